@@ -1,0 +1,281 @@
+"""Actions that change a transaction: setvar, ctl, initcol and their kin.
+
+Each is a small callable made when rules are compiled.  Actions that only describe a rule, or
+decide its flow, are read by waf_core/compiler/rules.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from waf_core.macros import Macro
+from waf_core.operators.numeric import to_int
+from waf_core.settings import AuditEngine, EngineMode
+
+if TYPE_CHECKING:
+    from waf_core.rule import Target
+    from waf_core.transaction import Transaction
+
+PERSISTENT = ("GLOBAL", "IP", "RESOURCE", "SESSION", "USER")
+
+MAX_COLLECTION_KEYS = 4096
+"""Variables that one transaction may create in one collection (names come from traffic)."""
+
+
+class ActionError(ValueError):
+    """The action's value cannot be used; the compiler adds the position."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class SetVar:
+    """`setvar:collection.name=value`, `=+n`, `=-n`, `!collection.name`."""
+
+    __slots__ = ("collection", "kind", "name", "value")
+
+    def __init__(self, text: str) -> None:
+        text = text.strip()
+        self.kind = "set"
+        if text.startswith("!"):
+            self.kind = "delete"
+            text = text[1:]
+        target, equals, value = text.partition("=")
+        collection, dot, name = target.strip().partition(".")
+        if not dot:
+            collection, dot, name = target.strip().partition(":")
+        self.collection = collection.strip().upper()
+        if not dot or not name or self.collection not in ("TX", *PERSISTENT):
+            raise ActionError(
+                f"setvar cannot set {target.strip()!r}",
+                "write tx.name, or global., ip., resource., session. or user. after initcol",
+            )
+        if self.kind == "set" and equals and value[:1] in ("+", "-"):
+            self.kind = "add" if value[0] == "+" else "subtract"
+            value = value[1:]
+        self.name = Macro(name.strip().encode("utf-8", "surrogateescape").lower())
+        self.value = Macro((value if equals else "1").encode("utf-8", "surrogateescape"))
+
+    def __call__(self, tx: Transaction) -> None:
+        name = self.name.constant
+        if name is None:
+            name = self.name.expand(tx).lower()
+        value = self.value.constant
+        if value is None:
+            value = self.value.expand(tx)
+        if self.collection != "TX":
+            tx.set_persistent(self.collection, name, self.kind, value)
+            return
+        store = tx.tx
+        if self.kind == "delete":
+            store.pop(name, None)
+            return
+        if name not in store and len(store) >= MAX_COLLECTION_KEYS:
+            tx.note_limit("tx_variables")
+            return
+        if self.kind == "set":
+            store[name] = value
+        else:
+            number = to_int(value) if self.kind == "add" else -to_int(value)
+            store[name] = b"%d" % (to_int(store.get(name, b"0")) + number)
+
+
+class SetEnv:
+    """`setenv:NAME=value`: visible as ENV:NAME in this transaction."""
+
+    def __init__(self, text: str) -> None:
+        name, equals, value = text.strip().partition("=")
+        self.delete = name.startswith("!")
+        self.name = name.lstrip("!").strip().lower().encode()
+        if not self.name:
+            raise ActionError("setenv has no name", "write setenv:NAME=value")
+        self.value = Macro((value if equals else "1").encode("utf-8", "surrogateescape"))
+
+    def __call__(self, tx: Transaction) -> None:
+        if self.delete:
+            tx.env.pop(self.name, None)
+        else:
+            tx.env[self.name] = self.value.expand(tx)
+
+
+class InitCol:
+    """`initcol:ip=%{REMOTE_ADDR}`: open a collection that outlives the request."""
+
+    def __init__(self, text: str) -> None:
+        name, equals, key = text.strip().partition("=")
+        self.collection = name.strip().upper()
+        if not equals or self.collection not in PERSISTENT:
+            raise ActionError(
+                f"initcol cannot open {name.strip()!r}", "known are global, ip, resource, session and user"
+            )
+        self.key = Macro(key.strip().encode("utf-8", "surrogateescape"))
+
+    def __call__(self, tx: Transaction) -> None:
+        tx.open_collection(self.collection, self.key.expand(tx))
+
+
+class SetIdentity:
+    """`setsid`, `setuid` and `setrsc`: open SESSION, USER or RESOURCE under a key."""
+
+    def __init__(self, collection: str, text: str) -> None:
+        self.collection = collection
+        self.key = Macro(text.strip().encode("utf-8", "surrogateescape"))
+
+    def __call__(self, tx: Transaction) -> None:
+        key = self.key.expand(tx)
+        if self.collection == "SESSION":
+            tx.session_id = key
+        elif self.collection == "USER":
+            tx.user_id = key
+        tx.open_collection(self.collection, key)
+
+
+class ExpireVar:
+    """`expirevar:ip.blocked=60`: seconds from now."""
+
+    def __init__(self, text: str) -> None:
+        target, _, seconds = text.strip().partition("=")
+        collection, dot, name = target.partition(".")
+        self.collection = collection.strip().upper()
+        if not dot or self.collection not in (*PERSISTENT, "TX"):
+            raise ActionError(f"expirevar cannot expire {target!r}", "write expirevar:ip.name=seconds")
+        self.name = Macro(name.strip().lower().encode("utf-8", "surrogateescape"))
+        self.seconds = Macro(seconds.strip().encode() or b"0")
+
+    def __call__(self, tx: Transaction) -> None:
+        if self.collection != "TX":
+            tx.expire_persistent(self.collection, self.name.expand(tx), to_int(self.seconds.expand(tx)))
+
+
+class DeprecateVar:
+    """`deprecatevar:session.score=60/300`: take 60 away every 300 seconds."""
+
+    def __init__(self, text: str) -> None:
+        target, _, rate = text.strip().partition("=")
+        collection, dot, name = target.partition(".")
+        amount, slash, period = rate.partition("/")
+        self.collection = collection.strip().upper()
+        if not dot or not slash or self.collection not in PERSISTENT or not amount.isdigit() or not period.isdigit():
+            raise ActionError(f"deprecatevar cannot use {text!r}", "write deprecatevar:session.name=60/300")
+        self.name = name.strip().lower().encode("utf-8", "surrogateescape")
+        self.amount, self.period = int(amount), max(int(period), 1)
+
+    def __call__(self, tx: Transaction) -> None:
+        tx.deprecate_persistent(self.collection, self.name, self.amount, self.period)
+
+
+class Sanitise:
+    """`sanitiseArg:password`: the audit log shows asterisks instead of the value."""
+
+    def __init__(self, kind: str, text: str) -> None:
+        self.kind, self.name = kind, text.strip().lower().encode("utf-8", "surrogateescape")
+
+    def __call__(self, tx: Transaction) -> None:
+        tx.sanitised.add((self.kind, self.name))
+
+
+# -- ctl -----------------------------------------------------------------------------------
+
+
+class RemoveRules:
+    """`ctl:ruleRemoveBy...`: units that this transaction no longer evaluates."""
+
+    def __init__(self, units: frozenset[int]) -> None:
+        self.units = units
+
+    def __call__(self, tx: Transaction) -> None:
+        tx.removed_units |= self.units
+
+
+class RemoveTarget:
+    """`ctl:ruleRemoveTargetBy...`: units that no longer look at one target."""
+
+    def __init__(self, units: frozenset[int], target: Target) -> None:
+        self.units, self.target = units, target
+
+    def __call__(self, tx: Transaction) -> None:
+        if len(tx.removed_targets) < MAX_COLLECTION_KEYS:
+            tx.removed_targets.append((self.units, self.target))
+
+
+def _set(attribute: str, value: object) -> Callable[[Transaction], None]:
+    def run(tx: Transaction) -> None:
+        setattr(tx, attribute, value)
+
+    return run
+
+
+def _on_off(name: str, text: str) -> bool:
+    lowered = text.strip().lower()
+    if lowered not in ("on", "off"):
+        raise ActionError(f"ctl:{name} takes On or Off, not {text!r}")
+    return lowered == "on"
+
+
+def _number(name: str, text: str) -> int:
+    if not text.strip().isdigit():
+        raise ActionError(f"ctl:{name} takes a number, not {text!r}")
+    return int(text.strip())
+
+
+def _engine(text: str) -> EngineMode:
+    for mode in EngineMode:
+        if mode.value.lower() == text.strip().lower():
+            return mode
+    raise ActionError(f"ctl:ruleEngine takes On, Off or DetectionOnly, not {text!r}")
+
+
+def _audit(text: str) -> AuditEngine:
+    for mode in AuditEngine:
+        if mode.value.lower() == text.strip().lower():
+            return mode
+    raise ActionError(f"ctl:auditEngine takes On, Off or RelevantOnly, not {text!r}")
+
+
+def _audit_parts(text: str) -> Callable[[Transaction], None]:
+    sign, parts = (text[0], text[1:]) if text[:1] in "+-" else ("=", text)
+
+    def run(tx: Transaction) -> None:
+        current = tx.audit_parts
+        if sign == "+":
+            tx.audit_parts = current + "".join(p for p in parts if p not in current)
+        elif sign == "-":
+            tx.audit_parts = "".join(p for p in current if p not in parts)
+        else:
+            tx.audit_parts = parts
+
+    return run
+
+
+PROCESSORS = ("URLENCODED", "MULTIPART", "XML", "JSON", "RAW")
+
+
+def _processor(text: str) -> bytes:
+    if text.strip().upper() not in PROCESSORS:
+        raise ActionError(f"unknown body processor {text!r}", f"known are {', '.join(PROCESSORS)}")
+    return text.strip().upper().encode()
+
+
+CTL: dict[str, Callable[[str], Callable[[Transaction], None]]] = {
+    "ruleengine": lambda v: _set("engine", _engine(v)),
+    "auditengine": lambda v: _set("audit_engine", _audit(v)),
+    "auditlogparts": _audit_parts,
+    "debugloglevel": lambda v: _set("debug_log_level", _number("debugLogLevel", v)),
+    "forcerequestbodyvariable": lambda v: _set("force_request_body", _on_off("forceRequestBodyVariable", v)),
+    "forceresponsebodyvariable": lambda v: _set("force_response_body", _on_off("forceResponseBodyVariable", v)),
+    "requestbodyaccess": lambda v: _set("request_body_access", _on_off("requestBodyAccess", v)),
+    "requestbodylimit": lambda v: _set("request_body_limit", _number("requestBodyLimit", v)),
+    "requestbodyprocessor": lambda v: _set("body_processor", _processor(v)),
+    "responsebodyaccess": lambda v: _set("response_body_access", _on_off("responseBodyAccess", v)),
+    "responsebodylimit": lambda v: _set("response_body_limit", _number("responseBodyLimit", v)),
+    "responsebodyprocessor": lambda v: _set("response_body_processor", _processor(v)),
+    "parsexmlintoargs": lambda v: _set("parse_xml_into_args", v.strip().capitalize()),
+}
+"""Lower-cased name of a ctl option that needs no rules -> its maker."""
+
+CTL_REFUSED = {
+    "hashengine": "response rewriting (SecHashEngine) is not offered; remove the option",
+    "hashenforcement": "response rewriting (SecHashEngine) is not offered; remove the option",
+}

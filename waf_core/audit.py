@@ -1,0 +1,49 @@
+"""What is written about a transaction: the log line of a rule, the audit record.
+
+The line has the shape of ModSecurity's error log (`[id "942100"] [msg "..."]`), which CRS's
+own test tools read.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from waf_core.rule import MatchedRule
+    from waf_core.transaction import Transaction
+
+MAX_TEXT = 1024
+"""Characters of one message or of its data in a log line."""
+
+SEVERITY_NAMES = ("EMERGENCY", "ALERT", "CRITICAL", "ERROR", "WARNING", "NOTICE", "INFO", "DEBUG")
+
+
+def _quote(text: str) -> str:
+    clean = text[:MAX_TEXT].replace("\\", "\\\\").replace('"', '\\"')
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in clean)
+
+
+def log_line(tx: Transaction, matched: MatchedRule) -> str:
+    """One line for a matched rule."""
+    rule = matched.rule
+    verb = "Access denied" if matched.disruptive and tx.interruption else "Warning"
+    if matched.disruptive and tx.interruption:
+        verb += f" with code {tx.interruption.status}"
+    fields = [
+        ("file", rule.position.file),
+        ("line", str(rule.position.line)),
+        ("id", str(rule.id)),
+        ("rev", rule.revision),
+        ("msg", matched.message),
+        ("data", matched.data),
+        ("severity", SEVERITY_NAMES[rule.severity] if rule.severity is not None else ""),
+        ("ver", rule.version),
+        ("maturity", rule.maturity),
+        ("accuracy", rule.accuracy),
+        *(("tag", tag) for tag in rule.tags),
+        ("hostname", tx.server_name.decode("latin-1")),
+        ("uri", tx.uri.decode("latin-1")),
+        ("unique_id", tx.id),
+    ]
+    head = f"ModSecurity: {verb} (phase {rule.phase}). Matched {matched.variable}."
+    return head + "".join(f' [{name} "{_quote(value)}"]' for name, value in fields if value)

@@ -1,0 +1,406 @@
+"""multipart/form-data (RFC 7578), streamed and strict.
+
+The parser is fed pieces of any size and keeps only fields, never the content of files
+(unless asked to), so an upload of any size costs a few kilobytes.  It accepts what lenient
+applications accept and *says* what was odd about it: the flags are those of ModSecurity's
+MULTIPART_* variables, and rules decide.
+
+States: PREAMBLE -> (HEADERS -> DATA)* -> EPILOGUE.  A boundary is looked for as a line that
+starts with `--boundary`; everything between two of them is searched as one block (bytes.find),
+line by line only inside headers.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+Pair = tuple[bytes, bytes]
+
+MAX_HEADER_LINE = 8192
+MAX_HEADERS_PER_PART = 64
+MAX_BOUNDARY = 256
+MAX_DATA_AFTER = 16
+"""Bytes of an epilogue that are looked at."""
+
+_BOUNDARY = re.compile(rb"boundary", re.IGNORECASE)
+_PARAMETER = re.compile(
+    rb"""[ \t]*;[ \t]*([^=;"\s]+)[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^;"'][^;"]*|))(?=[ \t]*(?:;|$))""",
+    re.DOTALL,
+)
+
+
+@dataclass(slots=True)
+class Flags:
+    """MULTIPART_* of the reference manual.  `strict_error` is the union of the others."""
+
+    boundary_quoted: bool = False
+    boundary_whitespace: bool = False
+    data_before: bool = False
+    data_after: bool = False
+    header_folding: bool = False
+    lf_line: bool = False
+    crlf_lf_lines: bool = False
+    missing_semicolon: bool = False
+    invalid_quoting: bool = False
+    invalid_part: bool = False
+    invalid_header_folding: bool = False
+    file_limit_exceeded: bool = False
+    unmatched_boundary: int = 0
+    """1: start or end boundary missing; 2: complete, but other lines start with `--`."""
+
+    @property
+    def strict_error(self) -> bool:
+        return (
+            self.boundary_quoted
+            or self.boundary_whitespace
+            or self.data_before
+            or self.data_after
+            or self.header_folding
+            or self.lf_line
+            or self.missing_semicolon
+            or self.invalid_quoting
+            or self.invalid_part
+            or self.invalid_header_folding
+            or self.file_limit_exceeded
+        )
+
+
+class _State(Enum):
+    PREAMBLE = auto()
+    HEADERS = auto()
+    DATA = auto()
+    EPILOGUE = auto()
+    FAILED = auto()
+
+
+@dataclass(slots=True)
+class _Part:
+    headers: list[bytes] = field(default_factory=list)
+    name: bytes | None = None
+    filename: bytes | None = None
+    size: int = 0
+    data: list[bytes] = field(default_factory=list)
+
+
+class MultipartParser:
+    """Feed it with `feed`, end with `close`, then read its lists and flags.
+
+    `fields` are (name, value), `files` (name, file name), `file_sizes` (name, size),
+    `part_headers` (part name, header line).  `error` is None or why parsing stopped.
+    """
+
+    def __init__(
+        self, content_type: bytes, *, fields_limit: int, files_limit: int, keep_files: bool = False
+    ) -> None:
+        self.flags = Flags()
+        self.error: str | None = None
+        self.fields: list[Pair] = []
+        self.files: list[Pair] = []
+        self.file_names: list[Pair] = []
+        self.file_sizes: list[Pair] = []
+        self.file_contents: list[Pair] = []
+        self.part_headers: list[Pair] = []
+        self.fields_overflow = False
+        self.file_bytes = 0
+        self._fields_limit = fields_limit
+        self._files_limit = files_limit
+        self._keep_files = keep_files
+        self._buffer = b""
+        self._state = _State.PREAMBLE
+        self._part = _Part()
+        self._crlf_seen = False
+        self._stray_dashes = False
+        self._final_seen = False
+        self._at_line_start = True
+        self._delimiter = b"--" + self._read_boundary(content_type)
+
+    def _fail(self, message: str) -> None:
+        if self.error is None:
+            self.error = f"Multipart: {message}"
+        self._state = _State.FAILED
+        self._buffer = b""
+
+    def _read_boundary(self, content_type: bytes) -> bytes:
+        """RFC 2046, section 5.1.1; doubtful spellings set flags or fail."""
+        found = list(_BOUNDARY.finditer(content_type))
+        if not found:
+            self._fail("boundary missing in Content-Type")
+            return b""
+        if len(found) > 1:
+            self._fail("several boundaries in Content-Type")
+            return b""
+        before = content_type[: found[0].start()].rstrip(b" \t")
+        if not before.endswith((b";", b",")):
+            self.flags.missing_semicolon = True
+        rest = content_type[found[0].end() :]
+        name_gap = len(rest) - len(rest.lstrip(b" \t"))
+        rest = rest.lstrip(b" \t")
+        if not rest.startswith(b"="):
+            self._fail("malformed boundary parameter")
+            return b""
+        value = rest[1:]
+        if name_gap or value[:1] in (b" ", b"\t"):
+            self.flags.boundary_whitespace = True
+        value = value.strip(b" \t")
+        if value.startswith(b'"'):
+            self.flags.boundary_quoted = True
+            end = value.find(b'"', 1)
+            if end == -1:
+                self.flags.invalid_quoting = True
+                self._fail("boundary quoted and never closed")
+                return b""
+            boundary, trailer = value[1:end], value[end + 1 :].lstrip(b" \t")
+            if trailer and not trailer.startswith(b";"):
+                self._fail("text after the quoted boundary")
+        else:
+            boundary, _, trailer = value.partition(b";")
+            if b'"' in boundary:
+                self.flags.invalid_quoting = True
+            stripped = boundary.rstrip(b" \t")
+            if stripped != boundary:
+                self.flags.boundary_whitespace = True
+            boundary = stripped
+        if not boundary or len(boundary) > MAX_BOUNDARY:
+            self._fail("boundary empty or too long")
+        elif re.search(rb"[\x00-\x1f\x7f-\xff]", boundary):
+            self._fail("invalid byte in the boundary")
+        return boundary
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next piece of the body."""
+        if self._state is _State.FAILED:
+            return
+        self._buffer += chunk
+        self._run(final=False)
+
+    def close(self) -> None:
+        """The body has ended."""
+        self._run(final=True)
+        if self._state is _State.FAILED:
+            pass
+        elif not self._final_seen:
+            self.flags.unmatched_boundary = 1
+            self._fail("the final boundary is missing")
+        if self._stray_dashes and not self.flags.unmatched_boundary:
+            self.flags.unmatched_boundary = 1 if not self._final_seen else 2
+
+    def _run(self, *, final: bool) -> None:
+        progress = True
+        while progress:
+            if self._state is _State.PREAMBLE:
+                progress = self._preamble(final)
+            elif self._state is _State.HEADERS:
+                progress = self._header_line(final)
+            elif self._state is _State.DATA:
+                progress = self._data(final)
+            else:
+                if self._state is _State.EPILOGUE and self._buffer.strip(b"\r\n"):
+                    self.flags.data_after = True
+                self._buffer = self._buffer[:0]
+                progress = False
+
+    # -- lines --------------------------------------------------------------------------
+
+    def _take_line(self, final: bool) -> bytes | None:
+        end = self._buffer.find(b"\n")
+        if end == -1:
+            if len(self._buffer) > MAX_HEADER_LINE:
+                self._fail("a line is too long")
+            if not final or not self._buffer:
+                return None
+            line, self._buffer = self._buffer, b""
+            return line
+        line, self._buffer = self._buffer[:end], self._buffer[end + 1 :]
+        self._note_line_end(line)
+        return line[:-1] if line.endswith(b"\r") else line
+
+    def _note_line_end(self, line: bytes) -> None:
+        if line.endswith(b"\r"):
+            self._crlf_seen = True
+        else:
+            self.flags.lf_line = True
+        if self.flags.lf_line and self._crlf_seen:
+            self.flags.crlf_lf_lines = True
+
+    def _preamble(self, final: bool) -> bool:
+        line = self._take_line(final)
+        if line is None:
+            return False
+        if line.startswith(self._delimiter):
+            self._boundary(line[len(self._delimiter) :])
+        elif line.startswith(b"--"):
+            self._stray_dashes = True
+            self.flags.data_before = True
+        elif line:
+            self.flags.data_before = True
+        return True
+
+    def _boundary(self, suffix: bytes) -> None:
+        """What follows `--boundary` on its line decides whether parts go on."""
+        stripped = suffix.rstrip(b" \t")
+        if stripped == b"--":
+            self._final_seen = True
+            self._state = _State.EPILOGUE
+        elif stripped == b"":
+            self._part = _Part()
+            self._state = _State.HEADERS
+        else:
+            self._stray_dashes = True
+            self.flags.invalid_part = True
+            self._fail("text after a boundary")
+
+    def _header_line(self, final: bool) -> bool:
+        line = self._take_line(final)
+        if line is None:
+            return False
+        part = self._part
+        if line == b"":
+            self._start_data()
+        elif line[:1] in (b" ", b"\t"):
+            if not part.headers:
+                self.flags.invalid_header_folding = True
+                self._fail("a folded line without a header")
+            else:
+                self.flags.header_folding = True
+                part.headers[-1] += b" " + line.strip(b" \t")
+        elif b":" not in line or line.startswith(b":"):
+            self.flags.invalid_part = True
+            part.headers.append(line)
+        else:
+            part.headers.append(line)
+        if len(part.headers) > MAX_HEADERS_PER_PART:
+            self._fail("a part has too many headers")
+        return self._state is not _State.FAILED
+
+    def _start_data(self) -> None:
+        part = self._part
+        dispositions = [h for h in part.headers if h[:19].lower() == b"content-disposition"]
+        if len(dispositions) != 1:
+            self.flags.invalid_part = True
+        if dispositions:
+            self._disposition(dispositions[0].partition(b":")[2])
+        name = part.name if part.name is not None else b""
+        if part.name is None:
+            self.flags.invalid_part = True
+        self.part_headers.extend((name, header) for header in part.headers)
+        if part.filename is not None and len(self.files) >= self._files_limit:
+            self.flags.file_limit_exceeded = True
+            self._fail("too many files")
+            return
+        self._at_line_start = True
+        self._state = _State.DATA
+
+    def _disposition(self, value: bytes) -> None:
+        """Content-Disposition, RFC 6266 and RFC 7578 section 4.2."""
+        value = value.strip(b" \t")
+        kind, semicolon, _ = value.partition(b";")
+        if kind.strip(b" \t").lower() != b"form-data":
+            self.flags.invalid_part = True
+        rest = value[len(kind) :] if semicolon else b""
+        position = 0
+        seen: set[bytes] = set()
+        while position < len(rest):
+            match = _PARAMETER.match(rest, position)
+            if match is None:
+                if rest[position:].strip(b" \t;"):
+                    self.flags.invalid_quoting = True
+                break
+            position = match.end()
+            key = match.group(1).lower()
+            quoted, plain = match.group(2), match.group(3)
+            content = re.sub(rb"\\(.)", rb"\1", quoted) if quoted is not None else (plain or b"").strip(b" \t")
+            if quoted is None and content.startswith(b"'"):
+                self.flags.invalid_quoting = True
+            if key in seen:
+                self.flags.invalid_part = True
+            seen.add(key)
+            if key == b"name":
+                self._part.name = content
+            elif key == b"filename":
+                self._part.filename = content
+            elif key == b"filename*":
+                # RFC 7578 section 4.2 forbids it; judge what a lenient server would read.
+                self.flags.invalid_part = True
+                self._part.filename = content.rpartition(b"'")[2]
+        if self._part.name is None or (rest and position < len(rest) and self._part.filename is None):
+            self._lenient_disposition(rest)
+
+    def _lenient_disposition(self, rest: bytes) -> None:
+        """Quoting is broken: take what a forgiving parser would take, up to the next `;`."""
+        for piece in rest.split(b";"):
+            key, equals, content = piece.partition(b"=")
+            key = key.strip(b" \t").lower()
+            content = content.strip(b" \t\"'")
+            if equals and key == b"name" and self._part.name is None:
+                self._part.name = content
+            elif equals and key == b"filename" and self._part.filename is None:
+                self._part.filename = content
+
+    def _data(self, final: bool) -> bool:
+        buffer = self._buffer
+        if self._at_line_start and buffer.startswith(self._delimiter):
+            start, begin = 0, 0
+        else:
+            if self._at_line_start and len(buffer) < len(self._delimiter) and not final:
+                return False
+            found = buffer.find(b"\n" + self._delimiter)
+            if found == -1:
+                self._consume_data(final)
+                return False
+            start = found + 1
+            begin = found - 1 if found and buffer[found - 1] == 0x0D else found
+        end = buffer.find(b"\n", start)
+        if end == -1:
+            if not final:
+                if len(buffer) - start > MAX_HEADER_LINE:
+                    self._fail("a line is too long")
+                return False
+            end = len(buffer)
+        if start:
+            self._note_line_end(buffer[begin : start - 1])
+        self._keep(buffer[:begin])
+        self._finish_part()
+        if end < len(buffer):
+            self._note_line_end(buffer[start:end])
+        line = buffer[start:end]
+        self._buffer = buffer[end + 1 :]
+        if self._state is not _State.FAILED:
+            self._boundary(line[len(self._delimiter) :].rstrip(b"\r"))
+        return self._state is not _State.FAILED
+
+    def _consume_data(self, final: bool) -> None:
+        """Move all that cannot be the start of a boundary out of the buffer."""
+        keep = 0 if final else len(self._delimiter) + 2
+        if len(self._buffer) > keep:
+            cut = len(self._buffer) - keep
+            self._keep(self._buffer[:cut])
+            self._buffer = self._buffer[cut:]
+
+    def _keep(self, data: bytes) -> None:
+        part = self._part
+        if not data:
+            return
+        if b"\n--" in data or (self._at_line_start and data.startswith(b"--")):
+            self._stray_dashes = True
+        self._at_line_start = False
+        part.size += len(data)
+        if part.filename is None or self._keep_files:
+            part.data.append(data)
+        if part.filename is not None:
+            self.file_bytes += len(data)
+
+    def _finish_part(self) -> None:
+        part = self._part
+        name = part.name if part.name is not None else b""
+        if part.filename is not None:
+            self.files.append((name, part.filename))
+            self.file_names.append((name, name))
+            self.file_sizes.append((name, b"%d" % part.size))
+            if self._keep_files:
+                self.file_contents.append((name, b"".join(part.data)))
+        elif len(self.fields) >= self._fields_limit:
+            self.fields_overflow = True
+        else:
+            self.fields.append((name, b"".join(part.data)))

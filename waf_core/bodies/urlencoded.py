@@ -1,0 +1,32 @@
+"""application/x-www-form-urlencoded, and query strings (WHATWG URL standard, 5.1)."""
+
+from __future__ import annotations
+
+from waf_core.transformations.url import url_decode
+
+Pair = tuple[bytes, bytes]
+
+
+def parse_pairs(text: bytes, separator: bytes, limit: int) -> tuple[list[Pair], bool]:
+    """Decoded (name, value) pairs, and whether `limit` left some out."""
+    if not text:
+        return [], False
+    overflow = False
+    pieces = text.split(separator, limit + 1)
+    if len(pieces) > limit:
+        # Empty pieces do not count: `a=1&&b=2` has two arguments.
+        pieces = [piece for piece in text.split(separator) if piece]
+        overflow = len(pieces) > limit
+        del pieces[limit:]
+    out: list[Pair] = []
+    if b"%" in text or b"+" in text:
+        for piece in pieces:
+            if piece:
+                name, _, value = piece.partition(b"=")
+                out.append((url_decode(name), url_decode(value)))
+    else:
+        for piece in pieces:
+            if piece:
+                name, _, value = piece.partition(b"=")
+                out.append((name, value))
+    return out, overflow

@@ -1,0 +1,324 @@
+"""Walk the tree in file order and make units; then resolve, fold and plan."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from waf_core.compiler import updates
+from waf_core.compiler.directives import (
+    BY_LOWER_NAME,
+    REFUSED,
+    SUPPORTED,
+    WITHOUT_EFFECT,
+    DirectiveError,
+)
+from waf_core.compiler.fold import fold
+from waf_core.compiler.plan import Planner
+from waf_core.compiler.rules import Draft, build_link, macro, read_actions
+from waf_core.errors import Position, SecLangError
+from waf_core.operators import OperatorEnv
+from waf_core.persistence import MemoryStore, Store
+from waf_core.program import PhaseProgram, Program
+from waf_core.rule import Unit
+from waf_core.scan.patterns import ScanLimits, ScanStatistics
+from waf_core.seclang.parser import RuleSource, parse_actions
+from waf_core.seclang.tree import DirectiveNode, Node, RuleNode
+from waf_core.settings import EngineSettings
+
+PHASES = (1, 2, 3, 4, 5)
+
+
+@dataclass(slots=True)
+class CompileOptions:
+    """How to compile, apart from the rules.
+
+    `scan=False` evaluates every rule by itself, `fold=False` decides nothing beforehand: the
+    slow, plain semantics, to compare with and to explain from.
+    """
+
+    scan: bool = True
+    fold: bool = True
+    limits: ScanLimits | None = None
+    store: Store | None = None
+
+
+@dataclass(slots=True)
+class _Defaults:
+    """SecDefaultAction of one phase."""
+
+    disruption: str = "pass"
+    status: int = 403
+    redirect: str | None = None
+    log: bool = True
+    audit_log: bool = True
+    transformations: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class _Marker:
+    name: str
+
+
+class Builder:
+    """Collects units and settings; `build` is called once."""
+
+    def __init__(self, source: RuleSource) -> None:
+        self.source = source
+        self.settings = EngineSettings()
+        self.notes: list[str] = []
+        self.units: list[Unit] = []
+        self.order: list[Unit | _Marker] = []
+        self.defaults = {phase: _Defaults() for phase in PHASES}
+        self.datasets: dict[str, Sequence[bytes]] = {}
+        self.pending: list[tuple[Unit, str, str, Position, int, int]] = []
+        self._ids: dict[int, Position] = {}
+        self._open: tuple[Unit, Draft] | None = None
+
+    # -- walking ------------------------------------------------------------------------------
+
+    def add(self, node: Node) -> None:
+        if isinstance(node, RuleNode):
+            self._rule(node)
+            return
+        if self._open is not None:
+            raise SecLangError(
+                "a chain is open: the next directive has to be the SecRule that goes on with it",
+                node.position,
+                node.name,
+                "remove `chain` from the rule before, or move this directive",
+            )
+        name = node.name.lower()
+        if name == "secmarker":
+            self.order.append(_Marker(" ".join(node.arguments)))
+        elif name == "secdefaultaction":
+            self._default_action(node)
+        elif name == "secdataset":
+            self._dataset(node)
+        elif name in updates.DIRECTIVES:
+            updates.DIRECTIVES[name](self.units, node, self.notes, self._folder(node))
+            self._drop_removed()
+        else:
+            self._setting(node)
+
+    def _folder(self, node: Node) -> str:
+        file = node.position.file
+        return os.path.dirname(file) if os.path.isfile(file) else self.source.root
+
+    def _env(self, node: Node) -> OperatorEnv:
+        return OperatorEnv(
+            folders=(self._folder(node), self.source.root),
+            datasets=self.datasets,
+            geo_database=self.settings.geo_database,
+            notes=self.notes,
+            files=self.source.files,
+        )
+
+    def _setting(self, node: DirectiveNode) -> None:
+        canonical = BY_LOWER_NAME.get(node.name.lower())
+        if canonical is None:
+            close = [known for low, known in BY_LOWER_NAME.items() if low[:9] == node.name.lower()[:9]]
+            raise SecLangError(
+                "unknown directive",
+                node.position,
+                node.name,
+                f"did you mean {', '.join(close[:3])}?" if close else "see docs/directives.md",
+            )
+        if canonical in REFUSED:
+            raise SecLangError(f"{canonical} is refused", node.position, node.name, REFUSED[canonical])
+        if canonical in WITHOUT_EFFECT:
+            self.notes.append(f"{node.position}: {canonical} has no effect here: {WITHOUT_EFFECT[canonical]}")
+            return
+        try:
+            SUPPORTED[canonical](self.settings, node.arguments, self._folder(node))
+        except DirectiveError as error:
+            raise SecLangError(
+                f"{canonical} {error}", node.position, " ".join(node.arguments), error.hint
+            ) from error
+
+    def _dataset(self, node: DirectiveNode) -> None:
+        if len(node.arguments) != 2:
+            raise SecLangError("SecDataset takes a name and a block of lines", node.position, node.name)
+        name, text = node.arguments
+        lines = [line.strip() for line in text.strip("`").replace("\\n", "\n").split("\n")]
+        self.datasets[name] = [
+            line.encode("utf-8", "surrogateescape") for line in lines if line and not line.startswith("#")
+        ]
+
+    def _default_action(self, node: DirectiveNode) -> None:
+        text = " ".join(node.arguments)
+        draft = read_actions(parse_actions(text, lambda offset: node.position))
+        if draft.effects or draft.id or draft.chained:
+            raise SecLangError(
+                "SecDefaultAction takes only phase, log, t and disruptive actions", node.position, text
+            )
+        if draft.disruption == "block":
+            raise SecLangError("SecDefaultAction cannot be block: it says what block means", node.position, text)
+        self.defaults[draft.phase] = _Defaults(
+            draft.disruption or "pass",
+            draft.status or 403,
+            draft.redirect,
+            draft.log if draft.log is not None else True,
+            draft.audit_log if draft.audit_log is not None else draft.log is not False,
+            tuple(draft.transformations),
+        )
+
+    def _rule(self, node: RuleNode) -> None:
+        draft = read_actions(node.actions)
+        if self._open is not None:
+            unit, first = self._open
+            link = build_link(node, draft, list(self.defaults[unit.info.phase].transformations), self._env(node))
+            unit.links.append(link)
+            self._note_pending(unit, draft)
+            if not draft.chained:
+                self._open = None
+                self._finish(unit, first)
+            return
+        if draft.id is None:
+            raise SecLangError(
+                "the rule has no id", node.position, node.text, "add id:NUMBER; 1-99999 are for local use"
+            )
+        if draft.id in self._ids:
+            raise SecLangError(
+                f"the id {draft.id} is already used at {self._ids[draft.id]}", node.position, f"id:{draft.id}"
+            )
+        self._ids[draft.id] = node.position
+        unit = self._unit(node, draft)
+        self._note_pending(unit, draft)
+        if draft.chained:
+            self._open = (unit, draft)
+        else:
+            self._finish(unit, draft)
+
+    def _unit(self, node: RuleNode, draft: Draft) -> Unit:
+        defaults = self.defaults[draft.phase]
+        disruption, status, redirect = draft.disruption, draft.status, draft.redirect
+        if disruption in (None, "block"):
+            disruption = defaults.disruption
+            status = status or defaults.status
+            redirect = defaults.redirect
+        if disruption == "redirect" and status is None:
+            status = 302
+        log = draft.log if draft.log is not None else defaults.log
+        audit = draft.audit_log
+        if audit is None:
+            audit = log if draft.log is not None else defaults.audit_log
+        return Unit(
+            index=0,
+            info=draft.info(node.position, node.text),
+            links=[build_link(node, draft, list(defaults.transformations), self._env(node))],
+            disruption=disruption or "pass",
+            status=status or 403,
+            redirect=macro(redirect),
+            log=log,
+            audit_log=audit,
+            message=macro(draft.message),
+            data=macro(draft.data),
+            skip=draft.skip,
+            skip_after=draft.skip_after,
+            sanitise_matched=draft.sanitise_matched,
+        )
+
+    def _finish(self, unit: Unit, draft: Draft) -> None:
+        self.units.append(unit)
+        self.order.append(unit)
+
+    def _note_pending(self, unit: Unit, draft: Draft) -> None:
+        link = len(unit.links) - 1
+        for option, value, position in draft.pending:
+            self.pending.append((unit, option, value, position, link, len(draft.effects)))
+
+    def _drop_removed(self) -> None:
+        alive = {id(unit) for unit in self.units}
+        self.order = [item for item in self.order if isinstance(item, _Marker) or id(item) in alive]
+        self.pending = [item for item in self.pending if id(item[0]) in alive]
+
+    # -- finishing ----------------------------------------------------------------------------
+
+    def build(self, options: CompileOptions) -> Program:
+        if self._open is not None:
+            unit = self._open[0]
+            raise SecLangError(
+                "the rules end inside a chain",
+                unit.info.position,
+                unit.info.text,
+                "add the chained SecRule, or remove `chain`",
+            )
+        for index, unit in enumerate(self.units):
+            unit.index = index
+        for unit, option, value, position, link, _ in self.pending:
+            unit.links[link].effects.append(updates.runtime_removal(self.units, option, value, position))
+        phases = {phase: self._phase(phase) for phase in PHASES}
+        initial: dict[bytes, bytes] = {}
+        if options.fold:
+            initial = fold(phases, OperatorEnv(folders=(self.source.root,), notes=[]))
+        else:
+            for program in phases.values():
+                program.always = tuple(range(len(program.units)))
+                program.kept = frozenset(program.always)
+        statistics = ScanStatistics()
+        if options.scan:
+            planner = Planner(statistics, options.limits or ScanLimits())
+            for phase, program in phases.items():
+                planner.plan(phase, program)
+            planner.finish()
+        names = {
+            target.variable.name for unit in self.units for link in unit.links for target in link.targets
+        }
+        self._check_phases()
+        return Program(
+            settings=self.settings,
+            units=self.units,
+            phases=phases,
+            initial_tx=initial,
+            store=options.store or MemoryStore(),
+            notes=self.notes,
+            files=self.source.files,
+            keep_files="FILES_TMP_CONTENT" in names,
+            keep_raw_multipart=bool(names & {"FULL_REQUEST", "FULL_REQUEST_LENGTH"}),
+            statistics=statistics,
+        )
+
+    def _phase(self, phase: int) -> PhaseProgram:
+        """Units of one phase in file order, and where each `skip` leads."""
+        units: list[Unit] = []
+        marker_at: dict[str, int] = {}
+        for item in self.order:
+            if isinstance(item, _Marker):
+                marker_at[item.name] = len(units)
+            elif item.info.phase == phase:
+                item.position_in_phase = len(units)
+                units.append(item)
+        for unit in units:
+            if unit.skip_after is not None:
+                target = marker_at.get(unit.skip_after)
+                if target is None:
+                    self.notes.append(
+                        f"{unit.info.position}: rule {unit.info.id} skips to the marker"
+                        f" {unit.skip_after!r}, which does not exist: the rest of the phase is skipped"
+                    )
+                    target = len(units)
+                unit.skip_to = max(target, unit.position_in_phase + 1)
+            elif unit.skip:
+                unit.skip_to = unit.position_in_phase + 1 + unit.skip
+        return PhaseProgram(units=units)
+
+    def _check_phases(self) -> None:
+        """Rules that look at what their phase does not have yet can never match."""
+        for unit in self.units:
+            for link in unit.links:
+                for target in link.targets:
+                    if target.variable.phase > unit.info.phase:
+                        self.notes.append(
+                            f"{link.position}: rule {unit.info.id} reads {target.variable.name} in phase"
+                            f" {unit.info.phase}, but it has its value from phase {target.variable.phase} on"
+                        )
+
+
+def compile_nodes(nodes: Sequence[Node], source: RuleSource, options: CompileOptions | None = None) -> Program:
+    """Compile a tree.  Raises SecLangError with the position of the mistake."""
+    builder = Builder(source)
+    for node in nodes:
+        builder.add(node)
+    return builder.build(options or CompileOptions())

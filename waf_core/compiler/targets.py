@@ -1,0 +1,100 @@
+"""Variable lists of the tree to Targets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import re2
+
+from waf_core.errors import SecLangError
+from waf_core.operators.regex import re2_options
+from waf_core.rule import Target
+from waf_core.seclang.tree import TargetNode
+from waf_core.variables import REFUSED, REGISTRY, Variable
+
+
+
+def _variable(node: TargetNode) -> Variable:
+    variable = REGISTRY.get(node.name)
+    if variable is not None:
+        return variable
+    if node.name in REFUSED:
+        raise SecLangError(f"the variable {node.name} is not supported", node.position, node.name, REFUSED[node.name])
+    close = [name for name in REGISTRY if name.startswith(node.name[:5])]
+    raise SecLangError(
+        "unknown variable",
+        node.position,
+        node.name,
+        f"did you mean {', '.join(sorted(close)[:4])}?" if close else "see docs/variables.md",
+    )
+
+
+def _pattern(node: TargetNode) -> re2._Regexp:
+    options = re2_options()
+    options.case_sensitive = False
+    try:
+        return re2.compile((node.selector or "").encode("utf-8", "surrogateescape"), options)
+    except re2.error as error:
+        raise SecLangError(
+            f"the key expression cannot be compiled: {error}", node.position, node.selector or ""
+        ) from error
+
+
+def build_target(node: TargetNode) -> Target:
+    """One entry of a list, exclusion or not."""
+    variable = _variable(node)
+    target = Target(variable, count=node.counted)
+    if node.selector is None:
+        return target
+    if variable.select is not None:
+        target.xpath = node.selector
+    elif not variable.collection:
+        raise SecLangError(
+            f"{node.name} is a single value and takes no key", node.position, f"{node.name}:{node.selector}"
+        )
+    elif node.is_regex:
+        target.pattern = _pattern(node)
+    else:
+        target.key = node.selector.lower().encode("utf-8", "surrogateescape")
+    return target
+
+
+def apply_nodes(targets: list[Target], nodes: Sequence[TargetNode]) -> list[Target]:
+    """Add the entries of a list to `targets`; exclusions narrow what is there.  A new list."""
+    out = [_copy(target) for target in targets]
+    out += [build_target(node) for node in nodes if not node.negated]
+    for node in nodes:
+        if node.negated:
+            out = exclude(out, build_target(node))
+    return out
+
+
+def exclude(targets: list[Target], exclusion: Target) -> list[Target]:
+    """Take what `exclusion` means away from every target of the same variable."""
+    out: list[Target] = []
+    for target in targets:
+        if target.variable is not exclusion.variable:
+            out.append(target)
+        elif exclusion.xpath is not None:
+            if exclusion.xpath != target.xpath:
+                out.append(target)
+        elif exclusion.key is not None:
+            if target.key != exclusion.key:
+                target.excluded_keys = target.excluded_keys | {exclusion.key}
+                out.append(target)
+        elif exclusion.pattern is not None:
+            target.excluded_patterns = (*target.excluded_patterns, exclusion.pattern)
+            out.append(target)
+    return out
+
+
+def _copy(target: Target) -> Target:
+    return Target(
+        target.variable,
+        target.key,
+        target.pattern,
+        target.xpath,
+        target.count,
+        target.excluded_keys,
+        target.excluded_patterns,
+    )

@@ -1,0 +1,156 @@
+"""SecRuleRemoveBy..., SecRuleUpdate...By..., and `ctl:ruleRemove...`: rules chosen by id, tag,
+message.  Directives apply to the rules above them, as in ModSecurity v2 and Coraza."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import re2
+
+from waf_core.actions import RemoveRules, RemoveTarget
+from waf_core.compiler.rules import macro, read_actions
+from waf_core.compiler.targets import apply_nodes, build_target
+from waf_core.errors import Position, SecLangError
+from waf_core.operators.regex import re2_options
+from waf_core.rule import Effect, Target, Unit
+from waf_core.seclang.parser import parse_actions, parse_targets
+from waf_core.seclang.tree import DirectiveNode
+
+Selector = Callable[[Unit], bool]
+Handler = Callable[[list[Unit], DirectiveNode, list[str], str], None]
+
+
+def by_id(text: str, position: Position) -> Selector:
+    """`942100`, `942100-942199`, several separated by spaces or commas."""
+    ranges: list[tuple[int, int]] = []
+    for part in re.split(r"[\s,]+", text.strip()):
+        low, dash, high = part.partition("-")
+        if not low.isdigit() or (dash and not high.isdigit()):
+            raise SecLangError("rules are chosen by id or range", position, text, "for example 942100-942199")
+        ranges.append((int(low), int(high) if dash else int(low)))
+    return lambda unit: any(low <= unit.info.id <= high for low, high in ranges)
+
+
+def _expression(text: str, position: Position) -> Callable[[str], bool]:
+    try:
+        search = re2.compile(text.encode(), re2_options()).search
+    except re2.error as error:
+        raise SecLangError(f"the expression cannot be compiled: {error}", position, text) from error
+    return lambda value: search(value.encode()) is not None
+
+
+def by_tag(text: str, position: Position) -> Selector:
+    """A regular expression that some tag of the rule matches."""
+    matches = _expression(text, position)
+    return lambda unit: any(matches(tag) for tag in unit.info.tags)
+
+
+def by_message(text: str, position: Position) -> Selector:
+    matches = _expression(text, position)
+    return lambda unit: matches(unit.info.message)
+
+
+def _select(units: list[Unit], selector: Selector, node: DirectiveNode, notes: list[str]) -> list[Unit]:
+    chosen = [unit for unit in units if selector(unit)]
+    if not chosen:
+        notes.append(
+            f"{node.position}: {node.name} {' '.join(node.arguments)} changes nothing: no rule above it fits"
+        )
+    return chosen
+
+
+def _remove(make: Callable[[str, Position], Selector]) -> Handler:
+    def handle(units: list[Unit], node: DirectiveNode, notes: list[str], folder: str) -> None:
+        if not node.arguments:
+            raise SecLangError(f"{node.name} says no rules", node.position, node.name)
+        chosen = {id(unit) for unit in _select(units, make(" ".join(node.arguments), node.position), node, notes)}
+        units[:] = [unit for unit in units if id(unit) not in chosen]
+
+    return handle
+
+
+def _update_target(make: Callable[[str, Position], Selector]) -> Handler:
+    def handle(units: list[Unit], node: DirectiveNode, notes: list[str], folder: str) -> None:
+        if len(node.arguments) not in (2, 3):
+            raise SecLangError(
+                f"{node.name} takes rules and variables", node.position, " ".join(node.arguments), 'for example "!ARGS:x"'
+            )
+        which, offset = node.arguments[0], 0
+        if make is by_id and ":" in which:
+            which, _, number = which.partition(":")
+            offset = int(number) if number.isdigit() else 0
+        targets = parse_targets(node.arguments[1], lambda _: node.position)
+        replaced = parse_targets(node.arguments[2], lambda _: node.position) if len(node.arguments) == 3 else ()
+        for unit in _select(units, make(which, node.position), node, notes):
+            if offset >= len(unit.links):
+                raise SecLangError(
+                    f"rule {unit.info.id} has {len(unit.links)} links", node.position, node.arguments[0]
+                )
+            link = unit.links[offset]
+            for old in replaced:
+                link.targets = exclude_whole(link.targets, old.name)
+            link.targets = apply_nodes(link.targets, targets)
+
+    return handle
+
+
+def exclude_whole(targets: list[Target], name: str) -> list[Target]:
+    return [target for target in targets if target.variable.name != name]
+
+
+def _update_action(units: list[Unit], node: DirectiveNode, notes: list[str], folder: str) -> None:
+    """SecRuleUpdateActionById: the named actions replace the rule's, all others stay."""
+    if len(node.arguments) != 2:
+        raise SecLangError(f"{node.name} takes an id and actions", node.position, " ".join(node.arguments))
+    draft = read_actions(parse_actions(node.arguments[1], lambda _: node.position))
+    if draft.id is not None or draft.chained:
+        raise SecLangError("id and chain cannot be changed", node.position, node.arguments[1])
+    for unit in _select(units, by_id(node.arguments[0], node.position), node, notes):
+        if draft.disruption is not None and draft.disruption != "block":
+            unit.disruption = draft.disruption
+            unit.redirect = macro(draft.redirect)
+            if draft.disruption == "redirect" and draft.status is None:
+                unit.status = 302
+        if draft.status is not None:
+            unit.status = draft.status
+        if draft.log is not None:
+            unit.log = draft.log
+            unit.audit_log = draft.log
+        if draft.audit_log is not None:
+            unit.audit_log = draft.audit_log
+        if draft.skip_after is not None:
+            unit.skip_after = draft.skip_after
+        unit.message = macro(draft.message) or unit.message
+        unit.data = macro(draft.data) or unit.data
+        unit.links[0].effects.extend(draft.effects)
+
+
+DIRECTIVES: dict[str, Handler] = {
+    "secruleremovebyid": _remove(by_id),
+    "secruleremovebytag": _remove(by_tag),
+    "secruleremovebymsg": _remove(by_message),
+    "secruleupdatetargetbyid": _update_target(by_id),
+    "secruleupdatetargetbytag": _update_target(by_tag),
+    "secruleupdatetargetbymsg": _update_target(by_message),
+    "secruleupdateactionbyid": _update_action,
+}
+
+_RUNTIME = {"byid": by_id, "bytag": by_tag, "bymsg": by_message}
+
+
+def runtime_removal(units: list[Unit], option: str, value: str, position: Position) -> Effect:
+    """`ctl:ruleRemoveById=...`, `ctl:ruleRemoveTargetByTag=tag;ARGS:x` and their kin."""
+    by_target = option.startswith("ruleremovetarget")
+    kind = option[len("ruleremovetarget" if by_target else "ruleremove") :]
+    if kind not in _RUNTIME:
+        raise SecLangError("unknown ctl option", position, option, "see docs/actions.md")
+    which, semicolon, what = value.partition(";")
+    selects = _RUNTIME[kind](which.strip(), position)
+    chosen = frozenset(unit.index for unit in units if selects(unit))
+    if not by_target:
+        return RemoveRules(chosen)
+    if not semicolon:
+        raise SecLangError("say which target", position, value, "write RULES;VARIABLE:key")
+    nodes = parse_targets(what.strip().lstrip("!"), lambda _: position)
+    return RemoveTarget(chosen, build_target(nodes[0]))

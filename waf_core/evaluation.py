@@ -1,0 +1,226 @@
+"""Running a phase: which units are asked, in which order, and what a match does.
+
+The scan (waf_core/compiler/plan.py) has already judged the values that are fixed for the
+phase.  Units that it rules out are not touched at all; the rest, and those that look at
+variables which rules change, are evaluated here, exactly and in the order of the rule files.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from waf_core.operators.geo import GeoLookup
+from waf_core.operators.restpath import RestPath
+from waf_core.rule import Link, Match, MatchedRule, Target, Unit
+from waf_core.settings import EngineMode
+from waf_core.variables import Pair
+
+if TYPE_CHECKING:
+    from waf_core.program import HitValues
+    from waf_core.transaction import Transaction
+
+MAX_LOGGED_MATCHES = 64
+"""Values of one rule that a transaction keeps for its logs (all of them count)."""
+
+MAX_MATCHED_RULES = 4096
+
+_DIGITS = tuple(b"%d" % i for i in range(10))
+
+
+def run_phase(tx: Transaction, phase: int) -> None:
+    """Evaluate one phase; the outcome is in the transaction."""
+    program = tx.program.phases[phase]
+    units = program.units
+    order = program.always
+    hits: HitValues = {}
+    if program.scan is not None:
+        fired = program.scan(tx, hits)
+        if fired:
+            order = tuple(sorted({*fired, *order}))
+    skip_to = 0
+    batches = program.batches
+    for position in order:
+        if position < skip_to:
+            continue
+        batch = batches.get(position)
+        if batch is not None:
+            _apply_batch(tx, batch)
+            if position not in program.kept:
+                continue
+        unit = units[position]
+        if unit.index in tx.removed_units:
+            continue
+        if not evaluate_unit(tx, unit, hits):
+            continue
+        if unit.disruption != "pass" and _disrupt(tx, unit):
+            return
+        if unit.skip_to is not None:
+            skip_to = unit.skip_to
+        if tx.engine is EngineMode.OFF:
+            return
+
+
+def _apply_batch(tx: Transaction, batch: dict[bytes, bytes | None]) -> None:
+    for name, value in batch.items():
+        if value is None:
+            tx.tx.pop(name, None)
+        else:
+            tx.tx[name] = value
+
+
+def _disrupt(tx: Transaction, unit: Unit) -> bool:
+    """Apply a disruptive action; True when the phase ends."""
+    from waf_core.transaction import Interruption
+
+    action = unit.disruption
+    if action.startswith("allow"):
+        if tx.engine is EngineMode.DETECTION_ONLY:
+            return False
+        tx.allowed = action[6:] or "all"
+        return True
+    url = unit.redirect.expand(tx).decode("latin-1") if unit.redirect else ""
+    stop = Interruption(unit.status, action, unit.info.id, url)
+    if tx.engine is EngineMode.DETECTION_ONLY or tx.phase == 5:
+        tx.detected = tx.detected or stop
+        return False
+    tx.interruption = stop
+    return True
+
+
+def evaluate_unit(tx: Transaction, unit: Unit, hits: HitValues) -> bool:
+    """Evaluate a chain; on a match of all its links, log it and return True."""
+    tx.matched_vars = []
+    tx.current_unit = unit
+    matches: list[Match] = []
+    for number, link in enumerate(unit.links):
+        values = hits.get((unit.position_in_phase, number)) if hits else None
+        if not _evaluate_link(tx, unit, link, values, matches):
+            return False
+    if unit.info.severity is not None and unit.info.severity < tx.highest_severity:
+        tx.highest_severity = unit.info.severity
+    if unit.log or unit.audit_log:
+        _record(tx, unit, matches)
+    return True
+
+
+def _record(tx: Transaction, unit: Unit, matches: list[Match]) -> None:
+    if len(tx.matched_rules) >= MAX_MATCHED_RULES:
+        tx.note_limit("matched_rules")
+        return
+    if unit.sanitise_matched:
+        tx.sanitised.update(("matched", match.name) for match in matches)
+    tx.matched_rules.append(
+        MatchedRule(
+            rule=unit.info,
+            message=unit.message.expand(tx).decode("utf-8", "backslashreplace") if unit.message else "",
+            data=unit.data.expand(tx).decode("utf-8", "backslashreplace") if unit.data else "",
+            variable=tx.matched_var_name.decode("utf-8", "backslashreplace"),
+            value=tx.matched_var,
+            disruptive=unit.disruption not in ("pass", "allow"),
+            audit=unit.audit_log,
+            log=unit.log,
+            matches=matches[:MAX_LOGGED_MATCHES],
+        )
+    )
+
+
+def _evaluate_link(
+    tx: Transaction, unit: Unit, link: Link, candidates: set[bytes] | None, matches: list[Match]
+) -> bool:
+    """Ask one rule about all its values; run its effects once for each match."""
+    operator = link.operator
+    if operator is None:
+        tx.matched_var, tx.matched_var_name = b"", b""
+        for effect in link.effects:
+            effect(tx)
+        return True
+    removed = (
+        [target for units, target in tx.removed_targets if unit.index in units] if tx.removed_targets else None
+    )
+    matched = False
+    new: list[Pair] = []
+    for target in link.targets:
+        for key, value in select(tx, target, removed):
+            if candidates is not None and value not in candidates:
+                continue
+            for form in _forms(link, value):
+                captures = operator.match(form, tx)
+                if (captures is None) is not link.negated:
+                    continue
+                matched = True
+                name = target.variable.name.encode()
+                if target.count:
+                    name = b"&" + name
+                if key:
+                    name = b"%b:%b" % (name, key)
+                tx.matched_var, tx.matched_var_name = form, name
+                new.append((name, form))
+                matches.append(Match(name, form))
+                if link.capture and captures:
+                    for i, digit in enumerate(_DIGITS):
+                        piece = captures[i] if i < len(captures) else None
+                        if piece is not None:
+                            tx.tx[digit] = piece
+                        else:
+                            tx.tx.pop(digit, None)
+                if isinstance(operator, RestPath) and captures:
+                    tx.args_path = list(zip(operator.names, [c or b"" for c in captures[1:]], strict=False))
+                elif isinstance(operator, GeoLookup):
+                    pass
+                for effect in link.effects:
+                    effect(tx)
+    tx.matched_vars = tx.matched_vars + new
+    return matched
+
+
+def _forms(link: Link, value: bytes) -> list[bytes]:
+    """The value after the transformations; with multiMatch every form on the way."""
+    if not link.multi_match:
+        for function in link.chain:
+            value = function(value)
+        return [value]
+    forms = [value]
+    for function in link.chain:
+        changed = function(value)
+        if changed != value:
+            forms.append(changed)
+        value = changed
+    return forms
+
+
+def select(tx: Transaction, target: Target, removed: list[Target] | None = None) -> list[Pair]:
+    """The pairs that a target means, after its own and the transaction's exclusions."""
+    variable = target.variable
+    pairs: list[Pair]
+    if target.xpath is not None and variable.select is not None:
+        pairs = list(variable.select(tx, target.xpath))
+    else:
+        pairs = list(variable.get(tx))
+        if target.key is not None:
+            pairs = [pair for pair in pairs if pair[0].lower() == target.key]
+        elif target.pattern is not None:
+            search = target.pattern.search
+            pairs = [pair for pair in pairs if search(pair[0])]
+        if target.excluded_keys:
+            pairs = [pair for pair in pairs if pair[0].lower() not in target.excluded_keys]
+        for pattern in target.excluded_patterns:
+            pairs = [pair for pair in pairs if not pattern.search(pair[0])]
+    if removed and pairs:
+        for exclusion in removed:
+            pairs = _without(pairs, target, exclusion)
+    if target.count:
+        return [(target.key or b"", b"%d" % len(pairs))]
+    return pairs
+
+
+def _without(pairs: list[Pair], target: Target, exclusion: Target) -> list[Pair]:
+    if exclusion.variable is not target.variable:
+        return pairs
+    if exclusion.xpath is not None:
+        return [] if exclusion.xpath == target.xpath else pairs
+    if exclusion.key is not None:
+        return [pair for pair in pairs if pair[0].lower() != exclusion.key]
+    if exclusion.pattern is not None:
+        search = exclusion.pattern.search
+        return [pair for pair in pairs if not search(pair[0])]
+    return []

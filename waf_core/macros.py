@@ -1,0 +1,49 @@
+"""Macros: `%{NAME}` and `%{NAME.key}` in operator arguments and in actions."""
+
+from __future__ import annotations
+
+import re
+from typing import Protocol
+
+MAX_EXPANSION = 64 << 10
+"""Bytes that one expansion may yield; the rest is cut (values come from traffic)."""
+
+_MACRO = re.compile(rb"%\{([^}]+)\}")
+
+
+class Expander(Protocol):
+    """What a macro needs of a transaction."""
+
+    def lookup(self, name: str, key: bytes | None) -> bytes:
+        """The first value of variable `name` (upper case), or b"" when there is none."""
+        ...
+
+
+class Macro:
+    """A text with its macros found.  `constant` is the text when there are none."""
+
+    __slots__ = ("constant", "names", "parts", "text")
+
+    def __init__(self, text: bytes) -> None:
+        self.text = text
+        self.parts: list[bytes | tuple[str, bytes | None]] = []
+        last = 0
+        for found in _MACRO.finditer(text):
+            if found.start() > last:
+                self.parts.append(text[last : found.start()])
+            name, dot, key = found.group(1).strip().partition(b".")
+            if not dot:
+                name, dot, key = found.group(1).strip().partition(b":")
+            self.parts.append((name.decode("latin-1").upper(), key.lower() if dot else None))
+            last = found.end()
+        if last < len(text):
+            self.parts.append(text[last:])
+        self.names = [part for part in self.parts if isinstance(part, tuple)]
+        self.constant: bytes | None = None if self.names else text
+
+    def expand(self, tx: Expander) -> bytes:
+        """Replace every macro by its value in this transaction."""
+        if self.constant is not None:
+            return self.constant
+        out = b"".join([p if isinstance(p, bytes) else tx.lookup(p[0], p[1]) for p in self.parts])
+        return out if len(out) <= MAX_EXPANSION else out[:MAX_EXPANSION]

@@ -1,0 +1,129 @@
+"""Operators (`@NAME argument`).
+
+An operator is built once, when rules are compiled, and then asked about values.  `match`
+answers None for "no", or the captured pieces for "yes": piece 0 is what matched, pieces 1
+to 9 are groups; an empty tuple is a yes without captures.  Negation (`!@`) belongs to the
+rule, not to the operator.
+
+`pure` says that the answer depends on nothing but the value, so that it may be cached by
+value and asked ahead of the rule (waf_core/compiler/plan.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from waf_core.macros import Expander, Macro
+
+Captures = tuple[bytes | None, ...]
+HIT: Captures = ()
+
+
+class Operator:
+    """Base class.  Subclasses set `pure` and implement `match`."""
+
+    pure = True
+
+    def match(self, value: bytes, tx: Expander) -> Captures | None:
+        """Does the operator hold for this value?  Never raises for any value."""
+        raise NotImplementedError
+
+
+class OperatorError(ValueError):
+    """The argument cannot be used; the compiler adds the position.  `hint` says what to do."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+@dataclass(slots=True)
+class OperatorEnv:
+    """What building an operator may look at."""
+
+    folders: Sequence[str] = (".",)
+    """Where data files are searched, in order."""
+    datasets: Mapping[str, Sequence[bytes]] = field(default_factory=dict)
+    """SecDataset name -> its lines."""
+    geo_database: str | None = None
+    """SecGeoLookupDb."""
+    notes: list[str] = field(default_factory=list)
+    """What the user should know about (patterns on the slow engine, say)."""
+    files: list[str] = field(default_factory=list)
+    """Data files read, for the reloader."""
+
+
+class Factory(Protocol):
+    def __call__(self, argument: bytes, env: OperatorEnv) -> Operator: ...
+
+
+REGISTRY: dict[str, Factory] = {}
+"""Lower-cased operator name -> its factory."""
+
+REFUSED: dict[str, str] = {}
+"""Lower-cased operator name -> why it is refused and what to use instead."""
+
+
+def operator(*names: str) -> Callable[[Factory], Factory]:
+    """Register a factory under one or more names."""
+
+    def register(factory: Factory) -> Factory:
+        for name in names:
+            REGISTRY[name.lower()] = factory
+        return factory
+
+    return register
+
+
+class Argument:
+    """An operator argument that may contain macros."""
+
+    __slots__ = ("constant", "macro")
+
+    def __init__(self, text: bytes) -> None:
+        self.macro = Macro(text)
+        self.constant = self.macro.constant
+
+    def get(self, tx: Expander) -> bytes:
+        constant = self.constant
+        return constant if constant is not None else self.macro.expand(tx)
+
+
+from waf_core.operators import (  # noqa: E402  (each module registers what it defines)
+    geo,
+    injection,
+    ip,
+    numeric,
+    phrases,
+    regex,
+    refused,
+    restpath,
+    schema,
+    strings,
+    validation,
+)
+
+__all__ = [
+    "HIT",
+    "REFUSED",
+    "REGISTRY",
+    "Argument",
+    "Captures",
+    "Operator",
+    "OperatorEnv",
+    "OperatorError",
+    "geo",
+    "injection",
+    "ip",
+    "numeric",
+    "operator",
+    "phrases",
+    "refused",
+    "regex",
+    "restpath",
+    "schema",
+    "strings",
+    "validation",
+]

@@ -1,0 +1,47 @@
+"""`@eq @ne @gt @ge @lt @le`: both sides as C's atoi() reads them; no number is 0."""
+
+from __future__ import annotations
+
+import operator as op
+import re
+from collections.abc import Callable
+
+from waf_core.macros import Expander
+from waf_core.operators import HIT, Argument, Captures, Operator, OperatorEnv, operator
+
+_INTEGER = re.compile(rb"[ \t\n\r\f\v]*([+-]?[0-9]{1,18})")
+
+
+def to_int(value: bytes) -> int:
+    """The leading integer of a value; 0 if there is none (digits past 18 are not read)."""
+    match = _INTEGER.match(value)
+    return int(match.group(1)) if match else 0
+
+
+class Compare(Operator):
+    def __init__(self, argument: bytes, compare: Callable[[int, int], bool]) -> None:
+        self.argument = Argument(argument)
+        self.pure = self.argument.constant is not None
+        self._compare = compare
+        self._number = to_int(argument)
+
+    def match(self, value: bytes, tx: Expander) -> Captures | None:
+        number = self._number if self.pure else to_int(self.argument.get(tx))
+        return HIT if self._compare(to_int(value), number) else None
+
+
+def _register(name: str, compare: Callable[[int, int], bool]) -> None:
+    @operator(name)
+    def make(argument: bytes, env: OperatorEnv) -> Operator:
+        return Compare(argument, compare)
+
+
+for _name, _function in (
+    ("eq", op.eq),
+    ("ne", op.ne),
+    ("gt", op.gt),
+    ("ge", op.ge),
+    ("lt", op.lt),
+    ("le", op.le),
+):
+    _register(_name, _function)

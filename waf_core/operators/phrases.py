@@ -1,0 +1,78 @@
+"""`@pm`, `@pmFromFile`, `@pmFromDataset`: sets of phrases, in any case (Aho-Corasick)."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from ahocorasick_rs import BytesAhoCorasick
+
+from waf_core.macros import Expander
+from waf_core.operators import Captures, Operator, OperatorEnv, OperatorError, operator
+
+MAX_DATA_FILE_BYTES = 64 << 20
+_HEX_PART = re.compile(rb"\|((?:[0-9a-fA-F]{2}[ \t]*)+)\|")
+
+
+class Phrases(Operator):
+    """`phrases` (lower case, no duplicates) lets the scan join all sets into one automaton."""
+
+    def __init__(self, phrases: list[bytes]) -> None:
+        self.phrases = tuple(dict.fromkeys(p.lower() for p in phrases if p))
+        if not self.phrases:
+            raise OperatorError("the list of phrases is empty")
+        self._find = BytesAhoCorasick(self.phrases).find_matches_as_indexes
+
+    def match(self, value: bytes, tx: Expander) -> Captures | None:
+        found = self._find(value.lower())
+        if not found:
+            return None
+        _, start, end = found[0]
+        return (value[start:end],)
+
+
+def read_data_file(name: bytes, env: OperatorEnv) -> list[bytes]:
+    """Lines of a data file, without blank lines and comments.  Raises OperatorError."""
+    path = name.decode("utf-8", "surrogateescape")
+    for folder in env.folders:
+        candidate = os.path.join(folder, path)
+        if os.path.isfile(candidate):
+            break
+    else:
+        raise OperatorError(
+            f"the data file {path!r} does not exist", f"searched in: {', '.join(env.folders)}"
+        )
+    if os.path.getsize(candidate) > MAX_DATA_FILE_BYTES:
+        raise OperatorError(f"the data file {path!r} is larger than {MAX_DATA_FILE_BYTES} bytes")
+    with open(candidate, "rb") as handle:
+        lines = [line.strip() for line in handle]
+    env.files.append(candidate)
+    return [line for line in lines if line and not line.startswith(b"#")]
+
+
+def dataset(name: bytes, env: OperatorEnv) -> list[bytes]:
+    """Lines of a SecDataset.  Raises OperatorError."""
+    text = name.decode("latin-1")
+    if text not in env.datasets:
+        raise OperatorError(f"there is no SecDataset {text!r}", "define it before the rule")
+    return list(env.datasets[text])
+
+
+@operator("pm")
+def _pm(argument: bytes, env: OperatorEnv) -> Operator:
+    # Snort's notation: bytes in hexadecimal between bars.
+    text = _HEX_PART.sub(lambda m: bytes.fromhex(m.group(1).decode()), argument)
+    return Phrases(text.split())
+
+
+@operator("pmFromFile", "pmf")
+def _pm_from_file(argument: bytes, env: OperatorEnv) -> Operator:
+    phrases: list[bytes] = []
+    for name in argument.split():
+        phrases += read_data_file(name, env)
+    return Phrases(phrases)
+
+
+@operator("pmFromDataset")
+def _pm_from_dataset(argument: bytes, env: OperatorEnv) -> Operator:
+    return Phrases(dataset(argument.strip(), env))

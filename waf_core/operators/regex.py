@@ -1,0 +1,127 @@
+"""`@rx` and `@rxGlobal`: RE2, in linear time, on bytes.
+
+Flags are those that CRS is written for (ModSecurity v2): the dot matches newlines, `^` and
+`$` only the ends of the value.  A pattern that RE2 cannot express (look-around, back
+references) runs on the `regex` package, where each search has a time bound; when that is
+exceeded the value counts as a match, because an attacker can cause it.
+"""
+
+from __future__ import annotations
+
+import re2
+import regex
+
+from waf_core.macros import Expander
+from waf_core.operators import Argument, Captures, Operator, OperatorEnv, OperatorError, operator
+
+RE2_MAX_MEM = 16 << 20
+"""Bytes one pattern's automata may use before RE2 falls back to its slower, exact NFA."""
+
+BACKTRACK_SECONDS = 0.05
+"""Time that one search of a pattern outside RE2 may take."""
+
+MAX_DYNAMIC_PATTERNS = 256
+"""Patterns with macros, compiled while serving, that are kept."""
+
+MAX_CAPTURES = 10
+
+
+def re2_options(max_mem: int = RE2_MAX_MEM) -> re2.Options:
+    options = re2.Options()
+    options.encoding = re2.Options.Encoding.LATIN1
+    options.dot_nl = True
+    options.log_errors = False
+    options.max_mem = max_mem
+    return options
+
+
+_UNANCHORED = re2._re2.RE2.Anchor.UNANCHORED  # noqa: SLF001  (spares a generator per search)
+
+
+class Rx(Operator):
+    """A pattern that RE2 runs.  `pattern` lets the scan put it into an RE2 Set."""
+
+    def __init__(self, pattern: bytes) -> None:
+        self.pattern = pattern
+        self._search = re2._re2.RE2(pattern, re2_options())  # noqa: SLF001
+        if not self._search.ok():
+            raise OperatorError(f"RE2 cannot compile the pattern: {self._search.error()}")
+
+    def match(self, value: bytes, tx: Expander) -> Captures | None:
+        spans = self._search.Match(_UNANCHORED, value, 0, len(value))
+        if spans[0][0] == -1:
+            return None
+        return tuple([None if s == -1 else value[s:e] for s, e in spans[:MAX_CAPTURES]])
+
+
+class BacktrackingRx(Operator):
+    """A pattern beyond RE2, with a time bound.  `timeouts` counts the searches it cut."""
+
+    def __init__(self, pattern: bytes) -> None:
+        self.pattern_text = pattern
+        self.timeouts = 0
+        try:
+            self._regex = regex.compile(_python_spelling(pattern), regex.DOTALL | regex.VERSION0)
+        except regex.error as error:
+            raise OperatorError(f"the pattern is no regular expression: {error}") from error
+
+    def match(self, value: bytes, tx: Expander) -> Captures | None:
+        try:
+            found = self._regex.search(value, timeout=BACKTRACK_SECONDS)
+        except TimeoutError:
+            self.timeouts += 1
+            return (b"",)
+        if found is None:
+            return None
+        return (found.group(), *found.groups()[: MAX_CAPTURES - 1])
+
+
+class DynamicRx(Operator):
+    """A pattern that contains macros: compiled when its text is known, and kept."""
+
+    pure = False
+
+    def __init__(self, argument: Argument, env: OperatorEnv) -> None:
+        self._argument = argument
+        self._env = env
+        self._compiled: dict[bytes, Operator | None] = {}
+
+    def match(self, value: bytes, tx: Expander) -> Captures | None:
+        pattern = self._argument.get(tx)
+        if pattern not in self._compiled:
+            if len(self._compiled) >= MAX_DYNAMIC_PATTERNS:
+                self._compiled.clear()
+            try:
+                self._compiled[pattern] = compile_pattern(pattern, self._env)
+            except OperatorError:
+                self._compiled[pattern] = None
+        compiled = self._compiled[pattern]
+        return compiled.match(value, tx) if compiled else None
+
+
+def _python_spelling(pattern: bytes) -> bytes:
+    r"""PCRE's \z and \h are unknown to Python; $ means the very end, as DOLLAR_ENDONLY."""
+    return pattern.replace(rb"\z", rb"\Z").replace(rb"\h", rb"[ \t]")
+
+
+def compile_pattern(pattern: bytes, env: OperatorEnv) -> Operator:
+    """RE2 where it can, else the bounded fallback, with a note for `envoy-waf check`."""
+    try:
+        return Rx(pattern)
+    except OperatorError as error:
+        reason = str(error)
+    fallback = BacktrackingRx(pattern)
+    shown = pattern[:80].decode("latin-1")
+    env.notes.append(
+        f"pattern {shown!r} runs on the slower backtracking engine, bounded to"
+        f" {BACKTRACK_SECONDS * 1000:.0f} ms a value ({reason})"
+    )
+    return fallback
+
+
+@operator("rx", "rxGlobal")
+def _make(argument: bytes, env: OperatorEnv) -> Operator:
+    dynamic = Argument(argument)
+    if dynamic.constant is None:
+        return DynamicRx(dynamic, env)
+    return compile_pattern(argument, env)

@@ -1,0 +1,71 @@
+"""Plain text operators; all compare bytes and mind the case."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from waf_core.macros import Expander
+from waf_core.operators import HIT, Argument, Captures, Operator, OperatorEnv, operator
+
+_WORD = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_")
+
+
+class Text(Operator):
+    """An operator that is one comparison of value and (macro-expanded) argument."""
+
+    def __init__(self, argument: bytes, test: Callable[[bytes, bytes], bool]) -> None:
+        self.argument = Argument(argument)
+        self.pure = self.argument.constant is not None
+        self._test = test
+
+    def match(self, value: bytes, tx: Expander) -> Captures | None:
+        argument = self.argument.get(tx)
+        return (argument,) if self._test(value, argument) else None
+
+
+class Always(Operator):
+    def match(self, value: bytes, tx: Expander) -> Captures | None:
+        return HIT
+
+
+class Never(Operator):
+    def match(self, value: bytes, tx: Expander) -> Captures | None:
+        return None
+
+
+def _contains_word(value: bytes, word: bytes) -> bool:
+    if not word:
+        return True
+    start = value.find(word)
+    while start != -1:
+        end = start + len(word)
+        if (start == 0 or value[start - 1] not in _WORD) and (
+            end == len(value) or value[end] not in _WORD
+        ):
+            return True
+        start = value.find(word, start + 1)
+    return False
+
+
+def _register(names: tuple[str, ...], test: Callable[[bytes, bytes], bool]) -> None:
+    @operator(*names)
+    def make(argument: bytes, env: OperatorEnv) -> Operator:
+        return Text(argument, test)
+
+
+_register(("streq",), lambda value, text: value == text)
+_register(("contains", "strmatch"), lambda value, text: text in value)
+_register(("containsWord",), _contains_word)
+_register(("beginsWith",), lambda value, text: value.startswith(text))
+_register(("endsWith",), lambda value, text: value.endswith(text))
+_register(("within",), lambda value, text: value in text)
+
+
+@operator("unconditionalMatch")
+def _unconditional(argument: bytes, env: OperatorEnv) -> Operator:
+    return Always()
+
+
+@operator("noMatch")
+def _no_match(argument: bytes, env: OperatorEnv) -> Operator:
+    return Never()

@@ -1,0 +1,142 @@
+"""Operators that check the form of a value; they hold when the value is *bad*
+(`@validate...`) or when it contains a well-formed number (`@verify...`)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from waf_core.macros import Expander
+from waf_core.operators import HIT, Captures, Operator, OperatorEnv, OperatorError, operator
+from waf_core.operators.regex import compile_pattern
+
+_BAD_ESCAPE = re.compile(rb"%(?![0-9a-fA-F]{2})")
+MAX_VERIFIED_NUMBERS = 64
+"""Candidates in one value that a @verify operator looks at."""
+
+
+class ValidateByteRange(Operator):
+    """Holds when the value has a byte outside the ranges (`10,32-126`)."""
+
+    def __init__(self, argument: bytes) -> None:
+        allowed = bytearray()
+        for part in argument.replace(b" ", b"").split(b","):
+            low, dash, high = part.partition(b"-")
+            try:
+                first, last = int(low), int(high if dash else low)
+            except ValueError:
+                raise OperatorError(f"{part.decode('latin-1')!r} is no byte range", "write 32-126,9") from None
+            if not 0 <= first <= last <= 255:
+                raise OperatorError(f"{part.decode('latin-1')!r} is outside 0-255")
+            allowed += bytes(range(first, last + 1))
+        self._allowed = bytes(allowed)
+
+    def match(self, value: bytes, tx: Expander) -> Captures | None:
+        return HIT if value.translate(None, self._allowed) else None
+
+
+class ValidateUrlEncoding(Operator):
+    """Holds when a `%` is not followed by two hexadecimal digits."""
+
+    def match(self, value: bytes, tx: Expander) -> Captures | None:
+        return HIT if b"%" in value and _BAD_ESCAPE.search(value) else None
+
+
+class ValidateUtf8(Operator):
+    """Holds when the value is no valid UTF-8 (overlong forms and surrogates included)."""
+
+    def match(self, value: bytes, tx: Expander) -> Captures | None:
+        if value.isascii():
+            return None
+        try:
+            value.decode("utf-8")
+        except UnicodeDecodeError:
+            return HIT
+        return None
+
+
+class Verify(Operator):
+    """A regular expression finds candidates, an arithmetic check confirms them."""
+
+    def __init__(self, argument: bytes, env: OperatorEnv, check: Callable[[bytes], bool]) -> None:
+        self._pattern = compile_pattern(argument, env)
+        self._check = check
+
+    def match(self, value: bytes, tx: Expander) -> Captures | None:
+        rest = value
+        for _ in range(MAX_VERIFIED_NUMBERS):
+            found = self._pattern.match(rest, tx)
+            if not found or not found[0]:
+                return None
+            digits = bytes(b for b in found[0] if 0x30 <= b <= 0x39)
+            if self._check(digits):
+                return (found[0],)
+            rest = rest[rest.find(found[0]) + 1 :]
+        return HIT
+
+
+def luhn(digits: bytes) -> bool:
+    """ISO/IEC 7812-1, annex B."""
+    if not 12 <= len(digits) <= 19:
+        return False
+    total = 0
+    for i, byte in enumerate(reversed(digits)):
+        number = (byte - 0x30) << (i & 1)
+        total += number - 9 if number > 9 else number
+    return total % 10 == 0
+
+
+def ssn(digits: bytes) -> bool:
+    """US social security number: area, group and serial as the SSA assigns them."""
+    if len(digits) != 9 or digits in (b"123456789", b"078051120"):
+        return False
+    area, group, serial = digits[:3], digits[3:5], digits[5:]
+    return area not in (b"000", b"666") and area < b"900" and group != b"00" and serial != b"0000"
+
+
+def cpf(digits: bytes) -> bool:
+    """Brazilian CPF: two check digits modulo 11."""
+    if len(digits) != 11 or len(set(digits)) == 1:
+        return False
+    numbers = [b - 0x30 for b in digits]
+    for length in (9, 10):
+        total = sum(n * (length + 1 - i) for i, n in enumerate(numbers[:length]))
+        if (total * 10 % 11) % 10 != numbers[length]:
+            return False
+    return True
+
+
+def svnr(digits: bytes) -> bool:
+    """Austrian social security number: weights 3 7 9 - 5 8 4 2 1 6, modulo 11."""
+    if len(digits) != 10 or digits[:1] == b"0":
+        return False
+    weights = (3, 7, 9, 0, 5, 8, 4, 2, 1, 6)
+    total = sum(w * (b - 0x30) for w, b in zip(weights, digits, strict=True))
+    return total % 11 == digits[3] - 0x30
+
+
+@operator("validateByteRange")
+def _byte_range(argument: bytes, env: OperatorEnv) -> Operator:
+    return ValidateByteRange(argument)
+
+
+@operator("validateUrlEncoding")
+def _url_encoding(argument: bytes, env: OperatorEnv) -> Operator:
+    return ValidateUrlEncoding()
+
+
+@operator("validateUtf8Encoding")
+def _utf8_encoding(argument: bytes, env: OperatorEnv) -> Operator:
+    return ValidateUtf8()
+
+
+def _register(name: str, check: Callable[[bytes], bool]) -> None:
+    @operator(name)
+    def make(argument: bytes, env: OperatorEnv) -> Operator:
+        if not argument:
+            raise OperatorError(f"@{name} needs a regular expression", r"for example \d{13,16}")
+        return Verify(argument, env, check)
+
+
+for _name, _check in (("verifyCC", luhn), ("verifySSN", ssn), ("verifyCPF", cpf), ("verifySVNR", svnr)):
+    _register(_name, _check)

@@ -1,0 +1,142 @@
+"""A compiled rule.  Immutable once the program is made; shared by all transactions.
+
+`Link` is one SecRule line, `Unit` a whole chain (or a single rule): what is evaluated, skipped
+and removed as one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import re2
+
+from waf_core.errors import Position
+from waf_core.macros import Macro
+from waf_core.operators import Operator
+from waf_core.transformations import Transformation
+from waf_core.variables import Variable
+
+if TYPE_CHECKING:
+    from waf_core.transaction import Transaction
+
+Effect = Callable[["Transaction"], None]
+"""A non-disruptive action, ready to run."""
+
+
+@dataclass(frozen=True, slots=True)
+class RuleInfo:
+    """What is told of a rule: its identity and metadata, never changed by traffic."""
+
+    id: int
+    phase: int
+    message: str
+    tags: tuple[str, ...]
+    severity: int | None
+    """0 (emergency) to 7 (debug), None when the rule has none."""
+    version: str
+    revision: str
+    maturity: str
+    accuracy: str
+    position: Position
+    text: str
+    """The rule as written, first line of the chain."""
+
+
+@dataclass(slots=True)
+class Target:
+    """One variable of a rule.  `key` is lower case; `pattern` selects keys by expression."""
+
+    variable: Variable
+    key: bytes | None = None
+    pattern: re2._Regexp | None = None
+    xpath: str | None = None
+    count: bool = False
+    excluded_keys: frozenset[bytes] = frozenset()
+    excluded_patterns: tuple[re2._Regexp, ...] = ()
+
+    def same_selection(self, other: Target) -> bool:
+        mine = self.pattern.pattern if self.pattern else None
+        theirs = other.pattern.pattern if other.pattern else None
+        return self.variable is other.variable and (self.key, mine, self.xpath) == (
+            other.key,
+            theirs,
+            other.xpath,
+        )
+
+
+@dataclass(slots=True)
+class Link:
+    """One SecRule: targets, transformations, operator, and what a match does."""
+
+    targets: list[Target]
+    operator: Operator | None
+    operator_name: str
+    operator_argument: bytes
+    negated: bool
+    chain: tuple[Transformation, ...]
+    chain_names: tuple[str, ...]
+    multi_match: bool
+    capture: bool
+    effects: list[Effect]
+    position: Position
+
+    @property
+    def unconditional(self) -> bool:
+        return self.operator is None
+
+
+@dataclass(slots=True)
+class Unit:
+    """A rule with all links of its chain.
+
+    `disruption` is deny, drop, redirect, allow, allow:phase, allow:request or pass.
+    """
+
+    index: int
+    info: RuleInfo
+    links: list[Link]
+    disruption: str = "pass"
+    status: int = 403
+    redirect: Macro | None = None
+    log: bool = True
+    audit_log: bool = True
+    message: Macro | None = None
+    data: Macro | None = None
+    skip: int = 0
+    skip_after: str | None = None
+    sanitise_matched: bool = False
+    position_in_phase: int = 0
+    skip_to: int | None = None
+    """Position in the phase at which evaluation goes on after a match, if it skips."""
+
+    @property
+    def cuts(self) -> bool:
+        """Can a match end the phase?"""
+        return self.disruption != "pass"
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """One value that a rule matched."""
+
+    name: bytes
+    """For example b"ARGS:id"."""
+    value: bytes
+    """After the transformations, as the operator saw it."""
+
+
+@dataclass(slots=True)
+class MatchedRule:
+    """A rule that matched in a transaction, as logged."""
+
+    rule: RuleInfo
+    message: str
+    data: str
+    variable: str
+    value: bytes
+    disruptive: bool
+    audit: bool
+    log: bool
+    matches: list[Match] = field(default_factory=list)

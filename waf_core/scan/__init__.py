@@ -1,0 +1,1 @@
+"""The scan: one value -> which patterns match.  Knows bytes and patterns, no rules."""

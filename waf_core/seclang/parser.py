@@ -1,0 +1,291 @@
+"""Directives to syntax tree, and `Include`."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from waf_core.errors import Position, SecLangError
+from waf_core.seclang.lexer import LogicalLine, Word, logical_lines, words
+from waf_core.seclang.tree import ActionNode, DirectiveNode, Node, OperatorNode, RuleNode, TargetNode
+
+MAX_INCLUDE_DEPTH = 64
+"""Deeper nesting of Include is taken for a loop."""
+
+MAX_RULE_FILE_BYTES = 64 << 20
+"""A larger rule file is refused."""
+
+Resolver = Callable[[str], Sequence[str] | None]
+"""Maps an Include argument such as `@crs/*.conf` to paths; None: not mine."""
+
+
+@dataclass(slots=True)
+class RuleSource:
+    """How rule text is found: the folder of relative paths, and named rule sets."""
+
+    root: str = "."
+    resolver: Resolver | None = None
+    files: list[str] = field(default_factory=list)
+    """Every file read, in order: what a reloader has to watch."""
+
+
+def parse_text(text: str, source: RuleSource | None = None, *, file: str = "<directives>") -> list[Node]:
+    """Parse SecLang text.  Raises SecLangError at the first mistake."""
+    nodes: list[Node] = []
+    _parse(text, file, source or RuleSource(), 0, nodes)
+    return nodes
+
+
+def parse_files(paths: Sequence[str], source: RuleSource | None = None) -> list[Node]:
+    """Parse files in order, as if each had been included."""
+    source = source or RuleSource()
+    nodes: list[Node] = []
+    for path in paths:
+        _include_file(path, Position(path, 1), source, 0, nodes)
+    return nodes
+
+
+def _parse(text: str, file: str, source: RuleSource, depth: int, nodes: list[Node]) -> None:
+    for line in logical_lines(text, file):
+        items = words(line)
+        if not items:
+            continue
+        name = items[0].text.lower()
+        if name == "secrule":
+            nodes.append(_rule(line, items))
+        elif name == "secaction":
+            nodes.append(_action_only(line, items))
+        elif name in ("include", "includeoptional"):
+            _include(line, items, source, depth, nodes, optional=name == "includeoptional")
+        elif items[0].text.startswith("<"):
+            raise SecLangError(
+                "Apache sections have no meaning here",
+                line.position(items[0].offset),
+                line.text,
+                "take the rules out of the section, or use policies to choose rules by host and path",
+            )
+        else:
+            position = line.position(items[0].offset)
+            nodes.append(DirectiveNode(items[0].text, tuple(w.text for w in items[1:]), position))
+
+
+def _include(
+    line: LogicalLine, items: list[Word], source: RuleSource, depth: int, nodes: list[Node], *, optional: bool
+) -> None:
+    position = line.position(items[0].offset)
+    if len(items) != 2:
+        raise SecLangError("Include takes one path", position, line.text, "put the path in quotes")
+    if depth >= MAX_INCLUDE_DEPTH:
+        raise SecLangError("files include each other without end", position, line.text)
+    argument = items[1].text
+    paths = source.resolver(argument) if source.resolver else None
+    if paths is None:
+        if argument.startswith("@"):
+            raise SecLangError(
+                "unknown named rule set",
+                position,
+                argument,
+                "known are @baseline, @recommended, @crs-setup and @crs/*.conf",
+            )
+        base = os.path.dirname(line.file) if os.path.isfile(line.file) else source.root
+        full = argument if os.path.isabs(argument) else os.path.join(base, argument)
+        if not os.path.isabs(argument) and not glob.glob(full):
+            full = os.path.join(source.root, argument)
+        if glob.has_magic(argument):
+            # As in Apache and Coraza, a pattern that matches nothing includes nothing.
+            paths = sorted(glob.glob(full))
+        elif os.path.exists(full):
+            paths = [full]
+        elif optional:
+            paths = []
+        else:
+            raise SecLangError(
+                "the included file does not exist",
+                position,
+                argument,
+                f"paths are relative to the including file, then to {source.root}",
+            )
+    for path in paths:
+        _include_file(path, position, source, depth + 1, nodes)
+
+
+def _include_file(path: str, position: Position, source: RuleSource, depth: int, nodes: list[Node]) -> None:
+    try:
+        if os.path.getsize(path) > MAX_RULE_FILE_BYTES:
+            raise SecLangError("the rule file is too large", position, path, f"limit: {MAX_RULE_FILE_BYTES} bytes")
+        with open(path, encoding="utf-8", errors="surrogateescape") as handle:
+            text = handle.read()
+    except OSError as error:
+        raise SecLangError("cannot read the rule file", position, f"{path}: {error.strerror}") from error
+    source.files.append(path)
+    _parse(text, path, source, depth, nodes)
+
+
+def _rule(line: LogicalLine, items: list[Word]) -> RuleNode:
+    position = line.position(items[0].offset)
+    if len(items) not in (3, 4):
+        raise SecLangError(
+            f"SecRule takes variables, an operator and optional actions; found {len(items) - 1} words",
+            position,
+            line.text,
+            "put the operator and the actions in double quotes",
+        )
+    targets = _targets(line, items[1])
+    operator = _operator(line, items[2])
+    actions = _actions(line, items[3]) if len(items) == 4 else ()
+    return RuleNode(targets, operator, actions, position, line.text)
+
+
+def _action_only(line: LogicalLine, items: list[Word]) -> RuleNode:
+    position = line.position(items[0].offset)
+    if len(items) != 2:
+        raise SecLangError("SecAction takes one list of actions", position, line.text, "put it in double quotes")
+    return RuleNode((), None, _actions(line, items[1]), position, line.text)
+
+
+def _targets(line: LogicalLine, word: Word) -> tuple[TargetNode, ...]:
+    return parse_targets(word.text, lambda offset: line.position(word.offset + offset))
+
+
+def parse_targets(text: str, where: Callable[[int], Position]) -> tuple[TargetNode, ...]:
+    """Parse a variable list such as `ARGS|!ARGS:/^x|y/|&TX:'a b'`."""
+    out: list[TargetNode] = []
+    i, end = 0, len(text)
+    while i < end:
+        start = i
+        negated = counted = False
+        while i < end and text[i] in "!& \t":
+            negated |= text[i] == "!"
+            counted |= text[i] == "&"
+            i += 1
+        name_start = i
+        while i < end and text[i] not in ":|,":
+            i += 1
+        name = text[name_start:i].strip()
+        if not name:
+            raise SecLangError("a variable name is missing", where(start), text[start:], "write NAME or NAME:key")
+        selector: str | None = None
+        is_regex = False
+        if i < end and text[i] == ":":
+            selector, is_regex, i = _selector(text, i + 1, where)
+        out.append(TargetNode(name.upper(), selector, is_regex, negated, counted, where(start)))
+        if i < end:
+            if text[i] not in "|,":
+                raise SecLangError("variables are separated by |", where(i), text[i:])
+            i += 1
+    if not out:
+        raise SecLangError("the variable list is empty", where(0), text)
+    return tuple(out)
+
+
+def _selector(text: str, i: int, where: Callable[[int], Position]) -> tuple[str, bool, int]:
+    """Read a selector: `/regex/`, `'/regex/'`, `'text'` or text up to the next `|`."""
+    start, end = i, len(text)
+    if text.startswith(("/", "'/"), start):
+        quoted = text[start] == "'"
+        i = start + (2 if quoted else 1)
+        terminator = "/'" if quoted else "/"
+        content: list[str] = []
+        while i < end and not text.startswith(terminator, i):
+            if text[i] == "\\" and i + 1 < end:
+                # `\/` is a slash inside the expression; every other escape is the regex's own.
+                content.append("/" if text[i + 1] == "/" else text[i : i + 2])
+                i += 2
+            else:
+                content.append(text[i])
+                i += 1
+        if i < end:
+            after = i + len(terminator)
+            if after >= end or text[after] in "|, \t":
+                return "".join(content), True, after
+        # No closing slash before the separator: XML:/* and XML://@* are XPath.
+    if text.startswith("'", start):
+        close = text.find("'", start + 1)
+        if close == -1:
+            raise SecLangError("a ' is opened and never closed", where(start), text[start:])
+        return text[start + 1 : close], False, close + 1
+    i = start
+    while i < end and text[i] != "|":
+        i += 1
+    return text[start:i].strip(), False, i
+
+
+def _operator(line: LogicalLine, word: Word) -> OperatorNode:
+    return parse_operator(word.text, line.position(word.offset))
+
+
+def parse_operator(text: str, position: Position) -> OperatorNode:
+    """Parse `!@name argument`; without `@` the text is an `@rx` pattern."""
+    body = text.lstrip(" \t")
+    negated = body.startswith("!")
+    if negated:
+        body = body[1:].lstrip(" \t")
+    if not body.startswith("@"):
+        return OperatorNode("rx", body, negated, position)
+    name, _, argument = body[1:].partition(" ")
+    if not name:
+        raise SecLangError("the operator has no name", position, text, "write @rx, @pm, @eq, ...")
+    return OperatorNode(name.lower(), argument.strip(" \t"), negated, position)
+
+
+def _actions(line: LogicalLine, word: Word) -> tuple[ActionNode, ...]:
+    return parse_actions(word.text, lambda offset: line.position(word.offset + offset))
+
+
+def parse_actions(text: str, where: Callable[[int], Position]) -> tuple[ActionNode, ...]:
+    r"""Parse `name,name:value,name:'a, b'`; `\'` inside quotes is a quote."""
+    out: list[ActionNode] = []
+    i, end = 0, len(text)
+    while i < end:
+        while i < end and text[i] in " \t,":
+            i += 1
+        if i >= end:
+            break
+        start = i
+        while i < end and text[i] not in ":,":
+            i += 1
+        name = text[start:i].strip().lower()
+        value: str | None = None
+        if i < end and text[i] == ":":
+            i += 1
+            while i < end and text[i] in " \t":
+                i += 1
+            if i < end and text[i] == "'":
+                value, i = _quoted(text, i, where)
+            else:
+                begin = i
+                # setvar:tx.x=%{a},... : only a comma ends an unquoted value, except that
+                # a quoted part may stand after `name=` (ctl:x='a,b', setvar:tx.x='a,b').
+                while i < end and text[i] != ",":
+                    if text[i] == "'" and text[i - 1] == "=":
+                        _, i = _quoted(text, i, where)
+                    else:
+                        i += 1
+                value = text[begin:i].strip()
+        if not name:
+            raise SecLangError("an action has no name", where(start), text[start:])
+        out.append(ActionNode(name, value, where(start)))
+    return tuple(out)
+
+
+def _quoted(text: str, i: int, where: Callable[[int], Position]) -> tuple[str, int]:
+    start = i
+    i += 1
+    content: list[str] = []
+    while i < len(text) and text[i] != "'":
+        if text[i] == "\\" and text[i + 1 : i + 2] == "'":
+            content.append("'")
+            i += 2
+        else:
+            content.append(text[i])
+            i += 1
+    if i >= len(text):
+        raise SecLangError("a ' is opened and never closed", where(start), text[start:])
+    i += 1
+    while i < len(text) and text[i] in " \t":
+        i += 1
+    if i < len(text) and text[i] != ",":
+        raise SecLangError("text follows a quoted value", where(i), text[i:], "separate actions with commas")
+    return "".join(content), i

@@ -1,0 +1,24 @@
+"""`t:cmdLine`: the spelling tricks of shells undone (ModSecurity manual, cmdLine)."""
+
+from __future__ import annotations
+
+import re
+
+from waf_core.transformations import transformation
+
+_ESCAPES = b"\"'\\^"
+_SEPARATORS = re.compile(rb"[ ,;\t\r\n]+")
+_SPACE_BEFORE = re.compile(rb" ([/(])")
+_CAN_CHANGE = re.compile(rb"[\"'\\^,;\t\r\n A-Z]")
+
+
+@transformation("cmdLine")
+def cmd_line(value: bytes) -> bytes:
+    r"""Delete `\ " ' ^`, turn runs of `, ; white space` into one space, delete
+    spaces before `/` and `(`, lower the case."""
+    if not _CAN_CHANGE.search(value):
+        return value
+    out = value.translate(None, _ESCAPES)
+    out = _SEPARATORS.sub(b" ", out)
+    out = _SPACE_BEFORE.sub(rb"\1", out).lower()
+    return value if out == value else out

@@ -1,0 +1,33 @@
+"""`t:removeComments`, `t:removeCommentsChar`, `t:replaceComments`."""
+
+from __future__ import annotations
+
+import re
+
+from waf_core.transformations import transformation
+
+_C_COMMENT = re.compile(rb"/\*.*?(?:\*/|\Z)", re.DOTALL)
+_ANY_COMMENT = re.compile(rb"/\*.*?(?:\*/|\Z)|<!--.*?(?:-->|\Z)|(?:--|#).*\Z", re.DOTALL)
+_COMMENT_MARKS = re.compile(rb"/\*|\*/|<!--|-->|--|#")
+
+
+@transformation("replaceComments")
+def replace_comments(value: bytes) -> bytes:
+    """Each C comment, also one that never ends, becomes one space."""
+    if b"/*" not in value:
+        return value
+    return _C_COMMENT.sub(b" ", value)
+
+
+@transformation("removeComments")
+def remove_comments(value: bytes) -> bytes:
+    """C and HTML comments go; `--` and `#` end the value."""
+    out = _ANY_COMMENT.sub(b"", value)
+    return value if out == value else out
+
+
+@transformation("removeCommentsChar")
+def remove_comments_char(value: bytes) -> bytes:
+    """The marks that open or close comments go, their content stays."""
+    out = _COMMENT_MARKS.sub(b"", value)
+    return value if out == value else out

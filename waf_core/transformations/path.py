@@ -1,0 +1,37 @@
+"""`t:normalizePath` and `t:normalizePathWin` (RFC 3986, section 5.2.4, made lenient)."""
+
+from __future__ import annotations
+
+from waf_core.transformations import transformation
+
+
+@transformation("normalizePath", "normalisePath")
+def normalize_path(value: bytes) -> bytes:
+    """Collapse `//`, `/./` and `/x/../`.  Back references at the start of a relative
+    path stay, those above the root of an absolute path vanish; a final slash stays."""
+    if b"//" not in value and b"." not in value:
+        return value
+    absolute = value.startswith(b"/")
+    segments: list[bytes] = []
+    parts = value.split(b"/")
+    for part in parts:
+        if part in (b"", b"."):
+            continue
+        if part != b"..":
+            segments.append(part)
+        elif segments and segments[-1] != b"..":
+            segments.pop()
+        elif not absolute:
+            segments.append(part)
+    out = b"/".join(segments)
+    if absolute:
+        out = b"/" + out
+    if segments and parts[-1] in (b"", b".", b".."):
+        out += b"/" if segments[-1] != b".." else b""
+    return value if out == value else out
+
+
+@transformation("normalizePathWin", "normalisePathWin")
+def normalize_path_win(value: bytes) -> bytes:
+    """Backslashes become slashes first."""
+    return normalize_path(value.replace(b"\\", b"/") if b"\\" in value else value)

@@ -1,0 +1,51 @@
+"""White space and NUL: compress, remove, replace, trim.
+
+White space is C's isspace() and 0xA0, the no-break space (ModSecurity does the same).
+"""
+
+from __future__ import annotations
+
+import re
+
+from waf_core.transformations import transformation
+
+_SPACE = b" \t\n\r\f\v"
+_SPACE_NBSP = _SPACE + b"\xa0"
+_RUN = re.compile(rb"[ \t\n\r\f\v\xa0]+")
+
+
+@transformation("compressWhitespace")
+def compress_whitespace(value: bytes) -> bytes:
+    out = _RUN.sub(b" ", value)
+    return value if out == value else out
+
+
+@transformation("removeWhitespace")
+def remove_whitespace(value: bytes) -> bytes:
+    out = value.translate(None, _SPACE_NBSP)
+    return value if len(out) == len(value) else out
+
+
+@transformation("removeNulls")
+def remove_nulls(value: bytes) -> bytes:
+    return value.replace(b"\0", b"") if b"\0" in value else value
+
+
+@transformation("replaceNulls")
+def replace_nulls(value: bytes) -> bytes:
+    return value.replace(b"\0", b" ") if b"\0" in value else value
+
+
+@transformation("trim")
+def trim(value: bytes) -> bytes:
+    return value.strip(_SPACE)
+
+
+@transformation("trimLeft")
+def trim_left(value: bytes) -> bytes:
+    return value.lstrip(_SPACE)
+
+
+@transformation("trimRight")
+def trim_right(value: bytes) -> bytes:
+    return value.rstrip(_SPACE)

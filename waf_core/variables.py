@@ -1,0 +1,231 @@
+"""Variables: what rules look at.  Each is a function from a transaction to pairs.
+
+A pair is (key, value); scalars have the key b"".  `dynamic` variables may change while a
+phase runs, because rules set them; all others are fixed for the length of a phase, which is
+what lets the scan plan judge their values before the first rule is asked.
+
+Names and meanings follow the ModSecurity reference manual, section "Variables"; names that
+only Coraza has are marked.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from waf_core.transaction import Transaction
+
+Pair = tuple[bytes, bytes]
+Getter = Callable[["Transaction"], Sequence[Pair]]
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """`select`, where present, interprets the text after the colon itself (XPath)."""
+
+    name: str
+    get: Getter
+    collection: bool
+    dynamic: bool = False
+    phase: int = 1
+    """The first phase in which it has its value."""
+    select: Callable[[Transaction, str], Sequence[Pair]] | None = None
+
+
+REGISTRY: dict[str, Variable] = {}
+
+REFUSED: dict[str, str] = {
+    name: "Envoy hides the upstream's file system; there is no file behind a request here"
+    for name in (
+        "SCRIPT_BASENAME", "SCRIPT_FILENAME", "SCRIPT_GID", "SCRIPT_GROUPNAME", "SCRIPT_MODE",
+        "SCRIPT_UID", "SCRIPT_USERNAME",
+    )
+}  # fmt: skip
+REFUSED.update(
+    {
+        name: "timings by rule are metrics here (envoy_waf_phase_seconds), not variables"
+        for name in (
+            "PERF_ALL", "PERF_COMBINED", "PERF_GC", "PERF_LOGGING", "PERF_PHASE1", "PERF_PHASE2",
+            "PERF_PHASE3", "PERF_PHASE4", "PERF_PHASE5", "PERF_RULES", "PERF_SREAD", "PERF_SWRITE",
+        )
+    }
+)  # fmt: skip
+REFUSED["STREAM_INPUT_BODY"] = "bodies are never rewritten here; use REQUEST_BODY"
+REFUSED["STREAM_OUTPUT_BODY"] = "bodies are never rewritten here; use RESPONSE_BODY"
+REFUSED["MULTIPART_BUFFERED"] = "no such variable; use MULTIPART_STRICT_ERROR"
+
+
+def _scalar(name: str, read: Callable[[Transaction], bytes], *, dynamic: bool = False, phase: int = 1) -> None:
+    REGISTRY[name] = Variable(name, lambda tx: ((b"", read(tx)),), False, dynamic, phase)
+
+
+def _optional(name: str, read: Callable[[Transaction], bytes | None], *, dynamic: bool = False, phase: int = 1) -> None:
+    """A scalar that may be absent, so that `&NAME` can be 0."""
+
+    def get(tx: Transaction) -> Sequence[Pair]:
+        value = read(tx)
+        return () if value is None else ((b"", value),)
+
+    REGISTRY[name] = Variable(name, get, False, dynamic, phase)
+
+
+def _collection(name: str, get: Getter, *, dynamic: bool = False, phase: int = 1) -> None:
+    REGISTRY[name] = Variable(name, get, True, dynamic, phase)
+
+
+def _names(pairs: Sequence[Pair]) -> Sequence[Pair]:
+    return [(key, key) for key, _ in pairs]
+
+
+def _size(pairs: Sequence[Pair]) -> bytes:
+    return b"%d" % sum([len(key) + len(value) for key, value in pairs])
+
+
+def _flag(value: object) -> bytes:
+    return b"1" if value else b"0"
+
+
+# -- the request ---------------------------------------------------------------------------
+
+_collection("ARGS", lambda tx: tx.args)
+_collection("ARGS_GET", lambda tx: tx.args_get)
+_collection("ARGS_POST", lambda tx: tx.args_post, phase=2)
+_collection("ARGS_PATH", lambda tx: tx.args_path, dynamic=True)  # Coraza
+_collection("ARGS_NAMES", lambda tx: _names(tx.args))
+_collection("ARGS_GET_NAMES", lambda tx: _names(tx.args_get))
+_collection("ARGS_POST_NAMES", lambda tx: _names(tx.args_post), phase=2)
+_scalar("ARGS_COMBINED_SIZE", lambda tx: _size(tx.args))
+_collection("REQUEST_HEADERS", lambda tx: tx.request_headers)
+_collection("REQUEST_HEADERS_NAMES", lambda tx: _names(tx.request_headers))
+_collection("REQUEST_COOKIES", lambda tx: tx.request_cookies)
+_collection("REQUEST_COOKIES_NAMES", lambda tx: _names(tx.request_cookies))
+_scalar("REQUEST_METHOD", lambda tx: tx.method)
+_scalar("REQUEST_PROTOCOL", lambda tx: tx.protocol)
+_scalar("REQUEST_LINE", lambda tx: tx.request_line)
+_scalar("REQUEST_URI", lambda tx: tx.uri)
+_scalar("REQUEST_URI_RAW", lambda tx: tx.uri_raw)
+_scalar("REQUEST_FILENAME", lambda tx: tx.filename)
+_scalar("REQUEST_BASENAME", lambda tx: tx.basename)
+_scalar("QUERY_STRING", lambda tx: tx.query_string)
+_scalar("PATH_INFO", lambda tx: tx.filename)
+_optional("REQUEST_BODY", lambda tx: tx.request_body_variable, phase=2)
+_scalar("REQUEST_BODY_LENGTH", lambda tx: b"%d" % tx.request_body_length, phase=2)
+_scalar("FULL_REQUEST", lambda tx: tx.full_request, phase=2)
+_scalar("FULL_REQUEST_LENGTH", lambda tx: b"%d" % len(tx.full_request), phase=2)
+_optional("AUTH_TYPE", lambda tx: tx.auth_type)
+_optional("REMOTE_USER", lambda tx: tx.remote_user)
+_scalar("REQBODY_PROCESSOR", lambda tx: tx.body_processor)
+_scalar("REQBODY_ERROR", lambda tx: _flag(tx.body_error), phase=2)
+_scalar("REQBODY_ERROR_MSG", lambda tx: tx.body_error.encode("utf-8", "replace"), phase=2)
+_scalar("REQBODY_PROCESSOR_ERROR", lambda tx: _flag(tx.body_error), phase=2)
+_scalar("REQBODY_PROCESSOR_ERROR_MSG", lambda tx: tx.body_error.encode("utf-8", "replace"), phase=2)
+_scalar("INBOUND_DATA_ERROR", lambda tx: _flag(tx.inbound_data_error), phase=2)
+_scalar("URLENCODED_ERROR", lambda tx: _flag(tx.urlencoded_error))
+_collection("FILES", lambda tx: tx.files, phase=2)
+_collection("FILES_NAMES", lambda tx: tx.file_names, phase=2)
+_collection("FILES_SIZES", lambda tx: tx.file_sizes, phase=2)
+_collection("FILES_TMP_CONTENT", lambda tx: tx.file_contents, phase=2)
+_collection("FILES_TMPNAMES", lambda tx: (), phase=2)
+_scalar("FILES_COMBINED_SIZE", lambda tx: b"%d" % sum([int(size) for _, size in tx.file_sizes]), phase=2)
+_collection("MULTIPART_PART_HEADERS", lambda tx: tx.part_headers, phase=2)
+_collection("MULTIPART_FILENAME", lambda tx: tx.files, phase=2)
+_collection("MULTIPART_NAME", lambda tx: tx.file_names, phase=2)
+
+
+def _multipart_flag(name: str, attribute: str) -> None:
+    _scalar(name, lambda tx: b"%d" % int(getattr(tx.multipart_flags, attribute)), phase=2)
+
+
+for _name in (
+    "boundary_quoted", "boundary_whitespace", "data_before", "data_after", "header_folding", "lf_line",
+    "crlf_lf_lines", "missing_semicolon", "invalid_quoting", "invalid_part", "invalid_header_folding",
+    "file_limit_exceeded", "unmatched_boundary", "strict_error",
+):  # fmt: skip
+    _multipart_flag(f"MULTIPART_{_name.upper()}", _name)
+_multipart_flag("MULTIPART_SEMICOLON_MISSING", "missing_semicolon")
+
+
+def _xml_select(tx: Transaction, expression: str) -> Sequence[Pair]:
+    return [(b"", text) for text in tx.xml_values(expression)]
+
+
+REGISTRY["XML"] = Variable("XML", lambda tx: _xml_select(tx, "/*"), True, False, 2, _xml_select)
+REGISTRY["REQUEST_XML"] = Variable("REQUEST_XML", lambda tx: _xml_select(tx, "/*"), True, False, 2, _xml_select)
+_collection("JSON", lambda tx: tx.args_post if tx.body_processor == b"JSON" else (), phase=2)
+
+# -- the connection ------------------------------------------------------------------------
+
+_scalar("REMOTE_ADDR", lambda tx: tx.client_ip)
+_scalar("REMOTE_HOST", lambda tx: tx.client_ip)
+_scalar("REMOTE_PORT", lambda tx: b"%d" % tx.client_port)
+_scalar("USERAGENT_IP", lambda tx: tx.client_ip)
+_scalar("SERVER_ADDR", lambda tx: tx.server_ip)
+_scalar("SERVER_PORT", lambda tx: b"%d" % tx.server_port)
+_scalar("SERVER_NAME", lambda tx: tx.server_name)
+_collection("GEO", lambda tx: list(tx.geo.items()), dynamic=True)
+
+# -- the response --------------------------------------------------------------------------
+
+_collection("RESPONSE_HEADERS", lambda tx: tx.response_headers, phase=3)
+_collection("RESPONSE_HEADERS_NAMES", lambda tx: _names(tx.response_headers), phase=3)
+_scalar("RESPONSE_STATUS", lambda tx: b"%d" % tx.response_status, phase=3)
+_scalar("RESPONSE_PROTOCOL", lambda tx: tx.response_protocol, phase=3)
+_scalar("STATUS_LINE", lambda tx: b"%b %d" % (tx.response_protocol, tx.response_status), phase=3)
+_scalar("RESPONSE_CONTENT_TYPE", lambda tx: tx.response_header(b"content-type"), phase=3)
+_scalar("RESPONSE_CONTENT_LENGTH", lambda tx: tx.response_content_length, phase=3)
+_optional("RESPONSE_BODY", lambda tx: tx.response_body_variable, phase=4)
+_collection("RESPONSE_ARGS", lambda tx: tx.response_args, phase=4)  # Coraza
+REGISTRY["RESPONSE_XML"] = Variable(
+    "RESPONSE_XML",
+    lambda tx: [(b"", text) for text in tx.response_xml_values("/*")],
+    True,
+    False,
+    4,
+    lambda tx, expression: [(b"", text) for text in tx.response_xml_values(expression)],
+)
+_scalar("OUTBOUND_DATA_ERROR", lambda tx: _flag(tx.outbound_data_error), phase=4)
+
+# -- the transaction -----------------------------------------------------------------------
+
+_collection("TX", lambda tx: list(tx.tx.items()), dynamic=True)
+_collection("GLOBAL", lambda tx: tx.persistent_pairs("GLOBAL"), dynamic=True)
+_collection("IP", lambda tx: tx.persistent_pairs("IP"), dynamic=True)
+_collection("RESOURCE", lambda tx: tx.persistent_pairs("RESOURCE"), dynamic=True)
+_collection("SESSION", lambda tx: tx.persistent_pairs("SESSION"), dynamic=True)
+_collection("USER", lambda tx: tx.persistent_pairs("USER"), dynamic=True)
+_collection("ENV", lambda tx: tx.environment(), dynamic=True)
+_collection("RULE", lambda tx: tx.current_rule_pairs(), dynamic=True)
+_scalar("MATCHED_VAR", lambda tx: tx.matched_var, dynamic=True)
+_scalar("MATCHED_VAR_NAME", lambda tx: tx.matched_var_name, dynamic=True)
+_collection("MATCHED_VARS", lambda tx: tx.matched_vars, dynamic=True)
+_collection("MATCHED_VARS_NAMES", lambda tx: [(name, name) for name, _ in tx.matched_vars], dynamic=True)
+_optional("HIGHEST_SEVERITY", lambda tx: b"%d" % tx.highest_severity, dynamic=True)
+_scalar("UNIQUE_ID", lambda tx: tx.id.encode())
+_scalar("SESSIONID", lambda tx: tx.session_id, dynamic=True)
+_scalar("USERID", lambda tx: tx.user_id, dynamic=True)
+_scalar("WEBAPPID", lambda tx: tx.program.settings.web_app_id.encode())
+_scalar("WEBSERVER_ERROR_LOG", lambda tx: b"")
+_scalar("MODSEC_BUILD", lambda tx: b"030000")
+_scalar("DURATION", lambda tx: b"%d" % ((time.monotonic_ns() - tx.started_ns) // 1_000_000), dynamic=True)
+
+
+def _time(name: str, pattern: str) -> None:
+    _scalar(name, lambda tx: time.strftime(pattern, time.localtime()).encode(), dynamic=True)
+
+
+_time("TIME", "%H:%M:%S")
+_time("TIME_DAY", "%d")
+_time("TIME_HOUR", "%H")
+_time("TIME_MIN", "%M")
+_time("TIME_MON", "%m")
+_time("TIME_SEC", "%S")
+_time("TIME_YEAR", "%Y")
+_scalar("TIME_EPOCH", lambda tx: b"%d" % time.time(), dynamic=True)
+_scalar("TIME_WDAY", lambda tx: b"%d" % int(time.strftime("%w", time.localtime())), dynamic=True)
+
+PROCESS_ENVIRONMENT: dict[bytes, bytes] = {key.lower(): value for key, value in os.environb.items()}
+"""ENV starts from the sidecar's own environment, as in ModSecurity."""
