@@ -181,7 +181,8 @@ class Transaction:
         """The request line.  `http_version` is `1.1` or `HTTP/1.1`; `uri` is as the client sent it."""
         self.uri_raw = raw = _to_bytes(uri)
         self.method = _to_bytes(method)
-        version = _to_bytes(http_version)
+        # A request line without a version is HTTP/0.9 (RFC 1945, section 4.1).
+        version = _to_bytes(http_version) or b"0.9"
         self.protocol = version if version[:5].upper() == b"HTTP/" else b"HTTP/" + version
         if not raw.startswith(b"/"):
             # Absolute form (RFC 9112, section 3.2.2): scheme and authority are not the path.

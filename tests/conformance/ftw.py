@@ -54,13 +54,14 @@ def load_cases(folder: Path) -> Iterator[Case]:
                 continue
             for test in document["tests"]:
                 stages = [
-                    Stage(build_request(stage["input"]), _expectation(stage["output"]))
+                    Stage(build_request(stage["input"]), read_expectation(stage["output"]))
                     for stage in test["stages"]
                 ]
                 yield Case(f"{document['rule_id']}-{test['test_id']}", test.get("desc", "").strip(), stages)
 
 
-def _expectation(output: dict[str, Any]) -> Expectation:
+def read_expectation(output: dict[str, Any]) -> Expectation:
+    """The `output` of a stage."""
     log = output.get("log", {})
     return Expectation(
         log.get("expect_ids", []),

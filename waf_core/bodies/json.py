@@ -1,5 +1,8 @@
 """application/json to arguments: `{"a":[{"b":1}]}` is `json.a.0.b` = `1` (as in Coraza).
 
+An array also yields its length under its own name (`json.a` = `1`), an empty object an empty
+value, so that every key of a document is the beginning of some argument's name.
+
 Every key of an object counts, also one that appears twice; numbers keep the spelling of
 the document; invalid UTF-8 inside strings is kept and judged, not refused.
 """
@@ -73,6 +76,10 @@ def parse_json(body: bytes, depth_limit: int, limit: int) -> tuple[list[Pair], b
         if isinstance(item, _Object | list):
             if depth >= depth_limit:
                 return out, False, f"nested deeper than {depth_limit} levels"
+            if depth and (not item or not isinstance(item, _Object)):
+                if len(out) >= limit:
+                    return out, True, None
+                out.append((_encode(name), b"" if isinstance(item, _Object) else b"%d" % len(item)))
             members = item if isinstance(item, _Object) else [(str(i), v) for i, v in enumerate(item)]
             stack.extend((f"{name}.{key}", member, depth + 1) for key, member in reversed(members))
             continue

@@ -24,7 +24,9 @@ MAX_BOUNDARY = 256
 MAX_DATA_AFTER = 16
 """Bytes of an epilogue that are looked at."""
 
-_BOUNDARY = re.compile(rb"boundary", re.IGNORECASE)
+_BOUNDARY = re.compile(rb"(?<![A-Za-z0-9_-])boundary(?=[ \t]*=)", re.IGNORECASE)
+# Only these two are escapes: browsers of old send whole Windows paths.
+_UNQUOTE = re.compile(rb"\\([\"\\])")
 _PARAMETER = re.compile(
     rb"""[ \t]*;[ \t]*([^=;"\s]+)[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^;"'][^;"]*|))(?=[ \t]*(?:;|$))""",
     re.DOTALL,
@@ -137,9 +139,6 @@ class MultipartParser:
         rest = content_type[found[0].end() :]
         name_gap = len(rest) - len(rest.lstrip(b" \t"))
         rest = rest.lstrip(b" \t")
-        if not rest.startswith(b"="):
-            self._fail("malformed boundary parameter")
-            return b""
         value = rest[1:]
         if name_gap or value[:1] in (b" ", b"\t"):
             self.flags.boundary_whitespace = True
@@ -310,7 +309,7 @@ class MultipartParser:
             position = match.end()
             key = match.group(1).lower()
             quoted, plain = match.group(2), match.group(3)
-            content = re.sub(rb"\\(.)", rb"\1", quoted) if quoted is not None else (plain or b"").strip(b" \t")
+            content = _UNQUOTE.sub(rb"\1", quoted) if quoted is not None else (plain or b"").strip(b" \t")
             if quoted is None and content.startswith(b"'"):
                 self.flags.invalid_quoting = True
             if key in seen:
