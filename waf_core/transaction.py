@@ -232,7 +232,7 @@ class Transaction:
                 host = value.strip()
                 self.server_name = host[: host.find(b"]") + 1] if host.startswith(b"[") else host.split(b":")[0]
         if "request_headers" in self.limits or "arguments" in self.limits:
-            return self._stop_for_limit(400, "more headers or arguments than the limit allows")
+            return self.reject(400, "more headers or arguments than the limit allows")
         return self._run(1)
 
     def _parse_cookies(self, value: bytes) -> None:
@@ -269,7 +269,7 @@ class Transaction:
             self.inbound_data_error = True
             self.note_limit("request_body")
             if self.program.settings.request_body_limit_action is LimitAction.REJECT:
-                stop = self._stop_for_limit(413, f"the request body exceeds {self.request_body_limit} bytes")
+                stop = self.reject(413, f"the request body exceeds {self.request_body_limit} bytes")
                 if stop:
                     return stop
             chunk = chunk[: max(room, 0)]
@@ -292,7 +292,7 @@ class Transaction:
         self.inbound_data_error = True
         self.note_limit("request_body_no_files")
         if self.program.settings.request_body_limit_action is LimitAction.REJECT:
-            return self._stop_for_limit(413, f"the request body without files exceeds {limit} bytes")
+            return self.reject(413, f"the request body without files exceeds {limit} bytes")
         return None
 
     def _new_multipart(self) -> MultipartParser:
@@ -313,7 +313,7 @@ class Transaction:
         if self.request_body_access and (self.request_body_length or self._multipart):
             self._parse_request_body()
             if "arguments" in self.limits:
-                stop = self._stop_for_limit(400, "more arguments than SecArgumentsLimit allows")
+                stop = self.reject(400, "more arguments than SecArgumentsLimit allows")
                 if stop:
                     return stop
         return self._run(2)
@@ -410,7 +410,7 @@ class Transaction:
             self.outbound_data_error = True
             self.note_limit("response_body")
             if self.program.settings.response_body_limit_action is LimitAction.REJECT:
-                stop = self._stop_for_limit(500, f"the response body exceeds {self.response_body_limit} bytes")
+                stop = self.reject(500, f"the response body exceeds {self.response_body_limit} bytes")
                 if stop:
                     return stop
             chunk = chunk[: max(room, 0)]
@@ -470,8 +470,9 @@ class Transaction:
         if name not in self.limits:
             self.limits.append(name)
 
-    def _stop_for_limit(self, status: int, reason: str) -> Interruption | None:
-        """The engine's own verdict: what cannot be inspected whole does not pass."""
+    def reject(self, status: int, reason: str) -> Interruption | None:
+        """The engine's own verdict: what cannot be inspected whole does not pass.  In detection
+        only it is noted in `detected`, and None is returned."""
         stop = Interruption(status, "deny", 0, reason=reason)
         if self.engine is EngineMode.ON:
             self.interruption = stop
@@ -490,6 +491,14 @@ class Transaction:
             if key is None or item_key.lower() == key:
                 return value
         return b""
+
+    @property
+    def anomaly_score(self) -> int:
+        """CRS's blocking anomaly score: inbound until the response phases, then the greater."""
+        return max(
+            to_int(self.tx.get(b"blocking_inbound_anomaly_score", b"0")),
+            to_int(self.tx.get(b"blocking_outbound_anomaly_score", b"0")),
+        )
 
     @property
     def auth_type(self) -> bytes | None:

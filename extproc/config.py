@@ -1,0 +1,142 @@
+"""Every setting of the sidecar, typed, in one place.
+
+Precedence, low to high: defaults, a YAML file (`--config`), environment variables
+(`ENVOY_WAF_...`), command line flags.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+PREFIX = "ENVOY_WAF_"
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be used; the message names it, its source and what it may be."""
+
+
+def default_data_dir() -> Path:
+    """Where installed rule sets live: /var/lib/envoy-waf for root, the XDG folder otherwise."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/envoy-waf")
+    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(base) / "envoy-waf"
+
+
+class Settings(BaseSettings):
+    """Names are those of the YAML file; the environment has them in upper case with the prefix."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", validate_default=True)
+
+    listen: str = Field("127.0.0.1:9002", description="gRPC address for Envoy: HOST:PORT or unix:/PATH")
+    admin: str = Field("127.0.0.1:9003", description="HTTP address of /healthz, /readyz, /metrics; empty: none")
+    rules: list[str] = Field(
+        default_factory=list,
+        description="SecLang files, globs and named sets, in order; empty: @recommended, then the installed"
+        " Core Rule Set, else @baseline",
+    )
+    directives: str = Field("", description="SecLang text after the rules: your own exclusions and settings")
+    mode: Literal["On", "DetectionOnly", "Off"] | None = Field(None, description="overrides SecRuleEngine")
+    paranoia_level: int | None = Field(None, ge=1, le=4, description="blocking paranoia level, 1 to 4")
+    anomaly_threshold: int | None = Field(None, ge=1, le=10000, description="inbound anomaly score that blocks")
+    data_dir: Path = Field(default_factory=default_data_dir, description="where installed rule sets live")
+    crs_root: Path | None = Field(None, description="a Core Rule Set folder to use instead of the installed one")
+
+    trusted_hops: int = Field(
+        0, ge=0, le=32, description="proxies in front of Envoy whose X-Forwarded-For is believed"
+    )
+    hidden_request_headers: list[str] = Field(
+        default_factory=lambda: ["x-forwarded-proto", "x-request-id", "x-envoy-external-address", "x-envoy-internal"],
+        description="headers that Envoy adds: rules do not see them",
+    )
+    deny_body: str = Field("Forbidden. Reference: {id}\n", description="body of a 403; {id} is the transaction id")
+    deny_content_type: str = Field("text/plain; charset=utf-8", description="content type of that body")
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["auto", "json", "console"] = Field("auto", description="auto: console on a terminal")
+    drain_seconds: float = Field(10.0, ge=0, le=3600, description="how long SIGTERM waits for running streams")
+    max_streams: int = Field(
+        10000, ge=1, description="streams at once; more are refused, and Envoy fails closed"
+    )
+
+    @field_validator("listen", "admin")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        if value:
+            parse_address(value)
+        return value
+
+    @field_validator("deny_body")
+    @classmethod
+    def _template(cls, value: str) -> str:
+        if len(value) > 65536:
+            raise ValueError("at most 65536 characters")
+        return value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings, env_settings)
+
+
+def parse_address(text: str) -> tuple[str, int] | str:
+    """`HOST:PORT` to a pair, `unix:/PATH` to the path.  Raises ValueError."""
+    if text.startswith("unix:"):
+        path = text[5:]
+        if not path.startswith("/"):
+            raise ValueError(f"{text!r}: a Unix socket needs an absolute path, unix:/run/envoy-waf.sock")
+        return path
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f"{text!r} is no address: write HOST:PORT or unix:/PATH")
+    return host.strip("[]"), int(port)
+
+
+def load_settings(path: Path | None = None, **flags: Any) -> Settings:
+    """Merge file, environment and flags (None means "not given").  Raises ConfigError."""
+    from_file: dict[str, Any] = {}
+    if path is not None:
+        try:
+            loaded = yaml.safe_load(path.read_text("utf-8"))
+        except OSError as error:
+            raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{path} is no YAML: {error}") from error
+        if loaded is not None and not isinstance(loaded, dict):
+            raise ConfigError(f"{path}: expected `name: value` lines, found {type(loaded).__name__}")
+        from_file = loaded or {}
+    given = {name: value for name, value in flags.items() if value is not None}
+    # The environment beats the file: values of the file are defaults for what it does not set.
+    environment = {name[len(PREFIX) :].lower() for name in os.environ if name.startswith(PREFIX)}
+    unknown = environment - set(Settings.model_fields) - {"config"}
+    if unknown:
+        raise ConfigError(f"unknown environment variable {PREFIX}{min(unknown).upper()}")
+    merged = {**{k: v for k, v in from_file.items() if k not in environment}, **given}
+    try:
+        return Settings(**merged)
+    except ValidationError as error:
+        lines = []
+        for item in error.errors():
+            name = ".".join(str(part) for part in item["loc"])
+            where = "flag" if name in given else "environment" if name in environment else str(path or "default")
+            hint = ""
+            if item["type"] == "extra_forbidden":
+                hint = f"; known settings: {', '.join(sorted(Settings.model_fields))}"
+            lines.append(f"{name} ({where}): {item['msg']}{hint}")
+        raise ConfigError("\n".join(lines)) from error

@@ -1,0 +1,124 @@
+"""Named rule sets for Include: @recommended, @baseline, @crs-setup, @crs/*.conf."""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from extproc.config import Settings
+from waf_core import WAF
+from waf_core.baseline import resolve as resolve_packaged
+from waf_core.compiler import CompileOptions, compile_nodes
+from waf_core.errors import Position, SecLangError
+from waf_core.seclang import Node, RuleSource, parse_text
+
+
+@dataclass(frozen=True, slots=True)
+class RuleSetInfo:
+    """What serves: `crs` or `baseline` or `custom`, its version, and the sentence to log."""
+
+    name: str
+    version: str
+    sentence: str
+
+
+def crs_folder(settings: Settings) -> Path | None:
+    """The Core Rule Set in use: `crs_root`, or the newest installed one."""
+    if settings.crs_root is not None:
+        return settings.crs_root
+    installed = sorted((settings.data_dir / "crs").glob("coreruleset-*"), key=_version_key)
+    return installed[-1] if installed else None
+
+
+def _version_key(path: Path) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", path.name))
+
+
+class RuleSets:
+    """Resolves names for the parser, from the settings."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.crs = crs_folder(settings)
+
+    def resolve(self, argument: str) -> Sequence[str] | None:
+        """Paths of a named set; None when the argument is an ordinary path."""
+        if argument == "@crs-setup":
+            root = self._need_crs(argument)
+            own = root / "crs-setup.conf"
+            return [str(own if own.is_file() else root / "crs-setup.conf.example")]
+        if argument.startswith("@crs/"):
+            root = self._need_crs(argument)
+            return sorted(glob.glob(str(root / "rules" / argument.removeprefix("@crs/").lstrip("/"))))
+        if argument.startswith("@crs-plugins/"):
+            root = self._need_crs(argument)
+            return sorted(glob.glob(str(root / "plugins" / argument.removeprefix("@crs-plugins/"))))
+        return resolve_packaged(argument)
+
+    def _need_crs(self, argument: str) -> Path:
+        if self.crs is None or not (self.crs / "rules").is_dir():
+            raise SecLangError(
+                "the Core Rule Set is not installed",
+                Position("<settings>", 1),
+                argument,
+                "run `envoy-waf crs install`, set crs_root, or use @baseline",
+            )
+        return self.crs
+
+    def default_rules(self) -> list[str]:
+        """What serves when the settings name no rules."""
+        if self.crs is not None:
+            return [
+                "@recommended",
+                "@crs-setup",
+                "@crs-plugins/*-config.conf",
+                "@crs-plugins/*-before.conf",
+                "@crs/*.conf",
+                "@crs-plugins/*-after.conf",
+            ]
+        return ["@recommended", "@baseline"]
+
+    def info(self) -> RuleSetInfo:
+        """What serves, in plain words."""
+        rules = self.settings.rules or self.default_rules()
+        if any(rule.startswith("@crs/") for rule in rules) and self.crs is not None:
+            version = self.crs.name.removeprefix("coreruleset-")
+            return RuleSetInfo("crs", version, f"OWASP Core Rule Set {version}")
+        if "@baseline" in rules:
+            return RuleSetInfo(
+                "baseline",
+                "1",
+                "built-in baseline rules; install the Core Rule Set with `envoy-waf crs install`",
+            )
+        return RuleSetInfo("custom", "", f"rules from {', '.join(rules)}")
+
+    def _parse(self, source: RuleSource) -> list[Node]:
+        """Overrides that rules read come first, the user's own directives last."""
+        settings = self.settings
+        nodes: list[Node] = []
+        for rule in settings.rules or self.default_rules():
+            if rule.startswith(("@crs/", "@baseline")):
+                nodes += parse_text(self._overrides(), source, file="<settings>")
+            nodes += parse_text(f'Include "{rule}"', source, file="<rules>")
+        nodes += parse_text(settings.directives, source, file="<directives>")
+        if settings.mode:
+            nodes += parse_text(f"SecRuleEngine {settings.mode}", source, file="<mode>")
+        return nodes
+
+    def _overrides(self) -> str:
+        settings = self.settings
+        actions = []
+        if settings.paranoia_level is not None:
+            actions.append(f"setvar:tx.blocking_paranoia_level={settings.paranoia_level}")
+            actions.append(f"setvar:tx.detection_paranoia_level={settings.paranoia_level}")
+        if settings.anomaly_threshold is not None:
+            actions.append(f"setvar:tx.inbound_anomaly_score_threshold={settings.anomaly_threshold}")
+        return f'SecAction "id:199001,phase:1,pass,nolog,{",".join(actions)}"' if actions else ""
+
+    def compile(self, options: CompileOptions | None = None) -> WAF:
+        """Compile what the settings say.  Raises SecLangError."""
+        source = RuleSource(".", self.resolve)
+        return WAF(compile_nodes(self._parse(source), source, options))

@@ -1,0 +1,493 @@
+"""The protocol of one stream: ProcessingRequests in, ProcessingResponses out, no I/O.
+
+Envoy opens one ext_proc stream for each HTTP request and sends what its processing mode says:
+headers, bodies in one of five ways, trailers, first of the request, then of the response.  This
+machine feeds them to a Transaction and says what Envoy may go on with.
+
+What it holds back, by body mode (envoy.extensions.filters.http.ext_proc.v3.ProcessingMode):
+
+  BUFFERED, BUFFERED_PARTIAL   Envoy holds; one body message comes, one answer goes.
+  STREAMED                     every piece is passed on as soon as it is answered, so a verdict
+                               of phase 2 can come too late for the upstream: detection only.
+  FULL_DUPLEX_STREAMED         this machine holds headers and pieces until phase 2 (or 4) has
+                               run, and then releases them.
+
+The mode is what Envoy itself announces in the first message (`protocol_config`).  Body modes are
+only ever overridden to NONE, and response headers to SKIP: from NONE to FULL_DUPLEX_STREAMED
+Envoy loses the first piece (envoy issue 40340).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from envoy.config.core.v3.base_pb2 import HeaderValue, HeaderValueOption
+from envoy.extensions.filters.http.ext_proc.v3.processing_mode_pb2 import ProcessingMode
+from envoy.service.ext_proc.v3.external_processor_pb2 import (
+    BodyMutation,
+    BodyResponse,
+    CommonResponse,
+    HeadersResponse,
+    ImmediateResponse,
+    ProcessingRequest,
+    ProcessingResponse,
+    StreamedBodyResponse,
+    TrailersResponse,
+)
+from google.protobuf.struct_pb2 import Struct
+
+from extproc.client import client_address, split_address
+from waf_core import WAF, Interruption, Transaction
+from waf_core.settings import EngineMode, LimitAction
+
+NONE = ProcessingMode.NONE
+STREAMED = ProcessingMode.STREAMED
+BUFFERED = ProcessingMode.BUFFERED
+BUFFERED_PARTIAL = ProcessingMode.BUFFERED_PARTIAL
+FULL_DUPLEX = ProcessingMode.FULL_DUPLEX_STREAMED
+SKIP = ProcessingMode.SKIP
+
+METADATA_NAMESPACE = "envoy_waf"
+"""Namespace of the dynamic metadata; Envoy's filter has to list it in `receiving_namespaces`."""
+
+MAX_HELD_BYTES = 64 << 20
+"""What one stream holds back in FULL_DUPLEX_STREAMED mode, whatever the rules' limits say."""
+
+GRPC_PERMISSION_DENIED = 7
+
+CONTINUE_REQUEST_HEADERS = ProcessingResponse(request_headers=HeadersResponse())
+CONTINUE_RESPONSE_HEADERS = ProcessingResponse(response_headers=HeadersResponse())
+CONTINUE_REQUEST_BODY = ProcessingResponse(request_body=BodyResponse())
+CONTINUE_RESPONSE_BODY = ProcessingResponse(response_body=BodyResponse())
+CONTINUE_REQUEST_TRAILERS = ProcessingResponse(request_trailers=TrailersResponse())
+CONTINUE_RESPONSE_TRAILERS = ProcessingResponse(response_trailers=TrailersResponse())
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOptions:
+    """The settings that the machine needs."""
+
+    trusted_hops: int = 0
+    hidden_request_headers: frozenset[str] = frozenset()
+    deny_body: str = "Forbidden\n"
+    deny_content_type: str = "text/plain; charset=utf-8"
+    policy: str = "default"
+
+
+@dataclass(slots=True)
+class _Side:
+    """Where one direction of the stream stands."""
+
+    mode: int = BUFFERED
+    expects_body: bool = False
+    judged: bool = False
+    """The body phase has run: what still comes is passed on."""
+    held: list[bytes] = field(default_factory=list)
+    held_bytes: int = 0
+    held_headers: ProcessingResponse | None = None
+
+
+class StreamError(Exception):
+    """Envoy sent what the protocol does not allow at this place."""
+
+
+class Stream:
+    """One HTTP request.  `handle` each message, then `close` once, whatever happened."""
+
+    def __init__(
+        self, waf: WAF, options: StreamOptions, on_finish: Callable[[Stream], None] | None = None
+    ) -> None:
+        self.waf = waf
+        self.options = options
+        self.tx: Transaction | None = None
+        self.blocked = False
+        self.blocked_phase = 0
+        self.uninspected: list[str] = []
+        """Why bodies went unseen: upgrade, connect, grpc, event-stream, partial."""
+        self._on_finish = on_finish
+        self._request = _Side()
+        self._response = _Side()
+        self._grpc = False
+        self._upgrade = False
+        self._connect = False
+        self._closed = False
+
+    # -- entry points ---------------------------------------------------------------------------
+
+    def handle(self, message: ProcessingRequest) -> list[ProcessingResponse]:
+        """Answers to one message, in order.  After a verdict nothing more is answered."""
+        if self.blocked:
+            return []
+        kind = message.WhichOneof("request")
+        if kind == "request_headers":
+            return self._request_headers(message)
+        if self.tx is None:
+            raise StreamError(f"the first message is {kind}: request_header_mode has to be SEND")
+        if kind == "request_body":
+            return self._request_body(message.request_body.body, message.request_body.end_of_stream)
+        if kind == "request_trailers":
+            return self._request_trailers()
+        if kind == "response_headers":
+            return self._response_headers(message)
+        if kind == "response_body":
+            return self._response_body(message.response_body.body, message.response_body.end_of_stream)
+        if kind == "response_trailers":
+            return self._response_trailers()
+        raise StreamError(f"unknown message {kind}")
+
+    def close(self) -> None:
+        """The stream is over: phase 5, exactly once."""
+        if self._closed:
+            return
+        self._closed = True
+        if self.tx is not None:
+            self.tx.process_logging()
+        if self._on_finish is not None:
+            self._on_finish(self)
+
+    # -- request --------------------------------------------------------------------------------
+
+    def _request_headers(self, message: ProcessingRequest) -> list[ProcessingResponse]:
+        if self.tx is not None:
+            raise StreamError("request headers came twice")
+        if message.HasField("protocol_config"):
+            self._request.mode = message.protocol_config.request_body_mode
+            self._response.mode = message.protocol_config.response_body_mode
+        end = message.request_headers.end_of_stream
+        tx = self.tx = self._begin(message)
+        stop = tx.process_request_headers()
+        if stop is not None:
+            return [self._deny(stop)]
+        side = self._request
+        reason = "" if end else self._body_unseen()
+        side.expects_body = not end and not reason and self._request.mode != NONE
+        if not side.expects_body:
+            side.judged = True
+            if reason:
+                self.uninspected.append(reason)
+            stop = tx.process_request_body()
+            if stop is not None:
+                return [self._deny(stop)]
+        answer = self._after_request_headers(end)
+        if side.expects_body and side.mode == FULL_DUPLEX:
+            side.held_headers = answer
+            return []
+        return [answer]
+
+    def _begin(self, message: ProcessingRequest) -> Transaction:
+        options = self.options
+        method = path = authority = b""
+        headers: list[tuple[str, bytes]] = []
+        forwarded: list[bytes] = []
+        request_id: str | None = None
+        has_length = False
+        for header in message.request_headers.headers.headers:
+            name = header.key
+            value = header.raw_value or header.value.encode("utf-8", "surrogateescape")
+            if name[:1] == ":":
+                if name == ":method":
+                    method = value
+                elif name == ":path":
+                    path = value
+                elif name == ":authority":
+                    authority = value
+                continue
+            if name == "x-forwarded-for":
+                forwarded.append(value)
+            elif name == "x-request-id":
+                request_id = value[:64].decode("latin-1")
+            elif name == "content-length":
+                has_length = True
+            elif name == "content-type":
+                self._grpc = value[:16] == b"application/grpc"
+            elif name == "connection":
+                self._upgrade = b"upgrade" in value.lower()
+            if name not in options.hidden_request_headers:
+                headers.append((name, value))
+        attributes = _attributes(message)
+        tx = self.waf.new_transaction(request_id)
+        peer, port = split_address(attributes.get("source.address", ""))
+        server, server_port = split_address(attributes.get("destination.address", ""))
+        address = client_address(peer, forwarded, options.trusted_hops)
+        tx.process_connection(address, port, server, server_port)
+        protocol = attributes.get("request.protocol", "HTTP/1.1")
+        self._connect = method == b"CONNECT"
+        tx.process_uri(authority if self._connect and not path else path, method, protocol)
+        if authority:
+            tx.add_request_header(b"Host", authority)
+        for name, value in headers:
+            tx.add_request_header(name.encode("latin-1", "replace"), value)
+        if not message.request_headers.end_of_stream and not has_length and protocol == "HTTP/1.1":
+            # Envoy's codec consumes Transfer-Encoding; a body without a length was chunked.
+            tx.add_request_header(b"Transfer-Encoding", b"chunked")
+        return tx
+
+    def _body_unseen(self) -> str:
+        """Why a body must not be waited for, or ""."""
+        tx = self.tx
+        assert tx is not None
+        if self._connect:
+            return "connect"
+        if self._upgrade and tx.request_header(b"upgrade") is not None:
+            return "upgrade"
+        if self._grpc:
+            return "grpc"
+        if tx.engine is EngineMode.OFF or tx.allowed in ("all", "request"):
+            return "rules"
+        if not tx.request_body_access:
+            return "rules"
+        return ""
+
+    def _after_request_headers(self, end: bool) -> ProcessingResponse:
+        """Continue, and ask for no message that nothing here needs."""
+        tx = self.tx
+        assert tx is not None
+        drop_body = not end and not self._request.expects_body and self._request.mode != NONE
+        program = self.waf.program
+        no_rules = tx.engine is EngineMode.OFF or tx.allowed == "all"
+        need_headers = not no_rules and (program.has_rules(3) or program.has_rules(4))
+        need_body = need_headers and program.has_rules(4) and tx.response_body_access and not self._tunnel()
+        if not drop_body and need_headers and need_body:
+            return CONTINUE_REQUEST_HEADERS
+        return _override(
+            NONE if not self._request.expects_body else self._request.mode,
+            self._response.mode if need_body else NONE,
+            need_headers,
+        )
+
+    def _tunnel(self) -> bool:
+        return self._connect or self._upgrade or self._grpc
+
+    def _request_body(self, body: bytes, end: bool) -> list[ProcessingResponse]:
+        tx, side = self.tx, self._request
+        assert tx is not None
+        if side.judged:
+            return [_pass_body(side.mode, body, end, request=True)]
+        stop = tx.write_request_body(body)
+        if stop is not None:
+            return [self._deny(stop)]
+        if side.mode == BUFFERED_PARTIAL and not end:
+            # Envoy's buffer is full; the rest of the body will never be shown.
+            self.uninspected.append("partial")
+            tx.inbound_data_error = True
+            if tx.program.settings.request_body_limit_action is LimitAction.REJECT:
+                stop = tx.reject(413, "the request body exceeds Envoy's buffer")
+                if stop is not None:
+                    return [self._deny(stop)]
+            end = True
+        if side.mode == FULL_DUPLEX:
+            return self._hold_request(body, end)
+        if not end and side.mode == STREAMED:
+            return [CONTINUE_REQUEST_BODY]
+        return self._judge_request(CONTINUE_REQUEST_BODY)
+
+    def _hold_request(self, body: bytes, end: bool) -> list[ProcessingResponse]:
+        tx, side = self.tx, self._request
+        assert tx is not None
+        side.held.append(body)
+        side.held_bytes += len(body)
+        if not end and not tx.inbound_data_error and side.held_bytes <= MAX_HELD_BYTES:
+            return []
+        if side.held_bytes > MAX_HELD_BYTES and not tx.inbound_data_error:
+            stop = tx.reject(413, f"more than {MAX_HELD_BYTES} bytes would have to be held")
+            if stop is not None:
+                return [self._deny(stop)]
+        return self._judge_request(None, end)
+
+    def _judge_request(self, answer: ProcessingResponse | None, end: bool = True) -> list[ProcessingResponse]:
+        """Phase 2; then what was held may go."""
+        tx, side = self.tx, self._request
+        assert tx is not None
+        side.judged = True
+        stop = tx.process_request_body()
+        if stop is not None:
+            return [self._deny(stop)]
+        return _release(side, end, request=True) + ([answer] if answer is not None else [])
+
+    def _request_trailers(self) -> list[ProcessingResponse]:
+        if not self._request.judged:
+            return self._judge_request(CONTINUE_REQUEST_TRAILERS, end=False)
+        return [CONTINUE_REQUEST_TRAILERS]
+
+    # -- response -------------------------------------------------------------------------------
+
+    def _response_headers(self, message: ProcessingRequest) -> list[ProcessingResponse]:
+        tx, side = self.tx, self._response
+        assert tx is not None
+        # A local reply of Envoy's may come while the request is still being held.
+        if not self._request.judged:
+            self._request.judged = True
+            stop = tx.process_request_body()
+            if stop is not None:
+                return [self._deny(stop)]
+        status = 0
+        for header in message.response_headers.headers.headers:
+            value = header.raw_value or header.value.encode("utf-8", "surrogateescape")
+            if header.key == ":status":
+                status = int(value) if value.isdigit() else 0
+            elif header.key[:1] != ":":
+                tx.add_response_header(header.key.encode("latin-1", "replace"), value)
+        protocol = tx.protocol
+        stop = tx.process_response_headers(status, protocol)
+        if stop is not None:
+            return [self._deny(stop)]
+        end = message.response_headers.end_of_stream
+        side.expects_body = not end and side.mode != NONE and not self._tunnel() and tx.wants_response_body
+        if not side.expects_body:
+            side.judged = True
+            stop = tx.process_response_body()
+            if stop is not None:
+                return [self._deny(stop)]
+            if end or side.mode == NONE:
+                return [CONTINUE_RESPONSE_HEADERS]
+            return [NO_RESPONSE_BODY]
+        if side.mode == FULL_DUPLEX:
+            side.held_headers = CONTINUE_RESPONSE_HEADERS
+            return []
+        return [CONTINUE_RESPONSE_HEADERS]
+
+    def _response_body(self, body: bytes, end: bool) -> list[ProcessingResponse]:
+        tx, side = self.tx, self._response
+        assert tx is not None
+        if side.judged:
+            return [_pass_body(side.mode, body, end, request=False)]
+        stop = tx.write_response_body(body)
+        if stop is not None:
+            return [self._deny(stop)]
+        if side.mode == BUFFERED_PARTIAL:
+            if not end:
+                self.uninspected.append("partial")
+                tx.outbound_data_error = True
+            end = True
+        if side.mode == FULL_DUPLEX:
+            side.held.append(body)
+            side.held_bytes += len(body)
+            # Past the limit the rest is not inspected: it need not be held either.
+            if not end and not tx.outbound_data_error:
+                return []
+            return self._judge_response(None, end)
+        if not end and side.mode == STREAMED:
+            return [CONTINUE_RESPONSE_BODY]
+        return self._judge_response(CONTINUE_RESPONSE_BODY)
+
+    def _judge_response(self, answer: ProcessingResponse | None, end: bool = True) -> list[ProcessingResponse]:
+        tx, side = self.tx, self._response
+        assert tx is not None
+        side.judged = True
+        stop = tx.process_response_body()
+        if stop is not None:
+            return [self._deny(stop)]
+        return _release(side, end, request=False) + ([answer] if answer is not None else [])
+
+    def _response_trailers(self) -> list[ProcessingResponse]:
+        if not self._response.judged:
+            return self._judge_response(CONTINUE_RESPONSE_TRAILERS, end=False)
+        return [CONTINUE_RESPONSE_TRAILERS]
+
+    # -- verdicts -------------------------------------------------------------------------------
+
+    def _deny(self, stop: Interruption) -> ProcessingResponse:
+        tx = self.tx
+        assert tx is not None
+        self.blocked = True
+        self.blocked_phase = tx.phase
+        immediate = ImmediateResponse(details=f"envoy_waf_{stop.action}{{rule_{stop.rule_id}}}")
+        immediate.status.code = stop.status  # type: ignore[assignment]
+        if stop.action == "redirect":
+            immediate.headers.set_headers.append(_header("location", stop.data))
+        else:
+            immediate.headers.set_headers.append(_header("content-type", self.options.deny_content_type))
+            immediate.body = self.options.deny_body.replace("{id}", tx.id).encode()
+        if self._grpc:
+            immediate.grpc_status.status = GRPC_PERMISSION_DENIED
+        answer = ProcessingResponse(immediate_response=immediate)
+        answer.dynamic_metadata.CopyFrom(self.metadata(stop))
+        return answer
+
+    def metadata(self, stop: Interruption) -> Struct:
+        """For Envoy's access log: %DYNAMIC_METADATA(envoy_waf:action)% and so on."""
+        tx = self.tx
+        assert tx is not None
+        struct = Struct()
+        struct.update(
+            {
+                METADATA_NAMESPACE: {
+                    "action": stop.action,
+                    "rule_id": stop.rule_id,
+                    "rule_ids": [matched.rule.id for matched in tx.matched_rules[:32]],
+                    "score": tx.anomaly_score,
+                    "phase": tx.phase,
+                    "policy": self.options.policy,
+                    "transaction_id": tx.id,
+                }
+            }
+        )
+        return struct
+
+
+def engine_failure() -> ProcessingResponse:
+    """Fail closed: the request is refused because the engine could not judge it."""
+    immediate = ImmediateResponse(details="envoy_waf_error", body=b"Internal Server Error\n")
+    immediate.status.code = 500  # type: ignore[assignment]
+    return ProcessingResponse(immediate_response=immediate)
+
+
+def _override(request_body: int, response_body: int, response_headers: bool) -> ProcessingResponse:
+    key = (request_body, response_body, response_headers)
+    found = _OVERRIDES.get(key)
+    if found is None:
+        found = _OVERRIDES[key] = ProcessingResponse(
+            request_headers=HeadersResponse(),
+            mode_override=ProcessingMode(
+                request_body_mode=request_body,
+                response_body_mode=response_body,
+                response_header_mode=ProcessingMode.SEND if response_headers else SKIP,
+                # FULL_DUPLEX_STREAMED is only valid together with trailers.
+                request_trailer_mode=ProcessingMode.SEND if request_body == FULL_DUPLEX else SKIP,
+                response_trailer_mode=ProcessingMode.SEND if response_body == FULL_DUPLEX else SKIP,
+            ),
+        )
+    return found
+
+
+_OVERRIDES: dict[tuple[int, int, bool], ProcessingResponse] = {}
+NO_RESPONSE_BODY = ProcessingResponse(
+    response_headers=HeadersResponse(), mode_override=ProcessingMode(response_body_mode=NONE)
+)
+
+
+def _pass_body(mode: int, body: bytes, end: bool, *, request: bool) -> ProcessingResponse:
+    """Let a piece through that is not held."""
+    if mode != FULL_DUPLEX:
+        return CONTINUE_REQUEST_BODY if request else CONTINUE_RESPONSE_BODY
+    streamed = StreamedBodyResponse(body=body, end_of_stream=end)
+    answer = BodyResponse(response=CommonResponse(body_mutation=BodyMutation(streamed_response=streamed)))
+    return ProcessingResponse(request_body=answer) if request else ProcessingResponse(response_body=answer)
+
+
+def _release(side: _Side, end: bool, *, request: bool) -> list[ProcessingResponse]:
+    out: list[ProcessingResponse] = []
+    if side.held_headers is not None:
+        out.append(side.held_headers)
+        side.held_headers = None
+    last = len(side.held) - 1
+    out += [_pass_body(FULL_DUPLEX, b, end and i == last, request=request) for i, b in enumerate(side.held)]
+    side.held = []
+    return out
+
+
+def _header(name: str, value: str) -> HeaderValueOption:
+    return HeaderValueOption(
+        header=HeaderValue(key=name, raw_value=value.encode("utf-8")),
+        append_action=HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD,
+    )
+
+
+def _attributes(message: ProcessingRequest) -> dict[str, str]:
+    """Envoy's attributes as text (`request_attributes` of the filter chooses them)."""
+    out: dict[str, str] = {}
+    for struct in message.attributes.values():
+        for name, value in struct.fields.items():
+            out[name] = value.string_value
+    return out
