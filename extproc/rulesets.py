@@ -116,7 +116,7 @@ class RuleSets:
             actions.append(f"setvar:tx.detection_paranoia_level={settings.paranoia_level}")
         if settings.anomaly_threshold is not None:
             actions.append(f"setvar:tx.inbound_anomaly_score_threshold={settings.anomaly_threshold}")
-        return f'SecAction "id:199001,phase:1,pass,nolog,{",".join(actions)}"' if actions else ""
+        return f'SecAction "id:8199001,phase:1,pass,nolog,{",".join(actions)}"' if actions else ""
 
     def compile(self, options: CompileOptions | None = None) -> WAF:
         """Compile what the settings say.  Raises SecLangError."""

