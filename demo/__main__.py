@@ -1,7 +1,7 @@
 """`make demo`: real Envoy, the sidecar and a sample upstream; a good and a bad request.
 
-    python -m demo           stays up afterwards, so that you can try your own
-    python -m demo --check   ends; exit status 0 only if every verdict was right
+python -m demo           stays up afterwards, so that you can try your own
+python -m demo --check   ends; exit status 0 only if every verdict was right
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -31,10 +32,14 @@ class StackError(Exception):
 
 
 def free_port() -> int:
-    """A TCP port that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port that nothing listens on now, below the range of outgoing connections (so that
+    none of those takes it before its server does)."""
+    for _ in range(1000):
+        port = random.randrange(15000, 32000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise StackError("no free TCP port between 15000 and 32000")
 
 
 def find_envoy() -> str:
@@ -219,5 +224,7 @@ def endpoint(cluster: dict[str, Any]) -> dict[str, Any]:
 
 def http_manager(config: dict[str, Any]) -> dict[str, Any]:
     """The HTTP connection manager of a bootstrap."""
-    manager: dict[str, Any] = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+    manager: dict[str, Any] = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0][
+        "typed_config"
+    ]
     return manager

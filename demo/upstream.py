@@ -1,6 +1,6 @@
 """A sample upstream: echo, reflect, leaks, WebSocket, server-sent events, gRPC.
 
-    python -m demo.upstream HTTP_PORT GRPC_PORT
+python -m demo.upstream HTTP_PORT GRPC_PORT
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ async def hello(request: web.Request) -> web.Response:
 
 async def leak(request: web.Request) -> web.Response:
     """A page that shows a database error."""
-    text = "<html>You have an error in your SQL syntax; check the manual that corresponds to your MySQL server version</html>"
+    text = "<html>You have an error in your SQL syntax; check the manual for your MySQL server version</html>"
     return web.Response(text=text, content_type="text/html")
 
 

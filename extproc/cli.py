@@ -169,7 +169,9 @@ def crs_group() -> None:
 @click.argument("version", default=crs.DEFAULT_VERSION)
 @click.option("--from", "source", type=click.Path(path_type=Path), help="An archive or folder that is already here.")
 @click.option("--sha256", help="Trust the archive with this hash instead of its signature.")
-@click.option("--key", type=click.Path(path_type=Path, exists=True), help="The CRS project's public key, if gpg lacks it.")
+@click.option(
+    "--key", type=click.Path(path_type=Path, exists=True), help="The CRS project's public key, if gpg lacks it."
+)
 @click.option("--data-dir", type=click.Path(path_type=Path), envvar="ENVOY_WAF_DATA_DIR", help="Where to install.")
 def crs_install(version: str, source: Path | None, sha256: str | None, key: Path | None, data_dir: Path | None) -> None:
     """Download (or take) the Core Rule Set, check it, and install it into the data folder."""

@@ -52,9 +52,7 @@ class Settings(BaseSettings):
     data_dir: Path = Field(default_factory=default_data_dir, description="where installed rule sets live")
     crs_root: Path | None = Field(None, description="a Core Rule Set folder to use instead of the installed one")
 
-    trusted_hops: int = Field(
-        0, ge=0, le=32, description="proxies in front of Envoy whose X-Forwarded-For is believed"
-    )
+    trusted_hops: int = Field(0, ge=0, le=32, description="proxies in front of Envoy whose X-Forwarded-For is believed")
     hidden_request_headers: list[str] = Field(
         default_factory=lambda: ["x-forwarded-proto", "x-request-id", "x-envoy-external-address", "x-envoy-internal"],
         description="headers that Envoy adds: rules do not see them",
@@ -65,9 +63,7 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "console"] = Field("auto", description="auto: console on a terminal")
     drain_seconds: float = Field(10.0, ge=0, le=3600, description="how long SIGTERM waits for running streams")
-    max_streams: int = Field(
-        10000, ge=1, description="streams at once; more are refused, and Envoy fails closed"
-    )
+    max_streams: int = Field(10000, ge=1, description="streams at once; more are refused, and Envoy fails closed")
 
     @field_validator("listen", "admin")
     @classmethod

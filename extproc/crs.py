@@ -163,7 +163,9 @@ def install(
     try:
         target_base.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise CrsError(f"cannot write to {target_base}: {error.strerror}; choose another folder with --data-dir") from error
+        raise CrsError(
+            f"cannot write to {target_base}: {error.strerror}; choose another folder with --data-dir"
+        ) from error
     with tempfile.TemporaryDirectory(dir=target_base) as work_name:
         work = Path(work_name)
         if source is not None and source.is_dir():

@@ -30,9 +30,7 @@ class Metrics:
             ["verdict", "phase", "status"],
             registry=self.registry,
         )
-        self.rule_hits = Counter(
-            "envoy_waf_rule_hits", "Matches by rule id", ["id"], registry=self.registry
-        )
+        self.rule_hits = Counter("envoy_waf_rule_hits", "Matches by rule id", ["id"], registry=self.registry)
         self.processing = Histogram(
             "envoy_waf_processing_seconds",
             "Time spent in the engine for one request, all phases",
@@ -58,9 +56,7 @@ class Metrics:
             ["reason"],
             registry=self.registry,
         )
-        self.body_bytes = Counter(
-            "envoy_waf_body_bytes", "Body bytes inspected", ["direction"], registry=self.registry
-        )
+        self.body_bytes = Counter("envoy_waf_body_bytes", "Body bytes inspected", ["direction"], registry=self.registry)
         self.build = Gauge(
             "envoy_waf_build_info",
             "Constant 1; the labels tell what runs",

@@ -95,9 +95,7 @@ class StreamError(Exception):
 class Stream:
     """One HTTP request.  `handle` each message, then `close` once, whatever happened."""
 
-    def __init__(
-        self, waf: WAF, options: StreamOptions, on_finish: Callable[[Stream], None] | None = None
-    ) -> None:
+    def __init__(self, waf: WAF, options: StreamOptions, on_finish: Callable[[Stream], None] | None = None) -> None:
         self.waf = waf
         self.options = options
         self.tx: Transaction | None = None
@@ -218,7 +216,8 @@ class Stream:
             tx.add_request_header(b"Host", authority)
         for name, value in headers:
             tx.add_request_header(name.encode("latin-1", "replace"), value)
-        if not message.request_headers.end_of_stream and not has_length and protocol == "HTTP/1.1":
+        ends = message.request_headers.end_of_stream
+        if not (ends or has_length or self._upgrade or self._connect) and protocol == "HTTP/1.1":
             # Envoy's codec consumes Transfer-Encoding; a body without a length was chunked.
             tx.add_request_header(b"Transfer-Encoding", b"chunked")
         return tx
@@ -393,7 +392,7 @@ class Stream:
         self.blocked = True
         self.blocked_phase = tx.phase
         immediate = ImmediateResponse(details=f"envoy_waf_{stop.action}{{rule_{stop.rule_id}}}")
-        immediate.status.code = stop.status  # type: ignore[assignment]
+        immediate.status.code = stop.status
         if stop.action == "redirect":
             immediate.headers.set_headers.append(_header("location", stop.data))
         else:
@@ -429,7 +428,7 @@ class Stream:
 def engine_failure() -> ProcessingResponse:
     """Fail closed: the request is refused because the engine could not judge it."""
     immediate = ImmediateResponse(details="envoy_waf_error", body=b"Internal Server Error\n")
-    immediate.status.code = 500  # type: ignore[assignment]
+    immediate.status.code = 500
     return ProcessingResponse(immediate_response=immediate)
 
 

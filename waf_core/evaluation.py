@@ -134,9 +134,7 @@ def _evaluate_link(
         for effect in link.effects:
             effect(tx)
         return True
-    removed = (
-        [target for units, target in tx.removed_targets if unit.index in units] if tx.removed_targets else None
-    )
+    removed = [target for units, target in tx.removed_targets if unit.index in units] if tx.removed_targets else None
     matched = False
     new: list[Pair] = []
     for target in link.targets:

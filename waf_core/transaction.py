@@ -47,7 +47,6 @@ MAX_REQUEST_HEADERS = 1000
 """More headers than this are refused (Envoy's own default is 100)."""
 
 
-
 @dataclass(frozen=True, slots=True)
 class Interruption:
     """The verdict "stop".  `action` is deny, drop or redirect; `data` the redirect's URL.
@@ -78,9 +77,9 @@ class Transaction:
 
     def __init__(self, program: Program, transaction_id: str | None = None) -> None:
         settings = program.settings
-        self.program = program
-        self.id = transaction_id or secrets.token_hex(10)
-        self.started_ns = time.monotonic_ns()
+        self.program: Program = program
+        self.id: str = transaction_id or secrets.token_hex(10)
+        self.started_ns: int = time.monotonic_ns()
         self.started_at = time.time()
 
         self.engine: EngineMode = settings.engine
@@ -90,39 +89,39 @@ class Transaction:
         self.matched_rules: list[MatchedRule] = []
         self.limits: list[str] = []
         """Names of the limits that this transaction ran into."""
-        self.phase = 0
+        self.phase: int = 0
         self.allowed = ""
         """"", or how far an `allow` reaches: phase, request or all."""
-        self.logged = False
+        self.logged: bool = False
 
-        self.client_ip = b""
-        self.client_port = 0
-        self.server_ip = b""
-        self.server_port = 0
-        self.method = b""
-        self.protocol = b""
-        self.uri = b""
-        self.uri_raw = b""
-        self.filename = b""
-        self.basename = b""
-        self.query_string = b""
-        self.server_name = b""
+        self.client_ip: bytes = b""
+        self.client_port: int = 0
+        self.server_ip: bytes = b""
+        self.server_port: int = 0
+        self.method: bytes = b""
+        self.protocol: bytes = b""
+        self.uri: bytes = b""
+        self.uri_raw: bytes = b""
+        self.filename: bytes = b""
+        self.basename: bytes = b""
+        self.query_string: bytes = b""
+        self.server_name: bytes = b""
         self.request_headers: list[Pair] = []
         self.request_cookies: list[Pair] = []
         self.args: list[Pair] = []
         self.args_get: list[Pair] = []
         self.args_post: list[Pair] = []
         self.args_path: list[Pair] = []
-        self.urlencoded_error = False
+        self.urlencoded_error: bool = False
 
         self.request_body_access = settings.request_body_access
         self.request_body_limit = settings.request_body_limit
-        self.force_request_body = False
-        self.body_processor = b""
-        self.body_error = ""
-        self.inbound_data_error = False
+        self.force_request_body: bool = False
+        self.body_processor: bytes = b""
+        self.body_error: str = ""
+        self.inbound_data_error: bool = False
         self.request_body_variable: bytes | None = None
-        self.request_body_length = 0
+        self.request_body_length: int = 0
         self.multipart_flags = Flags()
         self.files: list[Pair] = []
         self.file_names: list[Pair] = []
@@ -134,29 +133,29 @@ class Transaction:
         self._multipart: MultipartParser | None = None
         self._xml: XmlDocument | None = None
 
-        self.response_status = 0
-        self.response_protocol = b""
+        self.response_status: int = 0
+        self.response_protocol: bytes = b""
         self.response_headers: list[Pair] = []
         self.response_args: list[Pair] = []
         self.response_body_access = settings.response_body_access
         self.response_body_limit = settings.response_body_limit
-        self.response_body_processor = b""
-        self.force_response_body = False
+        self.response_body_processor: bytes = b""
+        self.force_response_body: bool = False
         self.response_body_variable: bytes | None = None
-        self.response_body_length = 0
-        self.outbound_data_error = False
+        self.response_body_length: int = 0
+        self.outbound_data_error: bool = False
         self._response_body: list[bytes] = []
         self._response_xml: XmlDocument | None = None
 
         self.tx: dict[bytes, bytes] = dict(program.initial_tx)
         self.env: dict[bytes, bytes] = {}
         self.geo: dict[bytes, bytes] = {}
-        self.matched_var = b""
-        self.matched_var_name = b""
+        self.matched_var: bytes = b""
+        self.matched_var_name: bytes = b""
         self.matched_vars: list[Pair] = []
-        self.highest_severity = 255
-        self.session_id = b""
-        self.user_id = b""
+        self.highest_severity: int = 255
+        self.session_id: bytes = b""
+        self.user_id: bytes = b""
         self.current_unit: Unit | None = None
         self.removed_units: frozenset[int] = frozenset()
         self.removed_targets: list[tuple[frozenset[int], Target]] = []
@@ -619,9 +618,7 @@ def _xml(document: XmlDocument | None, expression: str) -> list[bytes]:
 
 def _bad_escape(text: bytes) -> bool:
     """Is there a `%` without two hexadecimal digits?"""
-    return any(
-        len(part) < 2 or part[0] not in _HEX or part[1] not in _HEX for part in text.split(b"%")[1:]
-    )
+    return any(len(part) < 2 or part[0] not in _HEX or part[1] not in _HEX for part in text.split(b"%")[1:])
 
 
 _HEX = frozenset(b"0123456789abcdefABCDEF")

@@ -38,22 +38,15 @@ class Variable:
 
 REGISTRY: dict[str, Variable] = {}
 
+_NO_FILE = "Envoy hides the upstream's file system; there is no file behind a request here"
+_NO_TIMING = "timings are metrics here (envoy_waf_processing_seconds), not variables"
 REFUSED: dict[str, str] = {
-    name: "Envoy hides the upstream's file system; there is no file behind a request here"
-    for name in (
-        "SCRIPT_BASENAME", "SCRIPT_FILENAME", "SCRIPT_GID", "SCRIPT_GROUPNAME", "SCRIPT_MODE",
-        "SCRIPT_UID", "SCRIPT_USERNAME",
-    )
-}  # fmt: skip
-REFUSED.update(
-    {
-        name: "timings by rule are metrics here (envoy_waf_phase_seconds), not variables"
-        for name in (
-            "PERF_ALL", "PERF_COMBINED", "PERF_GC", "PERF_LOGGING", "PERF_PHASE1", "PERF_PHASE2",
-            "PERF_PHASE3", "PERF_PHASE4", "PERF_PHASE5", "PERF_RULES", "PERF_SREAD", "PERF_SWRITE",
-        )
-    }
-)  # fmt: skip
+    **{f"SCRIPT_{n}": _NO_FILE for n in ("BASENAME", "FILENAME", "GID", "GROUPNAME", "MODE", "UID", "USERNAME")},
+    **{
+        f"PERF_{n}": _NO_TIMING
+        for n in ("ALL", "COMBINED", "GC", "LOGGING", "RULES", "SREAD", "SWRITE", *(f"PHASE{i}" for i in range(1, 6)))
+    },
+}
 REFUSED["STREAM_INPUT_BODY"] = "bodies are never rewritten here; use REQUEST_BODY"
 REFUSED["STREAM_OUTPUT_BODY"] = "bodies are never rewritten here; use RESPONSE_BODY"
 REFUSED["MULTIPART_BUFFERED"] = "no such variable; use MULTIPART_STRICT_ERROR"

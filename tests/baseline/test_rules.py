@@ -20,8 +20,8 @@ AGENT = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 @pytest.fixture(scope="module")
 def wafs() -> dict[int, WAF]:
     """One WAF for each strictness level, which never blocks."""
-    return {level: make(f"SecRuleEngine DetectionOnly\nSecAction id:1,phase:1,pass,nolog,setvar:tx.blocking_paranoia_level={level}")
-            for level in (1, 2)}  # fmt: skip
+    level = "SecAction id:1,phase:1,pass,nolog,setvar:tx.blocking_paranoia_level="
+    return {number: make(f"SecRuleEngine DetectionOnly\n{level}{number}") for number in (1, 2)}
 
 
 def make(directives: str) -> WAF:
@@ -48,7 +48,8 @@ def run(waf: WAF, case: Any) -> Transaction:
     if "files" in case:
         content_type = "multipart/form-data; boundary=b0undary"
         for name, filename in case["files"].items():
-            body += f'--b0undary\r\nContent-Disposition: form-data; name="{name}"; filename="{filename}"\r\n\r\nx\r\n'.encode()
+            disposition = f'form-data; name="{name}"; filename="{filename}"'
+            body += f"--b0undary\r\nContent-Disposition: {disposition}\r\n\r\nx\r\n".encode()
         body += b"--b0undary--\r\n"
     tx.process_uri(uri, case.get("method", "POST" if body else "GET"), "1.1")
     headers = [] if case.get("no_host") else [("Host", "www.example.com")]
@@ -98,7 +99,7 @@ def test_every_rule_that_logs_has_cases_of_both_kinds(wafs: dict[int, WAF]) -> N
 
 ORDINARY = [
     "Hello, world!",
-    "I'm looking for Tom & Jerry; is it \"available\" in L?",
+    'I\'m looking for Tom & Jerry; is it "available" in L?',
     "rock'n'roll -- the best; 50% off (really)",
     "SELECT your seat and DROP us a line",
     "https://www.example.com/path?a=1&b=2#top",

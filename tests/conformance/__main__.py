@@ -63,8 +63,9 @@ def main() -> int:
         print(f"skipped {name}: {exceptions[name]['reason']}")
     if failed:
         print("failing:", " ".join(failed))
-    print(f"ftw engine: passed {passed}, failed {len(failed)}, skipped {len(skipped)}"
-          f"  ({time.monotonic() - start:.1f} s)")
+    print(
+        f"ftw engine: passed {passed}, failed {len(failed)}, skipped {len(skipped)}  ({time.monotonic() - start:.1f} s)"
+    )
     return 1 if failed else 0
 
 

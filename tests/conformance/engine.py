@@ -116,8 +116,8 @@ def run_stage(waf: WAF, stage: Stage) -> tuple[Outcome, Transaction]:
     tx.write_request_body(body)
     tx.process_request_body()
     status, response_headers, response = reflect(uri, body)
-    for name, value in response_headers.items():
-        tx.add_response_header(name, value)
+    for header, content in response_headers.items():
+        tx.add_response_header(header, content)
     tx.process_response_headers(status, "1.1")
     tx.write_response_body(response)
     tx.process_response_body()

@@ -54,8 +54,7 @@ def load_cases(folder: Path) -> Iterator[Case]:
                 continue
             for test in document["tests"]:
                 stages = [
-                    Stage(build_request(stage["input"]), read_expectation(stage["output"]))
-                    for stage in test["stages"]
+                    Stage(build_request(stage["input"]), read_expectation(stage["output"])) for stage in test["stages"]
                 ]
                 yield Case(f"{document['rule_id']}-{test['test_id']}", test.get("desc", "").strip(), stages)
 

@@ -93,9 +93,7 @@ class MultipartParser:
     `part_headers` (part name, header line).  `error` is None or why parsing stopped.
     """
 
-    def __init__(
-        self, content_type: bytes, *, fields_limit: int, files_limit: int, keep_files: bool = False
-    ) -> None:
+    def __init__(self, content_type: bytes, *, fields_limit: int, files_limit: int, keep_files: bool = False) -> None:
         self.flags = Flags()
         self.error: str | None = None
         self.fields: list[Pair] = []

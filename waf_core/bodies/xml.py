@@ -44,7 +44,7 @@ class XmlDocument:
                     element.text and element.text.strip()
                 )
             if mixed and len(out) < MAX_TEXT_NODES:
-                out.append("".join(element.itertext()).encode("utf-8", "surrogatepass"))
+                out.append(_text(element))
             if len(out) >= MAX_TEXT_NODES:
                 self.error = f"XML has more than {MAX_TEXT_NODES} text nodes"
                 break
@@ -87,9 +87,13 @@ class XmlDocument:
         items = found if isinstance(found, list) else [found]
         out: list[bytes] = []
         for item in items[:MAX_XPATH_RESULTS]:
-            text = "".join(item.itertext()) if isinstance(item, etree._Element) else str(item)
-            out.append(text.encode("utf-8", "surrogatepass"))
+            out.append(_text(item) if isinstance(item, etree._Element) else str(item).encode("utf-8", "surrogatepass"))
         return out
+
+
+def _text(element: etree._Element) -> bytes:
+    """The string value of an element: all text below it."""
+    return "".join(map(str, element.itertext())).encode("utf-8", "surrogatepass")
 
 
 def _local(element: etree._Element) -> str:

@@ -133,9 +133,7 @@ class Builder:
         try:
             SUPPORTED[canonical](self.settings, node.arguments, self._folder(node))
         except DirectiveError as error:
-            raise SecLangError(
-                f"{canonical} {error}", node.position, " ".join(node.arguments), error.hint
-            ) from error
+            raise SecLangError(f"{canonical} {error}", node.position, " ".join(node.arguments), error.hint) from error
 
     def _dataset(self, node: DirectiveNode) -> None:
         if len(node.arguments) != 2:
@@ -150,9 +148,7 @@ class Builder:
         text = " ".join(node.arguments)
         draft = read_actions(parse_actions(text, lambda offset: node.position))
         if draft.effects or draft.id or draft.chained:
-            raise SecLangError(
-                "SecDefaultAction takes only phase, log, t and disruptive actions", node.position, text
-            )
+            raise SecLangError("SecDefaultAction takes only phase, log, t and disruptive actions", node.position, text)
         if draft.disruption == "block":
             raise SecLangError("SecDefaultAction cannot be block: it says what block means", node.position, text)
         self.defaults[draft.phase] = _Defaults(
@@ -263,9 +259,7 @@ class Builder:
             for phase, program in phases.items():
                 planner.plan(phase, program)
             planner.finish()
-        names = {
-            target.variable.name for unit in self.units for link in unit.links for target in link.targets
-        }
+        names = {target.variable.name for unit in self.units for link in unit.links for target in link.targets}
         self._check_phases()
         return Program(
             settings=self.settings,

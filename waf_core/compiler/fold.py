@@ -27,7 +27,7 @@ Known = bytes | None
 """A TX variable's value; None: certainly absent."""
 
 
-class _Undecided(Exception):
+class _UndecidedError(Exception):
     """The outcome depends on traffic."""
 
 
@@ -40,12 +40,8 @@ class _State:
         self.unknown_prefixes: set[bytes] = set()
 
     def get(self, name: bytes) -> Known:
-        if (
-            name in self.unknown
-            or name.isdigit()
-            or any(name.startswith(prefix) for prefix in self.unknown_prefixes)
-        ):
-            raise _Undecided
+        if name in self.unknown or name.isdigit() or any(name.startswith(prefix) for prefix in self.unknown_prefixes):
+            raise _UndecidedError
         return self.values.get(name)
 
     def set(self, name: bytes, value: Known) -> None:
@@ -172,7 +168,7 @@ class _Folder:
         for link in unit.links:
             try:
                 matches = self._link_matches(link)
-            except _Undecided:
+            except _UndecidedError:
                 undecided = True
                 effects_before |= bool(link.effects)
                 continue
@@ -183,7 +179,7 @@ class _Folder:
                 try:
                     for _ in range(matches):
                         self._assign(link, assignments)
-                except _Undecided:
+                except _UndecidedError:
                     undecided = True
         observable = (
             unit.log
@@ -207,25 +203,25 @@ class _Folder:
         return True
 
     def _link_matches(self, link: Link) -> int:
-        """How many values match.  Raises _Undecided."""
+        """How many values match.  Raises _UndecidedError."""
         if link.operator is None:
             return 1
         operator = self._constant_operator(link)
         if operator is None or not operator.pure:
-            raise _Undecided
+            raise _UndecidedError
         count = 0
         for target in link.targets:
             if target.variable.name != "TX" or target.key is None:
-                raise _Undecided
+                raise _UndecidedError
             value = self.state.get(target.key)
             if target.key in target.excluded_keys or target.excluded_patterns:
-                raise _Undecided
+                raise _UndecidedError
             if target.count:
                 value = b"0" if value is None else b"1"
             if value is None:
                 continue
             if link.multi_match:
-                raise _Undecided
+                raise _UndecidedError
             form = apply_chain(link.chain, value)
             if (operator.match(form, _NoLookup()) is None) is link.negated:
                 count += 1
@@ -256,18 +252,18 @@ class _Folder:
                 return None
             try:
                 out.append(self.state.get(key) or b"")
-            except _Undecided:
+            except _UndecidedError:
                 return None
         return b"".join(out)
 
     def _assign(self, link: Link, assignments: dict[bytes, Known]) -> None:
         for effect in link.effects:
             if not isinstance(effect, SetVar) or effect.collection != "TX":
-                raise _Undecided
+                raise _UndecidedError
             name = self._expand(effect.name)
             value = self._expand(effect.value)
             if name is None or value is None:
-                raise _Undecided
+                raise _UndecidedError
             name = name.lower()
             if effect.kind == "set":
                 assignments[name] = value

@@ -13,7 +13,6 @@ from waf_core.seclang.tree import TargetNode
 from waf_core.variables import REFUSED, REGISTRY, Variable
 
 
-
 def _variable(node: TargetNode) -> Variable:
     variable = REGISTRY.get(node.name)
     if variable is not None:

@@ -54,9 +54,7 @@ def by_message(text: str, position: Position) -> Selector:
 def _select(units: list[Unit], selector: Selector, node: DirectiveNode, notes: list[str]) -> list[Unit]:
     chosen = [unit for unit in units if selector(unit)]
     if not chosen:
-        notes.append(
-            f"{node.position}: {node.name} {' '.join(node.arguments)} changes nothing: no rule above it fits"
-        )
+        notes.append(f"{node.position}: {node.name} {' '.join(node.arguments)} changes nothing: no rule above it fits")
     return chosen
 
 
@@ -74,7 +72,10 @@ def _update_target(make: Callable[[str, Position], Selector]) -> Handler:
     def handle(units: list[Unit], node: DirectiveNode, notes: list[str], folder: str) -> None:
         if len(node.arguments) not in (2, 3):
             raise SecLangError(
-                f"{node.name} takes rules and variables", node.position, " ".join(node.arguments), 'for example "!ARGS:x"'
+                f"{node.name} takes rules and variables",
+                node.position,
+                " ".join(node.arguments),
+                'for example "!ARGS:x"',
             )
         which, offset = node.arguments[0], 0
         if make is by_id and ":" in which:
@@ -84,9 +85,7 @@ def _update_target(make: Callable[[str, Position], Selector]) -> Handler:
         replaced = parse_targets(node.arguments[2], lambda _: node.position) if len(node.arguments) == 3 else ()
         for unit in _select(units, make(which, node.position), node, notes):
             if offset >= len(unit.links):
-                raise SecLangError(
-                    f"rule {unit.info.id} has {len(unit.links)} links", node.position, node.arguments[0]
-                )
+                raise SecLangError(f"rule {unit.info.id} has {len(unit.links)} links", node.position, node.arguments[0])
             link = unit.links[offset]
             for old in replaced:
                 link.targets = exclude_whole(link.targets, old.name)

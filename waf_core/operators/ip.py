@@ -23,9 +23,7 @@ class IpMatch(Operator):
             except ValueError as error:
                 raise OperatorError(f"{text!r} is no address or CIDR block", str(error)) from error
             shift = network.max_prefixlen - network.prefixlen
-            self._blocks.setdefault((network.version, shift), set()).add(
-                int(network.network_address) >> shift
-            )
+            self._blocks.setdefault((network.version, shift), set()).add(int(network.network_address) >> shift)
 
     def match(self, value: bytes, tx: Expander) -> Captures | None:
         if len(value) > MAX_ADDRESS_TEXT:

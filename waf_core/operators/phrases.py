@@ -39,9 +39,7 @@ def read_data_file(name: bytes, env: OperatorEnv) -> list[bytes]:
         if os.path.isfile(candidate):
             break
     else:
-        raise OperatorError(
-            f"the data file {path!r} does not exist", f"searched in: {', '.join(env.folders)}"
-        )
+        raise OperatorError(f"the data file {path!r} does not exist", f"searched in: {', '.join(env.folders)}")
     if os.path.getsize(candidate) > MAX_DATA_FILE_BYTES:
         raise OperatorError(f"the data file {path!r} is larger than {MAX_DATA_FILE_BYTES} bytes")
     with open(candidate, "rb") as handle:

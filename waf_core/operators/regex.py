@@ -35,7 +35,7 @@ def re2_options(max_mem: int = RE2_MAX_MEM) -> re2.Options:
     return options
 
 
-_UNANCHORED = re2._re2.RE2.Anchor.UNANCHORED  # noqa: SLF001  (spares a generator per search)
+_UNANCHORED = re2._re2.RE2.Anchor.UNANCHORED
 
 
 class Rx(Operator):
@@ -43,7 +43,7 @@ class Rx(Operator):
 
     def __init__(self, pattern: bytes) -> None:
         self.pattern = pattern
-        self._search = re2._re2.RE2(pattern, re2_options())  # noqa: SLF001
+        self._search = re2._re2.RE2(pattern, re2_options())
         if not self._search.ok():
             raise OperatorError(f"RE2 cannot compile the pattern: {self._search.error()}")
 

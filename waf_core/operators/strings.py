@@ -39,9 +39,7 @@ def _contains_word(value: bytes, word: bytes) -> bool:
     start = value.find(word)
     while start != -1:
         end = start + len(word)
-        if (start == 0 or value[start - 1] not in _WORD) and (
-            end == len(value) or value[end] not in _WORD
-        ):
+        if (start == 0 or value[start - 1] not in _WORD) and (end == len(value) or value[end] not in _WORD):
             return True
         start = value.find(word, start + 1)
     return False

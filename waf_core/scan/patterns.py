@@ -74,9 +74,7 @@ class PatternSet:
 
     def compile(self) -> None:
         if self._patterns:
-            scanner = re2._re2.Set(
-                re2._re2.RE2.Anchor.UNANCHORED, re2_options(self._limits.set_max_mem)
-            )
+            scanner = re2._re2.Set(re2._re2.RE2.Anchor.UNANCHORED, re2_options(self._limits.set_max_mem))
             for pattern in self._patterns:
                 scanner.Add(pattern)
             self._sentinel = scanner.Add(b"")

@@ -156,5 +156,3 @@ class Scanner:
             for operator, negated, wanted in chain.others.values():
                 if (operator.match(form, tx) is None) is negated:
                     places += wanted
-
-

@@ -8,9 +8,7 @@ from waf_core.transformations import transformation
 
 # ModSecurity decodes &#xH.., &#D.., &quot; &amp; &lt; &gt; &nbsp;, with or without
 # the semicolon, names in any case, and keeps the low byte of larger code points.
-_ENTITY = re.compile(
-    rb"&(?:#[xX]([0-9a-fA-F]+)|#([0-9]+)|(quot|amp|lt|gt|nbsp));?", re.IGNORECASE
-)
+_ENTITY = re.compile(rb"&(?:#[xX]([0-9a-fA-F]+)|#([0-9]+)|(quot|amp|lt|gt|nbsp));?", re.IGNORECASE)
 _NAMED = {b"quot": b'"', b"amp": b"&", b"lt": b"<", b"gt": b">", b"nbsp": b"\xa0"}
 
 

@@ -15,12 +15,8 @@ _CONTROL = {
     b"t": b"\t",
     b"v": b"\v",
 }
-_JS = re.compile(
-    rb"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|([0-3][0-7]{0,2}|[4-7][0-7]?)|(.))", re.DOTALL
-)
-_C = re.compile(
-    rb"\\(?:x([0-9a-fA-F]{2})|([0-3][0-7]{0,2}|[4-7][0-7]?)|([abfnrtv\\?'\"]))", re.DOTALL
-)
+_JS = re.compile(rb"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|([0-3][0-7]{0,2}|[4-7][0-7]?)|(.))", re.DOTALL)
+_C = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|([0-3][0-7]{0,2}|[4-7][0-7]?)|([abfnrtv\\?'\"]))", re.DOTALL)
 
 
 def low_byte(digits: bytes) -> bytes:

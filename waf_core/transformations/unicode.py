@@ -7,9 +7,7 @@ import re
 from waf_core.transformations import transformation
 
 # Overlong forms are decoded too (as ModSecurity does): C0 AF must end up as "/".
-_SEQUENCE = re.compile(
-    rb"[\xc0-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf7][\x80-\xbf]{3}"
-)
+_SEQUENCE = re.compile(rb"[\xc0-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf7][\x80-\xbf]{3}")
 
 
 def _escape(match: re.Match[bytes]) -> bytes:

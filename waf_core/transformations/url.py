@@ -11,9 +11,7 @@ _HEX = b"0123456789abcdefABCDEF"
 _BYTE = {bytes((a, b)): bytes((int(bytes((a, b)), 16),)) for a in _HEX for b in _HEX}
 _UNICODE = re.compile(rb"[uU][0-9a-fA-F]{4}")
 _KEPT = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789*")
-_ENCODED = [
-    bytes((b,)) if b in _KEPT else b"+" if b == 0x20 else b"%%%02x" % b for b in range(256)
-]
+_ENCODED = [bytes((b,)) if b in _KEPT else b"+" if b == 0x20 else b"%%%02x" % b for b in range(256)]
 
 
 @transformation("urlDecode")

@@ -1,0 +1,175 @@
+"""What must not hang, break or be lost: uploads, sockets, streams, parallel requests, crashes."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import httpx
+import pytest
+from websockets.sync.client import connect
+
+from demo.stack import Stack
+from tests.envoy.conftest import BODY_MODES, BROWSER
+from tests.envoy.test_verdicts import FORM, HOSTILE, multipart
+
+ALL_MODES = [pytest.param(m, marks=pytest.mark.xdist_group(m)) for m in BODY_MODES]
+UPLOAD_MODES = [pytest.param(m, marks=pytest.mark.xdist_group(m)) for m in BODY_MODES if "partial" not in m]
+
+
+@pytest.mark.parametrize("mode", UPLOAD_MODES)
+def test_upload_of_5_mb_arrives_whole(stacks: Callable[..., Stack], browser: httpx.Client, mode: str) -> None:
+    body, headers = multipart("file", "video.bin", os.urandom(5 << 20))
+    answer = browser.post(stacks(mode).url + "/upload", content=body, headers=headers)
+    assert answer.status_code == 200
+    assert answer.json()["sha256"] == hashlib.sha256(body).hexdigest()
+
+
+@pytest.mark.parametrize("mode", ALL_MODES)
+def test_upload_above_the_limit_is_refused(stacks: Callable[..., Stack], browser: httpx.Client, mode: str) -> None:
+    body, headers = multipart("file", "video.bin", bytes(13_200_000))
+    assert browser.post(stacks(mode).url + "/upload", content=body, headers=headers).status_code == 413
+
+
+@pytest.mark.parametrize("mode", UPLOAD_MODES)
+def test_attack_behind_a_large_file_is_found(stacks: Callable[..., Stack], browser: httpx.Client, mode: str) -> None:
+    body, headers = multipart("file", "video.bin", os.urandom(3 << 20))
+    body = body.replace(b"\r\n\r\nhello\r\n", b"\r\n\r\n" + b"1' or '1'='1' -- \r\n")
+    assert browser.post(stacks(mode).url + "/upload", content=body, headers=headers).status_code == 403
+
+
+@pytest.mark.parametrize("mode", ALL_MODES)
+def test_large_response_arrives_whole(stacks: Callable[..., Stack], browser: httpx.Client, mode: str) -> None:
+    answer = browser.get(stacks(mode).url + "/large/2400000")
+    assert answer.status_code == 200
+    assert answer.content == b"a harmless line of text\n" * 100_000
+
+
+@pytest.mark.parametrize("mode", ALL_MODES)
+def test_websocket_echoes(stacks: Callable[..., Stack], mode: str) -> None:
+    url = stacks(mode).url.replace("http", "ws") + "/ws"
+    headers = {k: v for k, v in BROWSER.items() if k != "Host"} | {"Origin": "http://shop.example.com"}
+    user_agent = headers.pop("User-Agent")
+    with connect(url, additional_headers=headers, user_agent_header=user_agent, open_timeout=10) as socket:
+        for text in ("one", "two"):
+            socket.send(text)
+            assert socket.recv(timeout=10) == f"echo: {text}"
+
+
+@pytest.mark.parametrize("mode", ALL_MODES)
+def test_server_sent_events_arrive_as_they_are_sent(
+    stacks: Callable[..., Stack], browser: httpx.Client, mode: str
+) -> None:
+    start = time.monotonic()
+    arrivals = []
+    with browser.stream("GET", stacks(mode).url + "/events") as answer:
+        assert answer.status_code == 200
+        for line in answer.iter_lines():
+            if line.startswith("data:"):
+                arrivals.append(time.monotonic() - start)
+    assert len(arrivals) == 3
+    # The upstream waits 0.33 s between events: together at the end would mean buffering.
+    assert arrivals[2] - arrivals[0] > 0.4
+
+
+@pytest.mark.parametrize("mode", ALL_MODES)
+def test_grpc_calls_pass(stacks: Callable[..., Stack], mode: str) -> None:
+    """CRS's list of content types has no gRPC: a policy for gRPC has to allow it."""
+    allow = "SecRuleUpdateTargetById 920420 !REQUEST_HEADERS:Content-Type\nSecRuleRemoveById 920420"
+    stack = stacks(mode, directives=allow)
+    with grpc.insecure_channel(f"127.0.0.1:{stack.port}") as channel:
+        unary = channel.unary_unary("/demo.Echo/Unary")
+        assert unary(b"hello", timeout=10) == b"hello"
+        chat = channel.stream_stream("/demo.Echo/Chat")
+        sent: list[bytes] = []
+        wake = threading.Event()
+
+        def talk() -> Any:
+            for number in range(3):
+                sent.append(b"%d" % number)
+                yield sent[-1]
+                assert wake.wait(10)
+                wake.clear()
+
+        # Each answer has to come before the next message is sent: nothing may be buffered.
+        for number, answer in enumerate(chat(talk(), timeout=20)):
+            assert answer == b"%d" % number
+            wake.set()
+        assert len(sent) == 3
+
+
+@pytest.mark.xdist_group("buffered")
+def test_200_requests_in_parallel_get_their_own_verdicts(stacks: Callable[..., Stack]) -> None:
+    stack = stacks("buffered")
+
+    async def run() -> list[int]:
+        limits = httpx.Limits(max_connections=50)
+        async with httpx.AsyncClient(headers=BROWSER, timeout=60, limits=limits) as client:
+            bad = HOSTILE["form"]["content"]
+            calls = [
+                client.post(f"{stack.url}/p{i}", content=bad if i % 2 else b"user=ada", headers=FORM)
+                for i in range(200)
+            ]
+            return [answer.status_code for answer in await asyncio.gather(*calls)]
+
+    assert asyncio.run(run()) == [200, 403] * 100
+
+
+@pytest.mark.xdist_group("crash")
+def test_killed_sidecar_fails_closed_and_recovers(browser: httpx.Client) -> None:
+    from demo.stack import find_crs
+
+    with Stack("buffered", crs=find_crs()) as stack:
+        assert browser.get(stack.url + "/hello").status_code == 200
+
+        def slow_body() -> Any:
+            yield b"user=ada"
+            stack.sidecar.stop(signal.SIGKILL)
+            yield b"&more=1"
+
+        assert browser.post(stack.url + "/login", content=slow_body(), headers=FORM).status_code == 500
+        assert browser.get(stack.url + "/hello").status_code >= 500
+        stack.start_sidecar()
+        stack.sidecar.wait_for(f"http://127.0.0.1:{stack.admin_port}/readyz")
+        deadline = time.monotonic() + 20
+        while browser.get(stack.url + "/hello").status_code != 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+
+
+@pytest.mark.xdist_group("crash")
+def test_sigterm_drains_and_ends_cleanly(browser: httpx.Client) -> None:
+    from demo.stack import find_crs
+
+    with Stack("buffered", crs=find_crs()) as stack:
+        assert browser.get(stack.url + "/hello").status_code == 200
+        assert stack.sidecar.stop() == 0
+        events = [json.loads(line)["event"] for line in stack.sidecar.text().splitlines()]
+        assert events[-2:] == ["draining", "stopped"]
+
+
+@pytest.mark.xdist_group("buffered")
+def test_client_that_goes_away_is_logged_once(stacks: Callable[..., Stack]) -> None:
+    """Phase 5 runs exactly once, also when Envoy resets the stream in the middle."""
+    import socket
+
+    stack = stacks("buffered")
+    with socket.create_connection(("127.0.0.1", stack.port)) as raw:
+        head = "POST /gone?a=%24%7Bjndi:ldap://x%7D HTTP/1.1\r\nHost: shop.example.com\r\nContent-Length: 100\r\n"
+        raw.sendall((head + "Content-Type: application/x-www-form-urlencoded\r\n\r\nuser=").encode())
+        time.sleep(0.3)
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        metrics = httpx.get(f"http://127.0.0.1:{stack.admin_port}/metrics").text
+        if "envoy_waf_streams_in_flight 0.0" in metrics:
+            break
+        time.sleep(0.1)
+    assert "envoy_waf_streams_in_flight 0.0" in metrics
