@@ -159,13 +159,14 @@ def test_client_that_goes_away_is_logged_once(stacks: Callable[..., Stack]) -> N
     """Phase 5 runs exactly once, also when Envoy resets the stream in the middle."""
     import socket
 
-    stack = stacks("buffered")
+    ended = "SecAction \"id:77,phase:5,pass,log,msg:'ended'\""
+    stack = stacks("buffered", directives=ended)
     with socket.create_connection(("127.0.0.1", stack.port)) as raw:
-        head = "POST /gone?a=%24%7Bjndi:ldap://x%7D HTTP/1.1\r\nHost: shop.example.com\r\nContent-Length: 100\r\n"
+        head = "POST /gone HTTP/1.1\r\nHost: shop.example.com\r\nContent-Length: 100\r\n"
         raw.sendall((head + "Content-Type: application/x-www-form-urlencoded\r\n\r\nuser=").encode())
         time.sleep(0.3)
-    (line,) = eventually(lambda: [t for t in stack.sidecar.text().splitlines() if "/gone?" in t])
-    assert json.loads(line)["action"] == "matched"
+    (line,) = eventually(lambda: [t for t in stack.sidecar.text().splitlines() if '"/gone"' in t])
+    assert [rule["msg"] for rule in json.loads(line)["rules"]] == ["ended"]
     metrics = f"http://127.0.0.1:{stack.admin_port}/metrics"
     assert eventually(lambda: "envoy_waf_streams_in_flight 0.0" in httpx.get(metrics).text)
-    assert stack.sidecar.text().count("/gone?") == 1
+    assert stack.sidecar.text().count('"/gone"') == 1

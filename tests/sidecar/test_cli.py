@@ -1,0 +1,170 @@
+"""The command line as a user types it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from extproc import crs
+from tests.crs import find_crs
+
+
+def envoy_waf(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    import os
+
+    command = [sys.executable, "-m", "extproc.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **(env or {})}, check=False)
+
+
+def test_help_teaches_the_first_steps() -> None:
+    out = envoy_waf("--help").stdout
+    assert "envoy-waf crs install" in out
+    assert "envoy-waf check" in out
+
+
+def test_version() -> None:
+    assert envoy_waf("version").stdout.startswith("envoy-waf 0.")
+
+
+def test_check_tells_what_would_be_served(tmp_path: Path) -> None:
+    result = envoy_waf("check", "--data-dir", str(tmp_path), "--json")
+    report = json.loads(result.stdout)
+    assert result.returncode == 0
+    assert report["ok"]
+    assert report["rules"] > 50
+    assert "baseline" in report["ruleset"]
+
+
+def test_check_shows_the_mistake_and_fails(tmp_path: Path) -> None:
+    rules = tmp_path / "bad.conf"
+    rules.write_text('SecRuleEngine On\nSecRule ARGS "@rx a" "id:1,denyy"\n')
+    result = envoy_waf("check", "-r", str(rules))
+    assert result.returncode == 1
+    assert f"error: {rules}:2:28: unknown action: 'denyy'" in result.stderr
+
+
+def test_serve_says_that_the_address_is_taken(tmp_path: Path) -> None:
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        result = envoy_waf("serve", "--listen", address, "--admin", "", "--data-dir", str(tmp_path))
+    assert result.returncode == 1
+    assert f"error: cannot listen on {address}" in result.stderr
+
+
+# -- crs install -----------------------------------------------------------------------------
+
+
+def make_archive(path: Path, members: dict[str, bytes], link: str | None = None) -> str:
+    with tarfile.open(path, "w:gz") as tar:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+        if link:
+            info = tarfile.TarInfo("coreruleset-9.9.9/link")
+            info.type = tarfile.SYMTYPE
+            info.linkname = link
+            tar.addfile(info)
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+RULES = {
+    "coreruleset-9.9.9/rules/REQUEST-901-INITIALIZATION.conf": b'SecComponentSignature "OWASP_CRS/9.9.9"\n',
+    "coreruleset-9.9.9/crs-setup.conf.example": b"SecAction id:900990,phase:1,pass,nolog,setvar:tx.crs_setup_version=999\n",
+}
+
+
+def test_archive_with_the_right_hash_is_installed_and_served(tmp_path: Path) -> None:
+    archive = tmp_path / "crs.tar.gz"
+    digest = make_archive(archive, RULES)
+    data = tmp_path / "data"
+    result = envoy_waf("crs", "install", "--from", str(archive), "--sha256", digest, "--data-dir", str(data))
+    assert result.returncode == 0, result.stderr
+    assert (data / "crs" / "coreruleset-9.9.9" / "rules").is_dir()
+    report = json.loads(envoy_waf("check", "--data-dir", str(data), "--json").stdout)
+    assert report["ruleset"] == "OWASP Core Rule Set 9.9.9"
+    assert "coreruleset-9.9.9" in envoy_waf("crs", "show", "--data-dir", str(data)).stdout
+
+
+def test_wrong_hash_or_no_signature_is_refused(tmp_path: Path) -> None:
+    archive = tmp_path / "crs.tar.gz"
+    make_archive(archive, RULES)
+    with pytest.raises(crs.CrsError, match="has the SHA-256"):
+        crs.install(tmp_path / "data", source=archive, sha256="0" * 64)
+    with pytest.raises(crs.CrsError, match="give its --sha256"):
+        crs.install(tmp_path / "data", source=archive)
+    assert not list((tmp_path / "data" / "crs").glob("coreruleset-*"))
+
+
+@pytest.mark.parametrize("name", ["../evil", "/etc/evil", "a/../../evil", "a\\..\\evil"])
+def test_paths_that_leave_the_folder_are_refused(tmp_path: Path, name: str) -> None:
+    archive = tmp_path / "crs.tar.gz"
+    digest = make_archive(archive, {**RULES, name: b"x"})
+    with pytest.raises(crs.CrsError, match="leaves the folder"):
+        crs.install(tmp_path / "data", source=archive, sha256=digest)
+
+
+def test_links_are_refused(tmp_path: Path) -> None:
+    archive = tmp_path / "crs.tar.gz"
+    digest = make_archive(archive, RULES, link="/etc/passwd")
+    with pytest.raises(crs.CrsError, match="is a link or device"):
+        crs.install(tmp_path / "data", source=archive, sha256=digest)
+
+
+def test_what_is_no_rule_set_is_refused(tmp_path: Path) -> None:
+    archive = tmp_path / "crs.tar.gz"
+    archive.write_bytes(b"no archive")
+    with pytest.raises(crs.CrsError, match=r"no usable \.tar\.gz"):
+        crs.install(tmp_path / "data", source=archive, sha256=hashlib.sha256(b"no archive").hexdigest())
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(crs.CrsError, match="holds no Core Rule Set"):
+        crs.install(tmp_path / "data", source=tmp_path / "empty")
+
+
+def test_signature_of_another_key_is_refused(tmp_path: Path) -> None:
+    """A real gpg, a real key, a good signature: but not the CRS project's."""
+    gpg = shutil.which("gpg")
+    if gpg is None:
+        pytest.skip("gpg is not installed: `make setup` installs it where it can")
+    home = tmp_path / "gnupg"
+    home.mkdir(mode=0o700)
+    archive = tmp_path / "crs.tar.gz"
+    make_archive(archive, RULES)
+    base = [gpg, "--homedir", str(home), "--batch", "--passphrase", ""]
+    subprocess.run([*base, "--quick-gen-key", "me@example.com"], check=True, capture_output=True)
+    subprocess.run([*base, "--armor", "--detach-sign", str(archive)], check=True, capture_output=True)
+    key = tmp_path / "key.asc"
+    key.write_bytes(subprocess.run([*base, "--armor", "--export"], check=True, capture_output=True).stdout)
+    with pytest.raises(crs.CrsError, match="could not be confirmed with the CRS key"):
+        crs.install(tmp_path / "data", source=archive, key=key)
+
+
+def test_folder_is_installed_as_it_is(tmp_path: Path) -> None:
+    root = find_crs()
+    if root is None:
+        pytest.skip("no Core Rule Set: run `envoy-waf crs install`, or set CRS_ROOT")
+    target = crs.install(tmp_path, source=root)
+    assert target.name == f"coreruleset-{crs.detect_version(root)}"
+    again = crs.install(tmp_path, source=root)
+    assert again == target
+    report = json.loads(envoy_waf("check", "--data-dir", str(tmp_path), "--json").stdout)
+    assert report["rules"] > 600
+    assert report["paranoia_level"] == 1
+
+
+def test_without_network_the_error_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crs, "RELEASES", "http://127.0.0.1:9/none")
+    with pytest.raises(crs.CrsError, match=r"crs install --from coreruleset-4\.28\.0-minimal\.tar\.gz"):
+        crs.install(tmp_path)

@@ -1,0 +1,97 @@
+"""Settings: precedence, errors, addresses, clients behind proxies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from extproc.client import client_address, split_address
+from extproc.config import ConfigError, load_settings, parse_address
+from extproc.rulesets import RuleSets
+from tests.core.transactions import run
+
+
+def test_flags_beat_environment_beats_file_beats_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "waf.yaml"
+    file.write_text("paranoia_level: 2\nanomaly_threshold: 7\nlisten: 127.0.0.1:1\ntrusted_hops: 3\n")
+    monkeypatch.setenv("ENVOY_WAF_ANOMALY_THRESHOLD", "8")
+    monkeypatch.setenv("ENVOY_WAF_LISTEN", "127.0.0.1:2")
+    monkeypatch.setenv("ENVOY_WAF_RULES", '["a.conf", "b.conf"]')
+    settings = load_settings(file, listen="127.0.0.1:3", mode=None)
+    assert settings.paranoia_level == 2
+    assert settings.anomaly_threshold == 8
+    assert settings.listen == "127.0.0.1:3"
+    assert settings.rules == ["a.conf", "b.conf"]
+    assert settings.log_level == "info"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("paranoia_level: 9", r"paranoia_level \(.*waf.yaml\): .*less than or equal to 4"),
+        ("nonsense: 1", r"nonsense .*known settings: .*paranoia_level"),
+        ("listen: localhost", r"listen .*write HOST:PORT or unix:/PATH"),
+        ("listen: unix:relative", r"a Unix socket needs an absolute path"),
+        ("- a\n- b", r"expected `name: value` lines, found list"),
+        ("a: [", r"is no YAML"),
+        ("mode: Maybe", r"mode .*'On', 'DetectionOnly' or 'Off'"),
+    ],
+)
+def test_errors_name_setting_source_and_remedy(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "waf.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        load_settings(file)
+
+
+def test_unknown_environment_variable_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENVOY_WAF_PARANOIA", "2")
+    with pytest.raises(ConfigError, match="unknown environment variable ENVOY_WAF_PARANOIA"):
+        load_settings()
+
+
+def test_missing_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"cannot read .*No such file"):
+        load_settings(tmp_path / "none.yaml")
+
+
+def test_addresses() -> None:
+    assert parse_address("127.0.0.1:80") == ("127.0.0.1", 80)
+    assert parse_address("[::1]:80") == ("::1", 80)
+    assert parse_address("unix:/a/b") == "/a/b"
+    assert split_address("[2001:db8::1]:5") == ("2001:db8::1", 5)
+    assert split_address("2001:db8::1") == ("2001:db8::1", 0)
+    assert split_address("") == ("", 0)
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "hops", "expected"),
+    [
+        (["203.0.113.7"], 0, "192.0.2.1"),
+        (["203.0.113.7, 192.0.2.1"], 1, "203.0.113.7"),
+        (["6.6.6.6, 203.0.113.7, 192.0.2.1"], 1, "203.0.113.7"),
+        (["6.6.6.6, 203.0.113.7, 198.51.100.2, 192.0.2.1"], 2, "203.0.113.7"),
+        (["203.0.113.7"], 1, "203.0.113.7"),
+        (["203.0.113.7"], 5, "203.0.113.7"),
+        ([], 2, "192.0.2.1"),
+        (["garbage, 192.0.2.1"], 1, "192.0.2.1"),
+        (["203.0.113.7", "192.0.2.1"], 1, "203.0.113.7"),
+        (["2001:db8::1, 192.0.2.1"], 1, "2001:db8::1"),
+    ],
+)
+def test_client_behind_trusted_proxies(forwarded: list[str], hops: int, expected: str) -> None:
+    assert client_address("192.0.2.1", [f.encode() for f in forwarded], hops) == expected
+
+
+def test_levels_and_thresholds_reach_the_rules(tmp_path: Path) -> None:
+    settings = load_settings(data_dir=tmp_path, paranoia_level=2, anomaly_threshold=9)
+    waf = RuleSets(settings).compile()
+    assert waf.program.paranoia_level == 2
+    assert run(waf).tx[b"inbound_anomaly_score_threshold"] == b"9"
+
+
+def test_own_directives_come_last_and_errors_point_at_them(tmp_path: Path) -> None:
+    settings = load_settings(data_dir=tmp_path, directives="SecRuleRemoveById 8190010\nSecBogus x")
+    with pytest.raises(Exception, match=r"<directives>:2:1: unknown directive"):
+        RuleSets(settings).compile()

@@ -1,0 +1,299 @@
+"""The protocol machine, message by message, without a server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest, ProcessingResponse
+
+from extproc.stream import (
+    BUFFERED,
+    BUFFERED_PARTIAL,
+    CONTINUE_REQUEST_BODY,
+    CONTINUE_REQUEST_HEADERS,
+    CONTINUE_RESPONSE_BODY,
+    CONTINUE_RESPONSE_HEADERS,
+    FULL_DUPLEX,
+    MAX_HELD_BYTES,
+    NO_RESPONSE_BODY,
+    NONE,
+    SKIP,
+    STREAMED,
+    Stream,
+    StreamError,
+    StreamOptions,
+)
+from tests.core.transactions import make
+from tests.sidecar.messages import (
+    request_body,
+    request_headers,
+    request_trailers,
+    response_body,
+    response_headers,
+    response_trailers,
+)
+from waf_core import WAF
+
+RULES = """
+SecRule ARGS|REQUEST_HEADERS "@contains evil" "id:1,phase:1,deny"
+SecRule ARGS_POST|REQUEST_BODY "@contains evil" "id:2,phase:2,deny"
+SecRule RESPONSE_HEADERS "@contains evil" "id:3,phase:3,deny"
+SecRule RESPONSE_BODY "@contains evil" "id:4,phase:4,deny"
+SecAction "id:5,phase:5,pass,nolog,setvar:tx.logged=+1"
+"""
+FORM = {"content-type": "application/x-www-form-urlencoded", "content-length": "9"}
+
+
+@pytest.fixture(scope="module")
+def waf() -> WAF:
+    return make(RULES)
+
+
+def play(waf: WAF, *messages: ProcessingRequest, **options: Any) -> tuple[Stream, list[list[ProcessingResponse]]]:
+    stream = Stream(waf, StreamOptions(**options))
+    answers = [stream.handle(message) for message in messages]
+    stream.close()
+    return stream, answers
+
+
+def denied(answer: list[ProcessingResponse]) -> int:
+    (message,) = answer
+    assert message.WhichOneof("response") == "immediate_response"
+    return int(message.immediate_response.status.code)
+
+
+def streamed(answers: list[ProcessingResponse], side: str) -> list[tuple[bytes, bool]]:
+    out = []
+    for answer in answers:
+        piece = getattr(answer, side).response.body_mutation.streamed_response
+        out.append((piece.body, piece.end_of_stream))
+    return out
+
+
+def test_request_without_a_body_needs_one_answer(waf: WAF) -> None:
+    _, answers = play(waf, request_headers("/?a=1"), response_headers(end=True))
+    assert answers == [[CONTINUE_REQUEST_HEADERS], [CONTINUE_RESPONSE_HEADERS]]
+
+
+def test_verdict_in_phase_1_ends_the_stream(waf: WAF) -> None:
+    stream, answers = play(waf, request_headers("/?a=evil", end=False), request_body(b"x"))
+    assert denied(answers[0]) == 403
+    assert answers[1] == []
+    assert stream.blocked_phase == 1
+
+
+@pytest.mark.parametrize("mode", [BUFFERED, STREAMED])
+def test_body_in_one_piece(waf: WAF, mode: int) -> None:
+    head = request_headers(method="POST", headers=FORM, end=False, mode=mode)
+    assert play(waf, head, request_body(b"a=b"))[1] == [[CONTINUE_REQUEST_HEADERS], [CONTINUE_REQUEST_BODY]]
+    assert denied(play(waf, head, request_body(b"a=evil"))[1][1]) == 403
+
+
+def test_streamed_pieces_are_passed_and_judged_at_the_end(waf: WAF) -> None:
+    head = request_headers(method="POST", headers=FORM, end=False, mode=STREAMED)
+    _, answers = play(waf, head, request_body(b"a=ev", end=False), request_body(b"il", end=True))
+    assert answers[1] == [CONTINUE_REQUEST_BODY]
+    assert denied(answers[2]) == 403
+
+
+def test_streamed_body_that_ends_with_trailers(waf: WAF) -> None:
+    head = request_headers(method="POST", headers=FORM, end=False, mode=STREAMED)
+    _, answers = play(waf, head, request_body(b"a=evil", end=False), request_trailers())
+    assert denied(answers[2]) == 403
+
+
+def test_full_duplex_holds_headers_and_pieces_until_the_verdict(waf: WAF) -> None:
+    head = request_headers(method="POST", headers=FORM, end=False, mode=FULL_DUPLEX)
+    _, answers = play(waf, head, request_body(b"a=", end=False), request_body(b"b"))
+    assert answers[:2] == [[], []]
+    assert answers[2][0].WhichOneof("response") == "request_headers"
+    assert streamed(answers[2][1:], "request_body") == [(b"a=", False), (b"b", True)]
+    _, answers = play(waf, head, request_body(b"a=ev", end=False), request_body(b"il"))
+    assert answers[:2] == [[], []]
+    assert denied(answers[2]) == 403
+
+
+def test_full_duplex_with_trailers(waf: WAF) -> None:
+    head = request_headers(method="POST", headers=FORM, end=False, mode=FULL_DUPLEX)
+    _, answers = play(waf, head, request_body(b"a=b", end=False), request_trailers())
+    kinds = [answer.WhichOneof("response") for answer in answers[2]]
+    assert kinds == ["request_headers", "request_body", "request_trailers"]
+    assert streamed(answers[2][1:2], "request_body") == [(b"a=b", False)]
+
+
+def test_full_duplex_past_the_limit_passes_the_rest_when_rules_say_so() -> None:
+    waf = make("SecRequestBodyLimit 4\nSecRequestBodyLimitAction ProcessPartial\n" + RULES)
+    head = request_headers(method="POST", headers=FORM, end=False, mode=FULL_DUPLEX)
+    _, answers = play(waf, head, request_body(b"a=bcdef", end=False), request_body(b"evil"))
+    assert streamed(answers[1][1:], "request_body") == [(b"a=bcdef", False)]
+    assert streamed(answers[2], "request_body") == [(b"evil", True)]
+
+
+def test_full_duplex_never_holds_without_bound() -> None:
+    waf = make(f"SecRequestBodyLimit {MAX_HELD_BYTES * 4}\nSecRequestBodyNoFilesLimit {MAX_HELD_BYTES * 4}\n" + RULES)
+    stream = Stream(waf, StreamOptions())
+    stream.handle(request_headers(method="POST", headers=FORM, end=False, mode=FULL_DUPLEX))
+    piece = bytes(1 << 20)
+    for _ in range(MAX_HELD_BYTES >> 20):
+        assert stream.handle(request_body(piece, end=False)) == []
+    assert denied(stream.handle(request_body(piece, end=False))) == 413
+
+
+def test_partial_body_is_refused_or_judged_as_far_as_it_goes() -> None:
+    head = request_headers(method="POST", headers=FORM, end=False, mode=BUFFERED_PARTIAL)
+    assert denied(play(make(RULES), head, request_body(b"a=b", end=False))[1][1]) == 413
+    lenient = make("SecRequestBodyLimitAction ProcessPartial\n" + RULES)
+    stream, answers = play(lenient, head, request_body(b"a=b", end=False))
+    assert answers[1] == [CONTINUE_REQUEST_BODY]
+    assert stream.uninspected == ["partial"]
+    assert denied(play(lenient, head, request_body(b"a=evil", end=False))[1][1]) == 403
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "reason"),
+    [
+        ("GET", {"connection": "keep-alive, Upgrade", "upgrade": "websocket"}, "upgrade"),
+        ("CONNECT", {}, "connect"),
+        ("POST", {"content-type": "application/grpc+proto", "te": "trailers"}, "grpc"),
+    ],
+)
+def test_streams_that_would_hang_are_not_buffered(waf: WAF, method: str, headers: dict[str, str], reason: str) -> None:
+    stream, (answer, *_) = play(waf, request_headers("/x", method=method, headers=headers, end=False, mode=BUFFERED))
+    (message,) = answer
+    assert message.mode_override.request_body_mode == NONE
+    assert message.mode_override.response_body_mode == NONE
+    assert stream.uninspected == [reason]
+
+
+def test_an_upgrade_header_alone_hides_no_body(waf: WAF) -> None:
+    head = request_headers(method="POST", headers={**FORM, "upgrade": "websocket"}, end=False)
+    assert denied(play(waf, head, request_body(b"a=evil"))[1][1]) == 403
+
+
+def test_messages_that_no_rule_needs_are_not_asked_for() -> None:
+    request_only = make('SecRule ARGS "@contains evil" "id:1,phase:2,deny"')
+    (answer, *_) = play(request_only, request_headers("/"))[1]
+    assert answer[0].mode_override.response_header_mode == SKIP
+    assert answer[0].mode_override.response_body_mode == NONE
+    headers_only = make('SecRequestBodyAccess Off\nSecRule ARGS "@contains evil" "id:1,phase:1,deny"')
+    (answer, *_) = play(headers_only, request_headers("/", end=False, mode=BUFFERED))[1]
+    assert answer[0].mode_override.request_body_mode == NONE
+
+
+def test_override_never_turns_a_body_mode_on(waf: WAF) -> None:
+    """From NONE to FULL_DUPLEX_STREAMED Envoy loses the first piece (envoy issue 40340)."""
+    for mode in (NONE, BUFFERED, STREAMED, BUFFERED_PARTIAL, FULL_DUPLEX):
+        for rules in (RULES, 'SecAction "id:1,phase:1,pass,nolog"'):
+            for end in (True, False):
+                answers = play(make(rules), request_headers("/", end=end, mode=mode))[1][0]
+                for answer in answers:
+                    if answer.HasField("mode_override"):
+                        assert answer.mode_override.request_body_mode in (mode, NONE)
+                        assert answer.mode_override.response_body_mode in (mode, NONE)
+
+
+def test_messages_that_come_although_not_asked_for_pass(waf: WAF) -> None:
+    """Without allow_mode_override Envoy ignores the override."""
+    head = request_headers("/x", method="CONNECT", end=False, mode=BUFFERED)
+    assert play(waf, head, request_body(b"anything"))[1][1] == [CONTINUE_REQUEST_BODY]
+
+
+def test_response_phases(waf: WAF) -> None:
+    head = request_headers("/")
+    assert denied(play(waf, head, response_headers(headers={"x-a": "evil"}))[1][1]) == 403
+    assert denied(play(waf, head, response_headers(), response_body(b"evil"))[1][2]) == 403
+    assert play(waf, head, response_headers(), response_body(b"fine"))[1][2] == [CONTINUE_RESPONSE_BODY]
+
+
+@pytest.mark.parametrize("content_type", ["text/event-stream", "image/png", "application/grpc"])
+def test_response_bodies_outside_the_mime_types_are_not_buffered(waf: WAF, content_type: str) -> None:
+    _, answers = play(waf, request_headers("/"), response_headers(headers={"content-type": content_type}))
+    assert answers[1] == [NO_RESPONSE_BODY]
+
+
+def test_full_duplex_response_is_held_until_the_verdict(waf: WAF) -> None:
+    head = request_headers("/", mode=FULL_DUPLEX)
+    _, answers = play(waf, head, response_headers(), response_body(b"ab", end=False), response_body(b"c"))
+    assert answers[1:3] == [[], []]
+    assert answers[3][0] == CONTINUE_RESPONSE_HEADERS
+    assert streamed(answers[3][1:], "response_body") == [(b"ab", False), (b"c", True)]
+    _, answers = play(waf, head, response_headers(), response_body(b"ev", end=False), response_body(b"il"))
+    assert denied(answers[3]) == 403
+    _, answers = play(waf, head, response_headers(), response_body(b"ok", end=False), response_trailers())
+    assert [a.WhichOneof("response") for a in answers[3]] == ["response_headers", "response_body", "response_trailers"]
+
+
+def test_local_reply_while_the_request_is_held(waf: WAF) -> None:
+    head = request_headers(method="POST", headers=FORM, end=False, mode=BUFFERED)
+    stream, answers = play(waf, head, response_headers(413, end=True))
+    assert answers[1] == [CONTINUE_RESPONSE_HEADERS]
+    assert stream.tx is not None
+    assert stream.tx.response_status == 413
+
+
+@pytest.mark.parametrize("count", range(4))
+def test_logging_runs_once_however_the_stream_ends(waf: WAF, count: int) -> None:
+    messages = [request_headers(end=False, method="POST", headers=FORM), request_body(b"a=b"), response_headers()]
+    finished: list[Stream] = []
+    stream = Stream(waf, StreamOptions(), finished.append)
+    for message in messages[:count]:
+        stream.handle(message)
+    stream.close()
+    stream.close()
+    assert finished == [stream]
+    if count:
+        assert stream.tx is not None
+        assert stream.tx.tx[b"logged"] == b"1"
+
+
+def test_first_message_has_to_be_request_headers(waf: WAF) -> None:
+    with pytest.raises(StreamError, match="request_header_mode has to be SEND"):
+        play(waf, response_headers())
+
+
+def test_immediate_response_carries_body_details_and_metadata() -> None:
+    waf = make(RULES)
+    _, (answer, *_) = play(waf, request_headers("/?a=evil"), deny_body="No. {id}", deny_content_type="text/x")
+    immediate = answer[0].immediate_response
+    assert immediate.body.startswith(b"No. ")
+    assert immediate.details == "envoy_waf_deny{rule_1}"
+    assert immediate.headers.set_headers[0].header.raw_value == b"text/x"
+    metadata = answer[0].dynamic_metadata.fields["envoy_waf"].struct_value.fields
+    assert metadata["action"].string_value == "deny"
+    assert [v.number_value for v in metadata["rule_ids"].list_value.values] == [1]
+
+
+def test_redirect() -> None:
+    waf = make('SecRule ARGS "@contains evil" "id:1,phase:1,redirect:https://x/?a=%{ARGS.a}"')
+    immediate = play(waf, request_headers("/?a=evil"))[1][0][0].immediate_response
+    assert immediate.status.code == 302
+    assert immediate.headers.set_headers[0].header.key == "location"
+    assert immediate.headers.set_headers[0].header.raw_value == b"https://x/?a=evil"
+
+
+def test_grpc_request_gets_a_grpc_status() -> None:
+    head = request_headers("/?a=evil", method="POST", headers={"content-type": "application/grpc"}, end=False)
+    assert play(make(RULES), head)[1][0][0].immediate_response.grpc_status.status == 7
+
+
+def test_what_rules_see_of_the_request() -> None:
+    seen = make("")
+    headers = {"x-request-id": "abc-1", "x-forwarded-proto": "http", "x-own": "1"}
+    hidden = frozenset({"x-request-id", "x-forwarded-proto"})
+    head = request_headers(
+        "/p?q=1", headers=headers, attributes={"request.protocol": "HTTP/2", "source.address": "[::1]:5"}
+    )
+    stream, _ = play(seen, head, hidden_request_headers=hidden)
+    tx = stream.tx
+    assert tx is not None
+    assert tx.id == "abc-1"
+    assert (tx.client_ip, tx.client_port, tx.protocol) == (b"::1", 5, b"HTTP/2")
+    assert tx.request_headers == [(b"Host", b"www.example.com"), (b"x-own", b"1")]
+
+
+def test_chunked_framing_that_envoy_hides_is_restored() -> None:
+    head = request_headers(method="POST", headers={"content-type": "text/plain"}, end=False)
+    tx = play(make(""), head, request_body(b"x"))[0].tx
+    assert tx is not None
+    assert tx.request_header(b"transfer-encoding") == b"chunked"
