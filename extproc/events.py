@@ -9,8 +9,8 @@ import structlog
 from extproc.metrics import Metrics
 from extproc.stream import Stream
 
-MAX_LOGGED_RULES = 20
 MAX_LOGGED_TEXT = 200
+"""Characters of one value in a log line."""
 
 
 def _text(value: bytes) -> str:
@@ -20,8 +20,9 @@ def _text(value: bytes) -> str:
 class Recorder:
     """Called once for each stream, after phase 5."""
 
-    def __init__(self, metrics: Metrics, policy: str = "default") -> None:
+    def __init__(self, metrics: Metrics, *, logged_rules: int, policy: str = "default") -> None:
         self._metrics = metrics
+        self._logged_rules = logged_rules
         self._policy = policy
         self._log = structlog.get_logger("envoy_waf")
 
@@ -74,8 +75,9 @@ class Recorder:
                     "msg": matched.message[:MAX_LOGGED_TEXT],
                     "on": matched.variable[:MAX_LOGGED_TEXT],
                     "value": _text(matched.value),
+                    **({"data": matched.data[:MAX_LOGGED_TEXT]} if matched.data else {}),
                 }
-                for matched in tx.matched_rules[:MAX_LOGGED_RULES]
+                for matched in tx.matched_rules[: self._logged_rules]
                 if matched.log
             ],
         }

@@ -63,7 +63,7 @@ class Worker:
         self.metrics.serve(waf, info)
         self.ready = False
         self.started_at = time.time()
-        self._recorder = Recorder(self.metrics)
+        self._recorder = Recorder(self.metrics, logged_rules=settings.logged_rules)
         self._options = StreamOptions(
             trusted_hops=settings.trusted_hops,
             hidden_request_headers=frozenset(name.lower() for name in settings.hidden_request_headers),
