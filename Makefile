@@ -2,10 +2,10 @@
 
 PY := .venv/bin/python
 
-.PHONY: help setup setup-test demo demo-check lint test crs-test bench clean
+.PHONY: help setup setup-test demo demo-check lint test crs-test crs-test-envoy bench clean
 
 help:  ## show the targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 setup:  ## environments for the sidecar and for Envoy
 	@scripts/setup.sh
@@ -30,6 +30,9 @@ test: setup-test lint  ## every check and every test
 
 crs-test: setup  ## all regression tests of the Core Rule Set, in one process
 	$(PY) -m tests.conformance --verbose
+
+crs-test-envoy: setup  ## the same through the real Envoy
+	$(PY) -m tests.conformance.envoy
 
 bench: setup  ## the engine against libmodsecurity, and Envoy with and without
 	$(PY) -m bench

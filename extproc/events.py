@@ -9,7 +9,7 @@ import structlog
 from extproc.metrics import Metrics
 from extproc.stream import Stream
 
-MAX_LOGGED_TEXT = 200
+MAX_LOGGED_TEXT = 400
 """Characters of one value in a log line."""
 
 
@@ -29,9 +29,11 @@ class Recorder:
     def finished(self, stream: Stream, seconds: float) -> None:
         """Count and log a stream.  `seconds`: time spent in the engine."""
         tx = stream.tx
-        if tx is None:
-            return
         metrics = self._metrics
+        if tx is None:
+            if stream.refused_by_envoy:
+                metrics.requests.labels("refused_by_envoy", "", "").inc()
+            return
         stop = tx.interruption
         if stop is not None:
             metrics.requests.labels(stop.action, str(stream.blocked_phase), str(stop.status)).inc()

@@ -26,7 +26,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "envoy_waf_requests",
-            "HTTP requests by verdict (pass, deny, drop, redirect, detected, error), phase and status of the verdict",
+            "HTTP requests by verdict (pass, deny, drop, redirect, detected, refused_by_envoy), phase and status of the verdict",
             ["verdict", "phase", "status"],
             registry=self.registry,
         )

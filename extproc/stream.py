@@ -51,6 +51,9 @@ SKIP = ProcessingMode.SKIP
 METADATA_NAMESPACE = "envoy_waf"
 """Namespace of the dynamic metadata; Envoy's filter has to list it in `receiving_namespaces`."""
 
+ORIGINAL_PREFIX = "x-envoy-waf-original-"
+"""Copies of headers that Envoy consumes or drops; made by the filter's recommended configuration."""
+
 MAX_HELD_BYTES = 64 << 20
 """What one stream holds back in FULL_DUPLEX_STREAMED mode, whatever the rules' limits say."""
 
@@ -101,6 +104,7 @@ class Stream:
         self.tx: Transaction | None = None
         self.blocked = False
         self.blocked_phase = 0
+        self.refused_by_envoy = False
         self.uninspected: list[str] = []
         """Why bodies went unseen: upgrade, connect, grpc, event-stream, partial."""
         self._on_finish = on_finish
@@ -117,11 +121,14 @@ class Stream:
         """Answers to one message, in order.  After a verdict nothing more is answered."""
         if self.blocked:
             return []
+        if message.HasField("protocol_config"):
+            self._request.mode = message.protocol_config.request_body_mode
+            self._response.mode = message.protocol_config.response_body_mode
         kind = message.WhichOneof("request")
         if kind == "request_headers":
             return self._request_headers(message)
         if self.tx is None:
-            raise StreamError(f"the first message is {kind}: request_header_mode has to be SEND")
+            return self._unseen_request(kind, message)
         if kind == "request_body":
             return self._request_body(message.request_body.body, message.request_body.end_of_stream)
         if kind == "request_trailers":
@@ -133,6 +140,21 @@ class Stream:
         if kind == "response_trailers":
             return self._response_trailers()
         raise StreamError(f"unknown message {kind}")
+
+    def _unseen_request(self, kind: str | None, message: ProcessingRequest) -> list[ProcessingResponse]:
+        """Envoy refused the request before any filter saw it, and shows its own error page.  A
+        response that is no error means that requests are not shown: that must not pass."""
+        if kind == "response_headers":
+            status = next((h.raw_value for h in message.response_headers.headers.headers if h.key == ":status"), b"")
+            if status[:1] in (b"4", b"5"):
+                self.refused_by_envoy = True
+                return [CONTINUE_RESPONSE_HEADERS]
+        elif self.refused_by_envoy and kind == "response_body":
+            end = message.response_body.end_of_stream
+            return [_pass_body(self._response.mode, message.response_body.body, end, request=False)]
+        elif self.refused_by_envoy and kind == "response_trailers":
+            return [CONTINUE_RESPONSE_TRAILERS]
+        raise StreamError(f"the first message is {kind}: request_header_mode has to be SEND")
 
     def close(self) -> None:
         """The stream is over: phase 5, exactly once."""
@@ -149,9 +171,6 @@ class Stream:
     def _request_headers(self, message: ProcessingRequest) -> list[ProcessingResponse]:
         if self.tx is not None:
             raise StreamError("request headers came twice")
-        if message.HasField("protocol_config"):
-            self._request.mode = message.protocol_config.request_body_mode
-            self._response.mode = message.protocol_config.response_body_mode
         end = message.request_headers.end_of_stream
         tx = self.tx = self._begin(message)
         stop = tx.process_request_headers()
@@ -175,8 +194,10 @@ class Stream:
 
     def _begin(self, message: ProcessingRequest) -> Transaction:
         options = self.options
-        method = path = authority = b""
+        method = path = b""
+        authority: bytes | None = None
         headers: list[tuple[str, bytes]] = []
+        originals: dict[str, bytes] = {}
         forwarded: list[bytes] = []
         request_id: str | None = None
         has_length = False
@@ -201,7 +222,9 @@ class Stream:
                 self._grpc = value[:16] == b"application/grpc"
             elif name == "connection":
                 self._upgrade = b"upgrade" in value.lower()
-            if name not in options.hidden_request_headers:
+            if name.startswith(ORIGINAL_PREFIX):
+                originals[name[len(ORIGINAL_PREFIX) :]] = value
+            elif name not in options.hidden_request_headers:
                 headers.append((name, value))
         attributes = _attributes(message)
         tx = self.waf.new_transaction(request_id)
@@ -211,13 +234,16 @@ class Stream:
         tx.process_connection(address, port, server, server_port)
         protocol = attributes.get("request.protocol", "HTTP/1.1")
         self._connect = method == b"CONNECT"
-        tx.process_uri(authority if self._connect and not path else path, method, protocol)
-        if authority:
+        tx.process_uri((authority or b"") if self._connect and not path else path, method, protocol)
+        if authority is not None:
             tx.add_request_header(b"Host", authority)
+        # What the client sent wins over what Envoy made of it.
+        headers = [item for item in headers if item[0] not in originals] + list(originals.items())
         for name, value in headers:
             tx.add_request_header(name.encode("latin-1", "replace"), value)
         ends = message.request_headers.end_of_stream
-        if not (ends or has_length or self._upgrade or self._connect) and protocol == "HTTP/1.1":
+        known = "transfer-encoding" in originals
+        if not (known or ends or has_length or self._upgrade or self._connect) and protocol == "HTTP/1.1":
             # Envoy's codec consumes Transfer-Encoding; a body without a length was chunked.
             tx.add_request_header(b"Transfer-Encoding", b"chunked")
         return tx

@@ -252,6 +252,12 @@ def test_first_message_has_to_be_request_headers(waf: WAF) -> None:
         play(waf, response_headers())
 
 
+def test_error_page_for_a_request_that_envoy_refused_passes(waf: WAF) -> None:
+    stream, answers = play(waf, response_headers(400), response_body(b"bad"))
+    assert answers == [[CONTINUE_RESPONSE_HEADERS], [CONTINUE_RESPONSE_BODY]]
+    assert stream.refused_by_envoy
+
+
 def test_immediate_response_carries_body_details_and_metadata() -> None:
     waf = make(RULES)
     _, (answer, *_) = play(waf, request_headers("/?a=evil"), deny_body="No. {id}", deny_content_type="text/x")

@@ -1,0 +1,27 @@
+"""The regression tests of the Core Rule Set through the real Envoy."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.conformance.__main__ import amend, load_exceptions
+from tests.conformance.envoy import EXCEPTIONS, run
+from tests.conformance.ftw import load_cases
+from tests.crs import find_crs
+
+MAX_EXCEPTIONS = 40
+
+
+@pytest.mark.xdist_group("crs-envoy")
+def test_every_crs_test_passes_through_envoy_and_no_exception_is_idle() -> None:
+    root = find_crs()
+    if root is None:
+        pytest.skip("no Core Rule Set: run `envoy-waf crs install`, or set CRS_ROOT")
+    exceptions = load_exceptions(EXCEPTIONS)
+    assert len(exceptions) <= MAX_EXCEPTIONS
+    folder = root / "tests" / "regression" / "tests"
+    excused = [case for case in load_cases(folder) if case.name in exceptions]
+    assert set(run(excused, root, "buffered")) == set(exceptions)
+    cases = [case for case in load_cases(folder) if amend(case, exceptions)]
+    assert len(cases) > 4900
+    assert run(cases, root, "buffered") == {}
