@@ -58,6 +58,13 @@ async def reflect(request: web.Request) -> web.Response:
     return web.Response(status=int(wanted.get("status", 200)), body=body, headers=headers)
 
 
+async def login(request: web.Request) -> web.Response:
+    """Echoes, or refuses the login when the query says `fail`."""
+    if "fail" in request.query:
+        return web.Response(status=401, text="wrong password")
+    return await echo(request)
+
+
 async def status(request: web.Request) -> web.Response:
     return web.Response(status=int(request.match_info["code"]))
 
@@ -104,6 +111,7 @@ async def serve(http_port: int, grpc_port: int) -> None:
     app.router.add_get("/ws", websocket)
     app.router.add_get("/large/{size}", large)
     app.router.add_route("*", "/status/{code}", status)
+    app.router.add_post("/login", login)
     app.router.add_route("*", "/reflect", reflect)
     app.router.add_route("*", "/{tail:.*}", echo)
     runner = web.AppRunner(app, access_log=None, auto_decompress=False)

@@ -60,6 +60,17 @@ class Settings(BaseSettings):
     deny_body: str = Field("Forbidden. Reference: {id}\n", description="body of a 403; {id} is the transaction id")
     deny_content_type: str = Field("text/plain; charset=utf-8", description="content type of that body")
 
+    multiphase: bool = Field(
+        False, description="rules of phase 2 judge headers, cookies and the query in phase 1 already"
+    )
+    dns: bool = Field(False, description="ask the DNS for @rbl (aside: the first request of an address passes)")
+    redis_url: str | None = Field(
+        None, description="redis://HOST:PORT/0: collections (IP, SESSION, ...) shared by all workers and replicas"
+    )
+    redis_on_failure: Literal["open", "closed"] = Field(
+        "open", description="open: judge without records while Redis is down; closed: refuse with 503"
+    )
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "console"] = Field("auto", description="auto: console on a terminal")
     logged_rules: int = Field(20, ge=0, le=4096, description="matched rules that one log line shows")

@@ -26,7 +26,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "envoy_waf_requests",
-            "HTTP requests by verdict (pass, deny, drop, redirect, detected, refused_by_envoy), phase and status of the verdict",
+            "HTTP requests by verdict (pass, deny, drop, redirect, detected, refused_by_envoy), phase and status",
             ["verdict", "phase", "status"],
             registry=self.registry,
         )
@@ -57,6 +57,9 @@ class Metrics:
             registry=self.registry,
         )
         self.body_bytes = Counter("envoy_waf_body_bytes", "Body bytes inspected", ["direction"], registry=self.registry)
+        self.store_errors = Counter(
+            "envoy_waf_store_errors", "Requests judged or refused without their Redis records", registry=self.registry
+        )
         self.build = Gauge(
             "envoy_waf_build_info",
             "Constant 1; the labels tell what runs",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from extproc.config import Settings
+from extproc.dns import CachingResolver
 from waf_core import WAF
 from waf_core.baseline import resolve as resolve_packaged
 from waf_core.compiler import CompileOptions, compile_nodes
@@ -121,4 +122,8 @@ class RuleSets:
     def compile(self, options: CompileOptions | None = None) -> WAF:
         """Compile what the settings say.  Raises SecLangError."""
         source = RuleSource(".", self.resolve)
+        if options is None:
+            # The resolver asks nothing until a transaction does, inside the loop.
+            resolver = CachingResolver() if self.settings.dns else None
+            options = CompileOptions(multiphase=self.settings.multiphase, resolver=resolver)
         return WAF(compile_nodes(self._parse(source), source, options))

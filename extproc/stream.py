@@ -39,6 +39,7 @@ from google.protobuf.struct_pb2 import Struct
 
 from extproc.client import client_address, split_address
 from waf_core import WAF, Interruption, Transaction
+from waf_core.persistence import Store
 from waf_core.settings import EngineMode, LimitAction
 
 NONE = ProcessingMode.NONE
@@ -98,13 +99,22 @@ class StreamError(Exception):
 class Stream:
     """One HTTP request.  `handle` each message, then `close` once, whatever happened."""
 
-    def __init__(self, waf: WAF, options: StreamOptions, on_finish: Callable[[Stream], None] | None = None) -> None:
+    def __init__(
+        self,
+        waf: WAF,
+        options: StreamOptions,
+        on_finish: Callable[[Stream], None] | None = None,
+        store: Store | None = None,
+    ) -> None:
         self.waf = waf
+        self._store = store
+        self._judging = False
         self.options = options
         self.tx: Transaction | None = None
         self.blocked = False
         self.blocked_phase = 0
         self.refused_by_envoy = False
+        self.store_failed = False
         self.uninspected: list[str] = []
         """Why bodies went unseen: upgrade, connect, grpc, event-stream, partial."""
         self._on_finish = on_finish
@@ -169,10 +179,11 @@ class Stream:
     # -- request --------------------------------------------------------------------------------
 
     def _request_headers(self, message: ProcessingRequest) -> list[ProcessingResponse]:
-        if self.tx is not None:
+        if self._judging:
             raise StreamError("request headers came twice")
+        self._judging = True
         end = message.request_headers.end_of_stream
-        tx = self.tx = self._begin(message)
+        tx = self.begin(message)
         stop = tx.process_request_headers()
         if stop is not None:
             return [self._deny(stop)]
@@ -192,7 +203,13 @@ class Stream:
             return []
         return [answer]
 
-    def _begin(self, message: ProcessingRequest) -> Transaction:
+    def begin(self, message: ProcessingRequest) -> Transaction:
+        """Make the transaction from the request headers, without judging it yet."""
+        if self.tx is None:
+            self.tx = self._new_transaction(message)
+        return self.tx
+
+    def _new_transaction(self, message: ProcessingRequest) -> Transaction:
         options = self.options
         method = path = b""
         authority: bytes | None = None
@@ -227,7 +244,7 @@ class Stream:
             elif name not in options.hidden_request_headers:
                 headers.append((name, value))
         attributes = _attributes(message)
-        tx = self.waf.new_transaction(request_id)
+        tx = self.waf.new_transaction(request_id, self._store)
         peer, port = split_address(attributes.get("source.address", ""))
         server, server_port = split_address(attributes.get("destination.address", ""))
         address = client_address(peer, forwarded, options.trusted_hops)
@@ -453,8 +470,17 @@ class Stream:
 
 def engine_failure() -> ProcessingResponse:
     """Fail closed: the request is refused because the engine could not judge it."""
-    immediate = ImmediateResponse(details="envoy_waf_error", body=b"Internal Server Error\n")
-    immediate.status.code = 500
+    return _refuse(500, "envoy_waf_error", b"Internal Server Error\n")
+
+
+def store_failure() -> ProcessingResponse:
+    """The request is refused because its records cannot be had (`redis_on_failure: closed`)."""
+    return _refuse(503, "envoy_waf_store_unavailable", b"Service Unavailable\n")
+
+
+def _refuse(status: int, details: str, body: bytes) -> ProcessingResponse:
+    immediate = ImmediateResponse(details=details, body=body)
+    immediate.status.code = status
     return ProcessingResponse(immediate_response=immediate)
 
 

@@ -10,7 +10,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import grpc
@@ -24,9 +24,11 @@ from extproc.admin import AdminServer
 from extproc.config import Settings, parse_address
 from extproc.events import Recorder
 from extproc.metrics import Metrics
+from extproc.redis_store import RedisStore, StoreUnavailableError
 from extproc.rulesets import RuleSetInfo
 from extproc.stream import Stream, StreamError, StreamOptions
 from waf_core import WAF
+from waf_core.persistence.buffered import BufferedStore, Key
 
 SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
 
@@ -74,6 +76,9 @@ class Worker:
         self._streams = 0
         self._stop = asyncio.Event()
         self._health = HealthServicer()
+        self.records: RedisStore | None = None
+        if settings.redis_url:
+            self.records = RedisStore(settings.redis_url, waf.program.settings.collection_timeout)
 
     # -- one stream -----------------------------------------------------------------------------
 
@@ -86,10 +91,13 @@ class Worker:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many streams")
         self._streams += 1
         self.metrics.in_flight.inc()
-        stream = Stream(self.waf, self._options)
+        buffered = BufferedStore() if self.records is not None else None
+        stream = Stream(self.waf, self._options, store=buffered)
         spent = 0.0
         try:
             async for message in requests:
+                if buffered is not None and stream.tx is None and message.HasField("request_headers"):
+                    await self._fetch_records(stream.begin(message).expected_records(), buffered, stream)
                 start = time.perf_counter()
                 try:
                     answers = stream.handle(message)
@@ -103,6 +111,11 @@ class Worker:
                     answers = [protocol.engine_failure()]
                     stream.blocked = True
                 spent += time.perf_counter() - start
+                if buffered is not None and (buffered.changes or buffered.missing):
+                    await self._exchange_records(buffered, stream)
+                if stream.store_failed and not stream.blocked and self.settings.redis_on_failure == "closed":
+                    answers = [protocol.store_failure()]
+                    stream.blocked = True
                 for answer in answers:
                     yield answer
                 if stream.blocked:
@@ -114,6 +127,36 @@ class Worker:
             self._streams -= 1
             self.metrics.in_flight.dec()
             self._finish(stream, spent)
+            if buffered is not None and buffered.changes:
+                await self._exchange_records(buffered, stream)
+
+    async def _fetch_records(self, keys: Sequence[Key], buffered: BufferedStore, stream: Stream) -> None:
+        """Bring the records that the rules will open."""
+        if not keys or self.records is None:
+            return
+        try:
+            buffered.records.update(await self.records.load(keys))
+        except StoreUnavailableError:
+            self._store_failed(stream)
+
+    async def _exchange_records(self, buffered: BufferedStore, stream: Stream) -> None:
+        """Send what rules changed, and bring what they opened unforeseen."""
+        assert self.records is not None
+        changes, buffered.changes = buffered.changes, []
+        missing, buffered.missing = buffered.missing, []
+        try:
+            if missing and not stream.store_failed:
+                for key, record in (await self.records.load(missing)).items():
+                    if stream.tx is not None:
+                        stream.tx.merge_record(key[0], record)
+            if changes:
+                await self.records.commit(changes)
+        except StoreUnavailableError:
+            self._store_failed(stream)
+
+    def _store_failed(self, stream: Stream) -> None:
+        stream.store_failed = True
+        self.metrics.store_errors.inc()
 
     def _finish(self, stream: Stream, spent: float) -> None:
         start = time.perf_counter()
@@ -170,6 +213,8 @@ class Worker:
         self._log.info("draining", streams=self._streams, seconds=self.settings.drain_seconds)
         await server.stop(self.settings.drain_seconds)
         await admin.stop()
+        if self.records is not None:
+            await self.records.close()
         self._log.info("stopped")
 
     async def _set_health(self, status: int) -> None:

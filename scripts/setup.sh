@@ -18,6 +18,7 @@ header=$("$python" -c 'import sysconfig; print(sysconfig.get_path("include") + "
 for tool in ${SETUP_TOOLS:-}; do
     case $tool in
         redis-server) command -v redis-server >/dev/null 2>&1 || missing="$missing redis-server" ;;
+        crs3) [ -d /usr/share/modsecurity-crs/rules ] || missing="$missing modsecurity-crs" ;;
         gpg) command -v gpg >/dev/null 2>&1 || missing="$missing gnupg" ;;
     esac
 done

@@ -212,7 +212,7 @@ def select(tx: Transaction, target: Target, removed: list[Target] | None = None)
 
 
 def _without(pairs: list[Pair], target: Target, exclusion: Target) -> list[Pair]:
-    if exclusion.variable is not target.variable:
+    if exclusion.variable.name != target.variable.name:
         return pairs
     if exclusion.xpath is not None:
         return [] if exclusion.xpath == target.xpath else pairs

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from waf_core.macros import Macro
 from waf_core.persistence import Store
 from waf_core.rule import Unit
 from waf_core.settings import EngineSettings
@@ -53,6 +54,9 @@ class Program:
     keep_files: bool
     keep_raw_multipart: bool
     statistics: ScanStatistics
+    record_openers: list[tuple[str, Macro]]
+    """(collection, key) of initcol, setsid, setuid and setrsc, where traffic's fixed variables make
+    the key: what a store may fetch ahead."""
 
     def has_rules(self, phase: int) -> bool:
         """Is there a live unit in this phase?"""

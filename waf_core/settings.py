@@ -62,6 +62,7 @@ class EngineSettings:
     sensor_id: str = "default"
     server_signature: str = ""
     geo_database: str | None = None
+    http_bl_key: str = ""
     unicode_map: dict[int, int] = field(default_factory=dict)
     debug_log_level: int = 0
 

@@ -24,6 +24,7 @@ import base64
 import binascii
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,7 @@ from waf_core.bodies.urlencoded import parse_pairs
 from waf_core.bodies.xml import XmlDocument
 from waf_core.errors import UsageError
 from waf_core.operators.numeric import to_int
-from waf_core.persistence import Change
+from waf_core.persistence import Change, Store
 from waf_core.settings import AuditEngine, EngineMode, LimitAction
 from waf_core.transformations.url import url_decode
 from waf_core.variables import PROCESS_ENVIRONMENT, REGISTRY, Pair
@@ -75,9 +76,10 @@ def _to_bytes(value: bytes | str) -> bytes:
 class Transaction:
     """Made by WAF.new_transaction().  Not safe for use by two threads at once."""
 
-    def __init__(self, program: Program, transaction_id: str | None = None) -> None:
+    def __init__(self, program: Program, transaction_id: str | None = None, store: Store | None = None) -> None:
         settings = program.settings
         self.program: Program = program
+        self.store: Store = store or program.store
         self.id: str = transaction_id or secrets.token_hex(10)
         self.started_ns: int = time.monotonic_ns()
         self.started_at = time.time()
@@ -565,9 +567,26 @@ class Transaction:
         """initcol: load the record and make it visible."""
         if collection in self._collections or not key:
             return
-        values = self.program.store.load(collection, key, self.program.settings.collection_timeout)
+        values = self.store.load(collection, key, self.program.settings.collection_timeout)
         values[b"key"] = key
         self._collections[collection] = _OpenCollection(key, values, [])
+
+    def expected_records(self) -> list[tuple[str, bytes]]:
+        """(collection, key) of the records that rules may open, as far as the request tells.  Ask
+        between the last request header and phase 1."""
+        expected = ((collection, key.expand(self)) for collection, key in self.program.record_openers)
+        return list(dict.fromkeys(item for item in expected if item[1]))
+
+    def merge_record(self, collection: str, record: Mapping[bytes, bytes]) -> None:
+        """A record that was opened before its values were there: add them under what rules did."""
+        opened = self._collections.get(collection)
+        if opened is None:
+            return
+        merged = dict(record)
+        for name, value in opened.values.items():
+            merged[name] = b"%d" % (to_int(merged[name]) + to_int(value)) if name in merged else value
+        merged[b"key"] = opened.key
+        opened.values = merged
 
     def persistent_pairs(self, collection: str) -> list[Pair]:
         opened = self._collections.get(collection)
@@ -602,7 +621,7 @@ class Transaction:
         timeout = self.program.settings.collection_timeout
         for collection, opened in self._collections.items():
             if opened.changes:
-                self.program.store.commit(collection, opened.key, opened.changes, timeout)
+                self.store.commit(collection, opened.key, opened.changes, timeout)
                 opened.changes = []
 
 

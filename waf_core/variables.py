@@ -52,6 +52,15 @@ REFUSED["STREAM_OUTPUT_BODY"] = "bodies are never rewritten here; use RESPONSE_B
 REFUSED["MULTIPART_BUFFERED"] = "no such variable; use MULTIPART_STRICT_ERROR"
 
 
+ALWAYS_EMPTY = {
+    "FILES_TMPNAMES": "is always empty: uploads are never written to files",
+    "WEBSERVER_ERROR_LOG": "is always empty: there is no web server here",
+    "REMOTE_HOST": "is the address: names are never looked up",
+    "PATH_INFO": "is the whole path: Envoy does not know where a script ends",
+}
+"""Variables that have no value of their own behind Envoy, and why."""
+
+
 def _scalar(name: str, read: Callable[[Transaction], bytes], *, dynamic: bool = False, phase: int = 1) -> None:
     REGISTRY[name] = Variable(name, lambda tx: ((b"", read(tx)),), False, dynamic, phase)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from waf_core.compiler import CompileOptions, compile_nodes
+from waf_core.persistence import Store
 from waf_core.program import Program
 from waf_core.seclang.parser import Resolver, RuleSource, parse_files, parse_text
 from waf_core.transaction import Transaction
@@ -43,6 +44,7 @@ class WAF:
         source = RuleSource(root, resolver)
         return cls(compile_nodes(parse_files(paths, source), source, options))
 
-    def new_transaction(self, transaction_id: str | None = None) -> Transaction:
-        """Start a transaction; `transaction_id` (UNIQUE_ID) is made up when it is None."""
-        return Transaction(self.program, transaction_id)
+    def new_transaction(self, transaction_id: str | None = None, store: Store | None = None) -> Transaction:
+        """Start a transaction; `transaction_id` (UNIQUE_ID) is made up when it is None, `store` is
+        the program's own unless one is given."""
+        return Transaction(self.program, transaction_id, store)

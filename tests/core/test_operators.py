@@ -17,7 +17,7 @@ from waf_core.operators.regex import BacktrackingRx, Rx
 CASES: dict[str, list[list[Any]]] = yaml.safe_load(Path(__file__).with_name("operators.yaml").read_text("utf-8"))
 FROM_FILES = {
     "pmf", "pmfromfile", "pmfromdataset", "ipmatchf", "ipmatchfromfile", "ipmatchfromdataset", "validateschema",
-    "geolookup",
+    "geolookup", "rbl", "validatedtd",
 }  # fmt: skip
 
 
@@ -102,6 +102,10 @@ def test_schemas(tmp_path: Path) -> None:
     assert by_json.match(b'{"a": 1}', NoTransaction()) is None
     assert by_json.match(b'{"b": 1}', NoTransaction()) == ()
     assert by_json.match(b"{", NoTransaction()) == ()
+    (tmp_path / "s.dtd").write_text("<!ELEMENT a (#PCDATA)>")
+    by_dtd = REGISTRY["validatedtd"](b"s.dtd", env)
+    assert by_dtd.match(b"<a>1</a>", NoTransaction()) is None
+    assert by_dtd.match(b"<b/>", NoTransaction()) == ()
     by_xml = REGISTRY["validateschema"](b"s.xsd", env)
     assert by_xml.match(b"<a>1</a>", NoTransaction()) is None
     assert by_xml.match(b"<a>x</a>", NoTransaction()) == ()

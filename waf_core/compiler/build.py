@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from waf_core.actions import InitCol, SetIdentity
 from waf_core.compiler import updates
 from waf_core.compiler.directives import (
     BY_LOWER_NAME,
@@ -15,17 +16,23 @@ from waf_core.compiler.directives import (
     DirectiveError,
 )
 from waf_core.compiler.fold import fold
+from waf_core.compiler.multiphase import early_half
 from waf_core.compiler.plan import Planner
 from waf_core.compiler.rules import Draft, build_link, macro, read_actions
 from waf_core.errors import Position, SecLangError
-from waf_core.operators import OperatorEnv
+from waf_core.macros import Macro
+from waf_core.operators import OperatorEnv, Resolver
 from waf_core.persistence import MemoryStore, Store
 from waf_core.program import PhaseProgram, Program
-from waf_core.rule import Unit
+from waf_core.rule import Link, Unit
 from waf_core.scan.patterns import ScanLimits, ScanStatistics
 from waf_core.seclang.parser import RuleSource, parse_actions
 from waf_core.seclang.tree import DirectiveNode, Node, RuleNode
 from waf_core.settings import EngineSettings
+from waf_core.transformations import Transformation
+from waf_core.transformations.url import url_decode_uni_by_map
+from waf_core.variables import ALWAYS_EMPTY
+from waf_core.variables import REGISTRY as VARIABLES
 
 PHASES = (1, 2, 3, 4, 5)
 
@@ -42,6 +49,11 @@ class CompileOptions:
     fold: bool = True
     limits: ScanLimits | None = None
     store: Store | None = None
+    resolver: Resolver | None = None
+    """Asked by @rbl; without one @rbl is an error."""
+    multiphase: bool = False
+    """Judge what is known in phase 1 (headers, cookies, the query) in phase 1, also for rules of
+    phase 2.  With CRS's early blocking such requests are refused before their body is read."""
 
 
 @dataclass(slots=True)
@@ -64,8 +76,9 @@ class _Marker:
 class Builder:
     """Collects units and settings; `build` is called once."""
 
-    def __init__(self, source: RuleSource) -> None:
+    def __init__(self, source: RuleSource, options: CompileOptions) -> None:
         self.source = source
+        self.options = options
         self.settings = EngineSettings()
         self.notes: list[str] = []
         self.units: list[Unit] = []
@@ -73,6 +86,7 @@ class Builder:
         self.defaults = {phase: _Defaults() for phase in PHASES}
         self.datasets: dict[str, Sequence[bytes]] = {}
         self.pending: list[tuple[Unit, str, str, Position, int, int]] = []
+        self.replaced: dict[str, Transformation] = {}
         self._ids: dict[int, Position] = {}
         self._open: tuple[Unit, Draft] | None = None
 
@@ -111,9 +125,15 @@ class Builder:
             folders=(self._folder(node), self.source.root),
             datasets=self.datasets,
             geo_database=self.settings.geo_database,
+            resolver=self.options.resolver,
+            http_bl_key=self.settings.http_bl_key,
             notes=self.notes,
             files=self.source.files,
         )
+
+    def _link(self, node: RuleNode, draft: Draft, phase: int) -> Link:
+        defaults = list(self.defaults[phase].transformations)
+        return build_link(node, draft, defaults, self._env(node), self.replaced)
 
     def _setting(self, node: DirectiveNode) -> None:
         canonical = BY_LOWER_NAME.get(node.name.lower())
@@ -132,6 +152,8 @@ class Builder:
             return
         try:
             SUPPORTED[canonical](self.settings, node.arguments, self._folder(node))
+            if canonical == "SecUnicodeMapFile":
+                self.replaced["urldecodeuni"] = url_decode_uni_by_map(self.settings.unicode_map)
         except DirectiveError as error:
             raise SecLangError(f"{canonical} {error}", node.position, " ".join(node.arguments), error.hint) from error
 
@@ -164,7 +186,7 @@ class Builder:
         draft = read_actions(node.actions)
         if self._open is not None:
             unit, first = self._open
-            link = build_link(node, draft, list(self.defaults[unit.info.phase].transformations), self._env(node))
+            link = self._link(node, draft, unit.info.phase)
             unit.links.append(link)
             self._note_pending(unit, draft)
             if not draft.chained:
@@ -203,7 +225,7 @@ class Builder:
         return Unit(
             index=0,
             info=draft.info(node.position, node.text),
-            links=[build_link(node, draft, list(defaults.transformations), self._env(node))],
+            links=[self._link(node, draft, draft.phase)],
             disruption=disruption or "pass",
             status=status or 403,
             redirect=macro(redirect),
@@ -232,7 +254,8 @@ class Builder:
 
     # -- finishing ----------------------------------------------------------------------------
 
-    def build(self, options: CompileOptions) -> Program:
+    def build(self) -> Program:
+        options = self.options
         if self._open is not None:
             unit = self._open[0]
             raise SecLangError(
@@ -241,6 +264,8 @@ class Builder:
                 unit.info.text,
                 "add the chained SecRule, or remove `chain`",
             )
+        if options.multiphase:
+            self._split_phases()
         for index, unit in enumerate(self.units):
             unit.index = index
         for unit, option, value, position, link, _ in self.pending:
@@ -272,7 +297,29 @@ class Builder:
             keep_files="FILES_TMP_CONTENT" in names,
             keep_raw_multipart=bool(names & {"FULL_REQUEST", "FULL_REQUEST_LENGTH"}),
             statistics=statistics,
+            record_openers=self._record_openers(),
         )
+
+    def _record_openers(self) -> list[tuple[str, Macro]]:
+        found: list[tuple[str, Macro]] = []
+        for unit in self.units:
+            for effect in (effect for link in unit.links for effect in link.effects):
+                if isinstance(effect, InitCol | SetIdentity):
+                    names = [name for name, _ in effect.key.names]
+                    if all(name in VARIABLES and not VARIABLES[name].dynamic for name in names):
+                        found.append((effect.collection, effect.key))
+        return found
+
+    def _split_phases(self) -> None:
+        """Give rules of phase 2 a half in phase 1, for the targets that exist there."""
+        order: list[Unit | _Marker] = []
+        for item in self.order:
+            early = early_half(item) if isinstance(item, Unit) else None
+            if early is not None:
+                order.append(early)
+            order.append(item)
+        self.order = order
+        self.units = [item for item in order if isinstance(item, Unit)]
 
     def _phase(self, phase: int) -> PhaseProgram:
         """Units of one phase in file order, and where each `skip` leads."""
@@ -296,23 +343,42 @@ class Builder:
                 unit.skip_to = max(target, unit.position_in_phase + 1)
             elif unit.skip:
                 unit.skip_to = unit.position_in_phase + 1 + unit.skip
+        self._check_reachable(units)
         return PhaseProgram(units=units)
 
     def _check_phases(self) -> None:
-        """Rules that look at what their phase does not have yet can never match."""
+        """Note rules that cannot do what they seem to: `envoy-waf check` shows the notes."""
         for unit in self.units:
             for link in unit.links:
                 for target in link.targets:
+                    name = target.variable.name
                     if target.variable.phase > unit.info.phase:
                         self.notes.append(
-                            f"{link.position}: rule {unit.info.id} reads {target.variable.name} in phase"
+                            f"{link.position}: rule {unit.info.id} reads {name} in phase"
                             f" {unit.info.phase}, but it has its value from phase {target.variable.phase} on"
                         )
+                    if name in ALWAYS_EMPTY:
+                        self.notes.append(f"{link.position}: rule {unit.info.id}: {name} {ALWAYS_EMPTY[name]}")
+
+    def _check_reachable(self, units: list[Unit]) -> None:
+        """Rules behind one that always ends the phase or always jumps."""
+        for unit in units:
+            ends = unit.cuts or unit.skip_to is not None
+            if not ends or any(not link.unconditional for link in unit.links):
+                continue
+            start = unit.position_in_phase + 1
+            hidden = units[start : unit.skip_to] if not unit.cuts else units[start:]
+            if hidden:
+                ids = f"{hidden[0].info.id} to {hidden[-1].info.id}" if len(hidden) > 1 else str(hidden[0].info.id)
+                self.notes.append(
+                    f"{unit.info.position}: rule {unit.info.id} always {'ends the phase' if unit.cuts else 'jumps'}:"
+                    f" {len(hidden)} rules of phase {unit.info.phase} behind it never run ({ids})"
+                )
 
 
 def compile_nodes(nodes: Sequence[Node], source: RuleSource, options: CompileOptions | None = None) -> Program:
     """Compile a tree.  Raises SecLangError with the position of the mistake."""
-    builder = Builder(source)
+    builder = Builder(source, options or CompileOptions())
     for node in nodes:
         builder.add(node)
-    return builder.build(options or CompileOptions())
+    return builder.build()

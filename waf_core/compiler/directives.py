@@ -170,6 +170,7 @@ SUPPORTED: dict[str, Handler] = {
     "SecGeoLookupDb": _geo,
     "SecUnicodeMapFile": _unicode_map,
     "SecDebugLogLevel": _integer("debug_log_level", 0, 9),
+    "SecHttpBlKey": _text("http_bl_key"),
 }
 
 _MEMORY = "bodies stay in memory, bounded by the body limits; nothing is written to disk"
@@ -207,7 +208,6 @@ WITHOUT_EFFECT: dict[str, str] = {
     "SecWriteStateLimit": "Envoy limits connections",
     "SecDisableBackendCompression": "set the Envoy compressor filter, or remove Accept-Encoding in the route",
     "SecIgnoreRuleCompilationErrors": "a rule that cannot be compiled is always an error",
-    "SecHttpBlKey": "@rbl is refused, so its key has no use",
     "SecStreamInBodyInspection": "bodies are inspected as the sidecar receives them",
     "SecStreamOutBodyInspection": "bodies are inspected as the sidecar receives them",
 }

@@ -231,7 +231,11 @@ class _Folder:
         """The operator with its macros replaced, or None when traffic decides them."""
         if link.operator is None or link.operator.pure:
             return link.operator
-        argument = self._expand(Macro(link.operator_argument))
+        macro = Macro(link.operator_argument)
+        if macro.constant is not None:
+            # Impure by nature (@geoLookup, @rbl), not because of its argument.
+            return None
+        argument = self._expand(macro)
         if argument is None:
             return None
         try:

@@ -57,7 +57,7 @@ class Planner:
         self._response.compile()
 
     def _scan(self, program: PhaseProgram, gated: dict[int, list[int]], patterns: PatternSet) -> Scan:
-        groups: dict[tuple[str, str | None], list[tuple[Target, Link, Place]]] = {}
+        groups: dict[tuple[int, str | None], list[tuple[Target, Link, Place]]] = {}
         counts: list[tuple[Target, Link, Place]] = []
         for position, numbers in gated.items():
             for number in numbers:
@@ -67,7 +67,7 @@ class Planner:
                     if target.count:
                         counts.append(item)
                     else:
-                        groups.setdefault((target.variable.name, target.xpath), []).append(item)
+                        groups.setdefault((id(target.variable), target.xpath), []).append(item)
         sources = [self._source(items, patterns) for items in groups.values()]
         sources += [self._count_source(item, patterns) for item in counts]
         need = {position: sum(1 << number for number in numbers) for position, numbers in gated.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from waf_core import actions
@@ -302,12 +302,18 @@ def build_operator(node: OperatorNode, env: OperatorEnv) -> Operator:
     return operator
 
 
-def build_link(node: RuleNode, draft: Draft, defaults: list[str], env: OperatorEnv) -> Link:
-    """The executable part of one rule."""
+def build_link(
+    node: RuleNode,
+    draft: Draft,
+    defaults: list[str],
+    env: OperatorEnv,
+    replaced: Mapping[str, Transformation],
+) -> Link:
+    """The executable part of one rule.  `replaced` are transformations that settings change."""
     from waf_core.compiler.targets import apply_nodes
 
     names = [*([] if draft.resets_transformations else defaults), *draft.transformations]
-    chain: tuple[Transformation, ...] = tuple(TRANSFORMATIONS[name] for name in names)
+    chain: tuple[Transformation, ...] = tuple(replaced.get(name) or TRANSFORMATIONS[name] for name in names)
     operator = build_operator(node.operator, env) if node.operator is not None else None
     return Link(
         targets=apply_nodes([], node.targets),

@@ -39,6 +39,10 @@ class OperatorError(ValueError):
         self.hint = hint
 
 
+Resolver = Callable[[str], bool | None]
+"""Does this DNS name exist?  None: not known yet, ask again later.  Never blocks."""
+
+
 @dataclass(slots=True)
 class OperatorEnv:
     """What building an operator may look at."""
@@ -49,6 +53,10 @@ class OperatorEnv:
     """SecDataset name -> its lines."""
     geo_database: str | None = None
     """SecGeoLookupDb."""
+    resolver: Resolver | None = None
+    """For @rbl."""
+    http_bl_key: str = ""
+    """SecHttpBlKey."""
     notes: list[str] = field(default_factory=list)
     """What the user should know about (patterns on the slow engine, say)."""
     files: list[str] = field(default_factory=list)
@@ -97,6 +105,7 @@ from waf_core.operators import (  # noqa: E402  (each module registers what it d
     ip,
     numeric,
     phrases,
+    rbl,
     refused,
     regex,
     restpath,
@@ -120,6 +129,7 @@ __all__ = [
     "numeric",
     "operator",
     "phrases",
+    "rbl",
     "refused",
     "regex",
     "restpath",

@@ -9,6 +9,7 @@ import maxminddb
 
 from waf_core.macros import Expander
 from waf_core.operators import Captures, Operator, OperatorEnv, OperatorError, operator
+from waf_core.operators.strings import Never
 
 
 class GeoLookup(Operator):
@@ -63,5 +64,6 @@ def _path(record: Any, *keys: str) -> Any:
 @operator("geoLookup")
 def _geo_lookup(argument: bytes, env: OperatorEnv) -> Operator:
     if not env.geo_database:
-        raise OperatorError("@geoLookup needs a database", "set SecGeoLookupDb to a .mmdb file before the rule")
+        env.notes.append("@geoLookup never matches: set SecGeoLookupDb to a .mmdb file before the rule")
+        return Never()
     return GeoLookup(env.geo_database)

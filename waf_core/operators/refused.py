@@ -14,11 +14,7 @@ REFUSED.update(
         " FILES_TMP_CONTENT",
         "gsblookup": "@gsbLookup's data (Google Safe Browsing v1) is no longer published; use @pmFromFile"
         " with a list of your own",
-        "rbl": "@rbl asks the DNS for each client while a request waits; load the list into a file and use"
-        " @ipMatchFromFile, which needs no network",
         "validatehash": "@validateHash belongs to ModSecurity v2's response rewriting, which no proxy offers;"
         " remove the rule",
-        "validatedtd": "@validateDTD would have to load a DTD, which opens external entities; use"
-        " @validateSchema with an XML Schema",
     }
 )

@@ -8,6 +8,8 @@ exceeded the value counts as a match, because an attacker can cause it.
 
 from __future__ import annotations
 
+import re
+
 import re2
 import regex
 
@@ -104,6 +106,17 @@ def _python_spelling(pattern: bytes) -> bytes:
     return pattern.replace(rb"\z", rb"\Z").replace(rb"\h", rb"[ \t]")
 
 
+_HINTS = {
+    b"(?!": "put what must not follow into a chained rule with !@rx",
+    b"(?=": "put what must follow into a chained rule",
+    b"(?<": "put what comes before into a chained rule on MATCHED_VAR",
+    b"(?>": "an atomic group is (?:...) in RE2, which never backtracks",
+    b"++": "a possessive quantifier is the plain one in RE2, which never backtracks",
+    b"*+": "a possessive quantifier is the plain one in RE2, which never backtracks",
+    b"?+": "a possessive quantifier is the plain one in RE2, which never backtracks",
+}
+
+
 def compile_pattern(pattern: bytes, env: OperatorEnv) -> Operator:
     """RE2 where it can, else the bounded fallback, with a note for `envoy-waf check`."""
     try:
@@ -111,12 +124,22 @@ def compile_pattern(pattern: bytes, env: OperatorEnv) -> Operator:
     except OperatorError as error:
         reason = str(error)
     fallback = BacktrackingRx(pattern)
-    shown = pattern[:80].decode("latin-1")
+    place, hint = _beyond_re2(pattern)
+    shown = pattern[place : place + 40].decode("latin-1")
     env.notes.append(
-        f"pattern {shown!r} runs on the slower backtracking engine, bounded to"
-        f" {BACKTRACK_SECONDS * 1000:.0f} ms a value ({reason})"
+        f"the pattern runs on the slower backtracking engine, bounded to {BACKTRACK_SECONDS * 1000:.0f} ms a value:"
+        f" {reason}, at offset {place}: {shown!r} ({hint})"
     )
     return fallback
+
+
+def _beyond_re2(pattern: bytes) -> tuple[int, str]:
+    """Where the part is that RE2 does not know, and what to write instead."""
+    found = [(pattern.find(mark), hint) for mark, hint in _HINTS.items() if mark in pattern]
+    backreference = re.search(rb"\\[1-9]", pattern)
+    if backreference:
+        found.append((backreference.start(), "back references have no equivalent: write the repeated text out"))
+    return min(found, default=(0, "no equivalent is known"))
 
 
 @operator("rx", "rxGlobal")

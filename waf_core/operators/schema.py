@@ -1,4 +1,5 @@
-"""`@validateSchema FILE`: XML Schema (.xsd) or JSON Schema (.json); holds when invalid."""
+"""`@validateSchema FILE` (XML Schema .xsd, JSON Schema .json) and `@validateDTD FILE`: they hold when
+the value is invalid."""
 
 from __future__ import annotations
 
@@ -31,6 +32,15 @@ class JsonSchema(Operator):
         return None if valid else HIT
 
 
+def _parse(value: bytes) -> etree._Element | None:
+    """A document without entities and network; None when it is no XML."""
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
+    try:
+        return etree.fromstring(value, parser)
+    except (etree.XMLSyntaxError, ValueError):
+        return None
+
+
 class XmlSchema(Operator):
     """Parses the value itself, without entities and network."""
 
@@ -42,16 +52,40 @@ class XmlSchema(Operator):
             raise OperatorError(f"the XML Schema cannot be used: {error}") from error
 
     def match(self, value: bytes, tx: Expander) -> Captures | None:
-        parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
+        root = _parse(value)
+        return None if root is not None and self._schema.validate(root) else HIT
+
+
+class Dtd(Operator):
+    """Validates against a DTD file of the administrator's; one inside a document stays refused."""
+
+    def __init__(self, path: str) -> None:
         try:
-            root = etree.fromstring(value, parser)
-        except (etree.XMLSyntaxError, ValueError):
-            return HIT
-        return None if self._schema.validate(root) else HIT
+            self._dtd = etree.DTD(path)
+        except etree.DTDParseError as error:
+            raise OperatorError(f"the DTD cannot be used: {error}") from error
+
+    def match(self, value: bytes, tx: Expander) -> Captures | None:
+        root = _parse(value)
+        return None if root is not None and self._dtd.validate(root) else HIT
+
+
+@operator("validateDTD")
+def _validate_dtd(argument: bytes, env: OperatorEnv) -> Operator:
+    return Dtd(_find(argument, env))
 
 
 @operator("validateSchema")
 def _validate_schema(argument: bytes, env: OperatorEnv) -> Operator:
+    path = _find(argument, env)
+    if path.endswith(".json"):
+        with open(path, encoding="utf-8") as handle:
+            return JsonSchema(handle.read())
+    return XmlSchema(path)
+
+
+def _find(argument: bytes, env: OperatorEnv) -> str:
+    """The file of a schema.  Raises OperatorError."""
     name = argument.strip().decode("utf-8", "surrogateescape")
     for folder in env.folders:
         path = os.path.join(folder, name)
@@ -62,7 +96,4 @@ def _validate_schema(argument: bytes, env: OperatorEnv) -> Operator:
     if os.path.getsize(path) > MAX_SCHEMA_BYTES:
         raise OperatorError(f"the schema {name!r} is larger than {MAX_SCHEMA_BYTES} bytes")
     env.files.append(path)
-    if name.endswith(".json"):
-        with open(path, encoding="utf-8") as handle:
-            return JsonSchema(handle.read())
-    return XmlSchema(path)
+    return path

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
-from waf_core.transformations import transformation
+from waf_core.transformations import Transformation, transformation
 from waf_core.transformations.javascript import low_byte
 
 _HEX = b"0123456789abcdefABCDEF"
@@ -34,9 +35,7 @@ def url_decode(value: bytes) -> bytes:
     return b"".join(out)
 
 
-@transformation("urlDecodeUni")
-def url_decode_uni(value: bytes) -> bytes:
-    """As t:urlDecode, and `%uXXXX` becomes the low byte of its code point."""
+def _decode_uni(value: bytes, unicode_map: Mapping[int, int] | None) -> bytes:
     if b"+" in value:
         value = value.replace(b"+", b" ")
     if b"%" not in value:
@@ -49,12 +48,28 @@ def url_decode_uni(value: bytes) -> bytes:
             out.append(byte)
             out.append(part[2:])
         elif _UNICODE.match(part):
-            out.append(low_byte(part[1:5]))
+            mapped = unicode_map.get(int(part[1:5], 16)) if unicode_map else None
+            out.append(low_byte(part[1:5]) if mapped is None else bytes((mapped & 0xFF,)))
             out.append(part[5:])
         else:
             out.append(b"%")
             out.append(part)
     return b"".join(out)
+
+
+@transformation("urlDecodeUni")
+def url_decode_uni(value: bytes) -> bytes:
+    """As t:urlDecode, and `%uXXXX` becomes the low byte of its code point."""
+    return _decode_uni(value, None)
+
+
+def url_decode_uni_by_map(unicode_map: Mapping[int, int]) -> Transformation:
+    """t:urlDecodeUni with the best-fit table of SecUnicodeMapFile: code point -> byte."""
+
+    def decode(value: bytes) -> bytes:
+        return _decode_uni(value, unicode_map)
+
+    return decode
 
 
 @transformation("urlEncode")

@@ -1,0 +1,65 @@
+"""DNS block lists for @rbl: asked aside, answered from a bounded cache, never waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+
+import dns.asyncresolver
+import dns.exception
+import dns.resolver
+
+MAX_CACHED = 65_536
+MAX_PENDING = 1_000
+"""Names that may wait for an answer; further ones are asked when they come again."""
+
+TTL_LISTED = 3600.0
+TTL_CLEAN = 900.0
+TTL_FAILED = 30.0
+QUERY_SECONDS = 2.0
+
+
+class CachingResolver:
+    """Call it with a name: True, False, or None while the answer is on its way.
+
+    `resolve` is what asks the DNS: dnspython's resolver, with the system's configuration unless
+    one is passed in.
+    """
+
+    def __init__(self, resolver: dns.asyncresolver.Resolver | None = None) -> None:
+        self._resolver = resolver or dns.asyncresolver.Resolver()
+        self._answers: OrderedDict[str, tuple[bool, float]] = OrderedDict()
+        self._pending: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.queries = 0
+        self.failures = 0
+
+    def __call__(self, name: str) -> bool | None:
+        known = self._answers.get(name)
+        if known is not None and known[1] > time.monotonic():
+            return known[0]
+        if name not in self._pending and len(self._pending) < MAX_PENDING:
+            self._pending.add(name)
+            task = asyncio.get_running_loop().create_task(self._ask(name))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        # While a new answer is on its way the old one serves.
+        return known[0] if known is not None else None
+
+    async def _ask(self, name: str) -> None:
+        self.queries += 1
+        try:
+            await self._resolver.resolve(name, "A", lifetime=QUERY_SECONDS)
+            answer, seconds = True, TTL_LISTED
+        except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
+            answer, seconds = False, TTL_CLEAN
+        except (dns.exception.DNSException, OSError):
+            self.failures += 1
+            answer, seconds = False, TTL_FAILED
+        finally:
+            self._pending.discard(name)
+        self._answers[name] = (answer, time.monotonic() + seconds)
+        self._answers.move_to_end(name)
+        while len(self._answers) > MAX_CACHED:
+            self._answers.popitem(last=False)

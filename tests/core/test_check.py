@@ -1,0 +1,63 @@
+"""What `envoy-waf check` notes: rules that cannot do what they seem to."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.core.transactions import ids, make, run
+from waf_core.compiler import CompileOptions
+
+NOTES = {
+    'SecRule ARGS "@rx a(?!b)" "id:1,phase:2,pass"': r"1:15.*backtracking.*at offset 1: '\(\?!b\)' \(put what must not follow",
+    r'SecRule ARGS "@rx (a)\1" "id:1,phase:2,pass"': r"at offset 3: .*back references have no equivalent",
+    'SecRule ARGS "@rx a++b" "id:1,phase:2,pass"': r"possessive quantifier is the plain one",
+    'SecAction "id:1,phase:1,deny"\nSecAction "id:2,phase:1,pass"\nSecAction "id:3,phase:1,pass"': r"rule 1 always ends the phase: 2 rules of phase 1 behind it never run \(2 to 3\)",
+    'SecAction "id:1,phase:1,pass,skipAfter:m"\nSecAction "id:2,phase:1,pass"\nSecMarker m\nSecAction "id:3,phase:1,pass"': r"rule 1 always jumps: 1 rules of phase 1 behind it never run \(2\)",
+    'SecRule WEBSERVER_ERROR_LOG "@rx a" "id:1,phase:1,pass"': r"WEBSERVER_ERROR_LOG is always empty: there is no web server",
+    'SecRule REMOTE_ADDR "@geoLookup" "id:1,phase:1,pass"': r"@geoLookup never matches: set SecGeoLookupDb",
+    'SecRule REMOTE_ADDR "@rbl x.example" "id:1,phase:1,pass"': r"@rbl never matches: no DNS is asked",
+    "SecTmpDir /tmp": r"SecTmpDir has no effect here: bodies stay in memory",
+}
+
+
+@pytest.mark.parametrize("rules", NOTES)
+def test_note(rules: str) -> None:
+    from waf_core import WAF
+
+    (note,) = WAF.from_directives(rules).program.notes
+    import re
+
+    assert re.search(NOTES[rules], note), note
+
+
+MULTIPHASE = CompileOptions(multiphase=True)
+SPLIT = (
+    'SecRule ARGS|REQUEST_COOKIES|ARGS_NAMES "@streq bad" "id:1,phase:2,pass,log,setvar:tx.n=+1"\n'
+    'SecRule TX:n "@ge 1" "id:2,phase:1,deny"'
+)
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+
+
+def test_multiphase_judges_the_query_in_phase_1_and_the_body_in_phase_2() -> None:
+    early = run(make(SPLIT, MULTIPHASE), "/?a=bad")
+    assert ids(early) == [1, 2]
+    assert early.matched_rules[0].variable == "ARGS:a"
+    assert early.request_body_length == 0
+    late = run(make(SPLIT, MULTIPHASE), "/?a=b", method="POST", headers=FORM, body=b"c=bad")
+    assert ids(late) == [1]
+    assert late.tx[b"n"] == b"1"
+    assert ids(run(make(SPLIT), "/?a=bad")) == [1]
+
+
+def test_multiphase_respects_exclusions_by_name() -> None:
+    exclusion = 'SecAction "id:9,phase:1,pass,nolog,ctl:ruleRemoveTargetById=1;ARGS:a"\n'
+    assert ids(run(make(exclusion + SPLIT, MULTIPHASE), "/?a=bad")) == []
+    assert ids(run(make(exclusion + SPLIT, MULTIPHASE), "/?b=bad")) == [1, 2]
+
+
+def test_unicode_map_decides_what_url_decode_uni_yields(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("map")
+    (folder / "unicode.mapping").write_text("# comment\n1250 (x)\n2200:40\n\n20127 (US-ASCII)\n2215:2f 221a:76\n")
+    rules = f'SecUnicodeMapFile {folder}/unicode.mapping 20127\nSecRule ARGS "@streq a/b" "id:1,phase:2,pass,log,t:urlDecodeUni"'
+    assert ids(run(rules, "/?x=a%25u2215b")) == [1]
+    assert ids(run(rules.split("\n")[1], "/?x=a%25u2215b")) == []
