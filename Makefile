@@ -34,7 +34,8 @@ crs-test: setup  ## all regression tests of the Core Rule Set, in one process
 crs-test-envoy: setup  ## the same through the real Envoy
 	$(PY) -m tests.conformance.envoy
 
-bench: setup  ## the engine against libmodsecurity, and Envoy with and without
+bench: setup  ## the engine against libmodsecurity, hostile input, Envoy with and without
+	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	$(PY) -m bench
 
 clean:  ## remove what setup and tests made

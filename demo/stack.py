@@ -179,6 +179,7 @@ class Stack:
             "admin": f"127.0.0.1:{self.admin_port}",
             "log_format": "json",
             "data_dir": str(self.folder / "data"),
+            "cache_dir": str(PROJECT / ".tools" / "hyperscan"),
             **({"crs_root": str(self.crs)} if self.crs else {}),
             **self.settings,
         }

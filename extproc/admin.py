@@ -67,6 +67,7 @@ class AdminServer:
                 "ruleset": {"name": worker.info.name, "version": worker.info.version, "text": worker.info.sentence},
                 "rules": len(program.units),
                 "paranoia_level": program.paranoia_level,
+                "hyperscan": [patterns.uses_hyperscan for patterns in program.pattern_sets],
                 "mode": program.settings.engine.value,
                 "listen": worker.settings.listen,
                 "notes": program.notes[:100],

@@ -52,6 +52,13 @@ class Settings(BaseSettings):
     data_dir: Path = Field(default_factory=default_data_dir, description="where installed rule sets live")
     crs_root: Path | None = Field(None, description="a Core Rule Set folder to use instead of the installed one")
 
+    hyperscan: bool = Field(
+        True, description="match patterns with Hyperscan, whose cost is bounded for any input; false: RE2 alone"
+    )
+    cache_dir: Path | None = Field(
+        None, description="where Hyperscan's databases are kept, a folder only we may write; default: DATA_DIR/cache"
+    )
+
     trusted_hops: int = Field(0, ge=0, le=32, description="proxies in front of Envoy whose X-Forwarded-For is believed")
     hidden_request_headers: list[str] = Field(
         default_factory=lambda: ["x-forwarded-proto", "x-request-id", "x-envoy-external-address", "x-envoy-internal"],

@@ -14,6 +14,7 @@ from waf_core import WAF
 from waf_core.baseline import resolve as resolve_packaged
 from waf_core.compiler import CompileOptions, compile_nodes
 from waf_core.errors import Position, SecLangError
+from waf_core.scan.patterns import ScanLimits
 from waf_core.seclang import Node, RuleSource, parse_text
 
 
@@ -125,5 +126,7 @@ class RuleSets:
         if options is None:
             # The resolver asks nothing until a transaction does, inside the loop.
             resolver = CachingResolver() if self.settings.dns else None
-            options = CompileOptions(multiphase=self.settings.multiphase, resolver=resolver)
+            folder = self.settings.cache_dir or self.settings.data_dir / "cache"
+            limits = ScanLimits(hyperscan_folder=folder if self.settings.hyperscan else None)
+            options = CompileOptions(multiphase=self.settings.multiphase, resolver=resolver, limits=limits)
         return WAF(compile_nodes(self._parse(source), source, options))

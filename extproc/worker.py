@@ -22,6 +22,7 @@ from grpc_health.v1._async import HealthServicer
 from extproc import stream as protocol
 from extproc.admin import AdminServer
 from extproc.config import Settings, parse_address
+from extproc.databases import DatabaseLoader
 from extproc.events import Recorder
 from extproc.metrics import Metrics
 from extproc.redis_store import RedisStore, StoreUnavailableError
@@ -207,8 +208,12 @@ class Worker:
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
         self.ready = True
         self._log.info("ready", listen=self.settings.listen, admin=self.settings.admin or None)
+        loader = DatabaseLoader(self.waf)
+        loading = loop.create_task(loader.run())
         await self._stop.wait()
         self.ready = False
+        loader.stop()
+        loading.cancel()
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         self._log.info("draining", streams=self._streams, seconds=self.settings.drain_seconds)
         await server.stop(self.settings.drain_seconds)

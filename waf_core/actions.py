@@ -200,11 +200,17 @@ class RemoveTarget:
             tx.removed_targets.append((self.units, self.target))
 
 
-def _set(attribute: str, value: object) -> Callable[[Transaction], None]:
-    def run(tx: Transaction) -> None:
-        setattr(tx, attribute, value)
+class SetAttribute:
+    """A ctl option that sets one thing of the transaction."""
 
-    return run
+    def __init__(self, attribute: str, value: object) -> None:
+        self.attribute, self.value = attribute, value
+
+    def __call__(self, tx: Transaction) -> None:
+        setattr(tx, self.attribute, self.value)
+
+
+_set = SetAttribute
 
 
 def _on_off(name: str, text: str) -> bool:

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 from waf_core.operators.geo import GeoLookup
 from waf_core.operators.restpath import RestPath
-from waf_core.rule import Link, Match, MatchedRule, Target, Unit
+from waf_core.rule import Link, Match, MatchedRule, Unit
+from waf_core.selection import read_target
 from waf_core.settings import EngineMode
 from waf_core.variables import Pair
 
 if TYPE_CHECKING:
-    from waf_core.program import HitValues
+    from waf_core.program import HitValues, PhaseProgram
     from waf_core.transaction import Transaction
 
 MAX_LOGGED_MATCHES = 64
@@ -33,11 +34,22 @@ def run_phase(tx: Transaction, phase: int) -> None:
     units = program.units
     order = program.always
     hits: HitValues = {}
+    fired: set[int] = set()
+    skip_to = 0
     if program.scan is not None:
         fired = program.scan(tx, hits)
-        if fired:
-            order = tuple(sorted({*fired, *order}))
-    skip_to = 0
+    if tx.clean:
+        if program.clean_tx is not None and fired <= program.harmless:
+            if _stays_clean(tx, program, fired, hits):
+                tx.tx.update(program.clean_tx)
+                return
+            if fired:
+                # They have been evaluated, and the batches before them applied: go on behind them.
+                skip_to = program.clean_first
+                fired = set()
+        tx.clean = False
+    if fired:
+        order = tuple(sorted({*fired, *order}))
     batches = program.batches
     for position in order:
         if position < skip_to:
@@ -58,6 +70,21 @@ def run_phase(tx: Transaction, phase: int) -> None:
             skip_to = unit.skip_to
         if tx.engine is EngineMode.OFF:
             return
+
+
+def _stays_clean(tx: Transaction, program: PhaseProgram, fired: set[int], hits: HitValues) -> bool:
+    """Evaluate harmless units; False when one that is not silent matched, or a guard has values."""
+    clean = True
+    if fired:
+        tx.tx.update(program.clean_batch)
+    skip_to = 0
+    for position in sorted(fired):
+        unit = program.units[position]
+        if position < skip_to or unit.index in tx.removed_units or not evaluate_unit(tx, unit, hits):
+            continue
+        clean &= not (unit.log or unit.audit_log or unit.info.severity is not None)
+        skip_to = unit.skip_to or 0
+    return clean and not any(read_target(tx, guard) for guard in program.clean_guards)
 
 
 def _apply_batch(tx: Transaction, batch: dict[bytes, bytes | None]) -> None:
@@ -138,7 +165,7 @@ def _evaluate_link(
     matched = False
     new: list[Pair] = []
     for target in link.targets:
-        for key, value in select(tx, target, removed):
+        for key, value in read_target(tx, target, removed):
             if candidates is not None and value not in candidates:
                 continue
             for form in _forms(link, value):
@@ -146,11 +173,7 @@ def _evaluate_link(
                 if (captures is None) is not link.negated:
                     continue
                 matched = True
-                name = target.variable.name.encode()
-                if target.count:
-                    name = b"&" + name
-                if key:
-                    name = b"%b:%b" % (name, key)
+                name = b"%b:%b" % (target.label, key) if key else target.label
                 tx.matched_var, tx.matched_var_name = form, name
                 new.append((name, form))
                 matches.append(Match(name, form))
@@ -184,41 +207,3 @@ def _forms(link: Link, value: bytes) -> list[bytes]:
             forms.append(changed)
         value = changed
     return forms
-
-
-def select(tx: Transaction, target: Target, removed: list[Target] | None = None) -> list[Pair]:
-    """The pairs that a target means, after its own and the transaction's exclusions."""
-    variable = target.variable
-    pairs: list[Pair]
-    if target.xpath is not None and variable.select is not None:
-        pairs = list(variable.select(tx, target.xpath))
-    else:
-        pairs = list(variable.get(tx))
-        if target.key is not None:
-            pairs = [pair for pair in pairs if pair[0].lower() == target.key]
-        elif target.pattern is not None:
-            search = target.pattern.search
-            pairs = [pair for pair in pairs if search(pair[0])]
-        if target.excluded_keys:
-            pairs = [pair for pair in pairs if pair[0].lower() not in target.excluded_keys]
-        for pattern in target.excluded_patterns:
-            pairs = [pair for pair in pairs if not pattern.search(pair[0])]
-    if removed and pairs:
-        for exclusion in removed:
-            pairs = _without(pairs, target, exclusion)
-    if target.count:
-        return [(target.key or b"", b"%d" % len(pairs))]
-    return pairs
-
-
-def _without(pairs: list[Pair], target: Target, exclusion: Target) -> list[Pair]:
-    if exclusion.variable.name != target.variable.name:
-        return pairs
-    if exclusion.xpath is not None:
-        return [] if exclusion.xpath == target.xpath else pairs
-    if exclusion.key is not None:
-        return [pair for pair in pairs if pair[0].lower() != exclusion.key]
-    if exclusion.pattern is not None:
-        search = exclusion.pattern.search
-        return [pair for pair in pairs if not search(pair[0])]
-    return []

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from waf_core.macros import Macro
 from waf_core.persistence import Store
-from waf_core.rule import Unit
+from waf_core.rule import Target, Unit
 from waf_core.settings import EngineSettings
 
 if TYPE_CHECKING:
-    from waf_core.scan.patterns import ScanStatistics
+    from waf_core.scan.patterns import PatternSet, ScanStatistics
     from waf_core.transaction import Transaction
 
 HitValues = dict[tuple[int, int], set[bytes]]
@@ -36,6 +36,17 @@ class PhaseProgram:
     scan: Scan | None = None
     scanned: int = 0
     """Units that only the scan can bring to evaluation."""
+    clean_tx: dict[bytes, bytes] | None = None
+    """What this phase does to TX in a transaction in which nothing but harmless units has fired;
+    None when there is no such thing (waf_core/compiler/clean.py)."""
+    clean_first: int = 0
+    """Position of the first unit that is visited in every transaction; harmless ones come before."""
+    clean_batch: dict[bytes, bytes] = field(default_factory=dict)
+    """What batches set ahead of harmless units."""
+    harmless: frozenset[int] = frozenset()
+    """Positions of units that may fire without leaving the clean path."""
+    clean_guards: list[Target] = field(default_factory=list)
+    """Targets that have to be empty for the clean path to hold."""
 
 
 @dataclass(slots=True)
@@ -54,6 +65,10 @@ class Program:
     keep_files: bool
     keep_raw_multipart: bool
     statistics: ScanStatistics
+    has_clean_path: bool
+    """Do the phases have a `clean_tx`?"""
+    pattern_sets: list[PatternSet]
+    """What the scan matches with; `precompile` moves them to Hyperscan."""
     record_openers: list[tuple[str, Macro]]
     """(collection, key) of initcol, setsid, setuid and setrsc, where traffic's fixed variables make
     the key: what a store may fetch ahead."""

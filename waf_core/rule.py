@@ -6,7 +6,7 @@ and removed as one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from waf_core.errors import Position
 from waf_core.macros import Macro
 from waf_core.operators import Operator
 from waf_core.transformations import Transformation
-from waf_core.variables import Variable
+from waf_core.variables import Pair, Variable
 
 if TYPE_CHECKING:
     from waf_core.transaction import Transaction
@@ -55,15 +55,13 @@ class Target:
     count: bool = False
     excluded_keys: frozenset[bytes] = frozenset()
     excluded_patterns: tuple[re2._Regexp, ...] = ()
+    label: bytes = b""
+    """How matches name it, without the key."""
+    read: Callable[[Transaction], Sequence[Pair]] | None = None
+    """The values it means, made when they are first asked for (waf_core/selection.py)."""
 
-    def same_selection(self, other: Target) -> bool:
-        mine = self.pattern.pattern if self.pattern else None
-        theirs = other.pattern.pattern if other.pattern else None
-        return self.variable is other.variable and (self.key, mine, self.xpath) == (
-            other.key,
-            theirs,
-            other.xpath,
-        )
+    def __post_init__(self) -> None:
+        self.label = (b"&" if self.count else b"") + self.variable.name.encode()
 
 
 @dataclass(slots=True)

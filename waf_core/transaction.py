@@ -95,6 +95,8 @@ class Transaction:
         self.allowed = ""
         """"", or how far an `allow` reaches: phase, request or all."""
         self.logged: bool = False
+        self.clean: bool = program.has_clean_path
+        """Nothing has fired yet, and every phase so far had a known outcome."""
 
         self.client_ip: bytes = b""
         self.client_port: int = 0
@@ -109,6 +111,8 @@ class Transaction:
         self.query_string: bytes = b""
         self.server_name: bytes = b""
         self.request_headers: list[Pair] = []
+        self.request_header_names: list[bytes] = []
+        """In lower case, in the order of the headers."""
         self.request_cookies: list[Pair] = []
         self.args: list[Pair] = []
         self.args_get: list[Pair] = []
@@ -211,7 +215,9 @@ class Transaction:
         if len(self.request_headers) >= MAX_REQUEST_HEADERS:
             self.note_limit("request_headers")
             return
-        self.request_headers.append((_to_bytes(name), _to_bytes(value)))
+        name = _to_bytes(name)
+        self.request_headers.append((name, _to_bytes(value)))
+        self.request_header_names.append(name.lower())
 
     @property
     def request_line(self) -> bytes:
@@ -222,8 +228,7 @@ class Transaction:
     def process_request_headers(self) -> Interruption | None:
         """Phase 1.  Cookies, the body processor and SERVER_NAME are known from here on."""
         self._expect(0, 1)
-        for name, value in self.request_headers:
-            lowered = name.lower()
+        for lowered, (_, value) in zip(self.request_header_names, self.request_headers, strict=True):
             if lowered == b"cookie":
                 self._parse_cookies(value)
             elif lowered == b"content-type":

@@ -152,6 +152,36 @@ def test_folding_never_changes_an_answer(name: str, uri: str) -> None:
     assert ids(run(make(rules), uri)) == ids(run(make(rules, PLAIN), uri))
 
 
+CLEAN_TRAPS = [
+    # A harmless rule matches after all: what was set before it must not be set again.
+    'SecRule ARGS "@rx ^n$" "id:1,phase:1,pass,nolog,setvar:tx.seen=1"\n'
+    'SecAction "id:2,phase:1,pass,nolog,setvar:tx.score=0"\n'
+    'SecRule ARGS "@rx ^bad" "id:3,phase:1,pass,log,setvar:tx.score=+5"\n'
+    'SecRule TX:score "@ge 5" "id:4,phase:1,deny"',
+    # The last rule of a chain matches.
+    'SecAction "id:2,phase:1,pass,nolog,setvar:tx.score=0"\n'
+    'SecRule ARGS "@rx (.+)" "id:3,phase:1,pass,log,capture,setvar:tx.name_%{TX.1}=1,chain"\n'
+    '  SecRule TX:/^name_bad/ "@eq 1" "setvar:tx.score=+5"\n'
+    'SecRule TX:score "@ge 5" "id:4,phase:1,deny"',
+    # A silent rule jumps over one that would match.
+    'SecRule ARGS "@rx ^n" "id:1,phase:1,pass,nolog,skipAfter:m"\n'
+    'SecRule ARGS "@rx ad$" "id:3,phase:1,pass,log,setvar:tx.score=+5"\nSecMarker m\n'
+    'SecRule TX:score "@ge 5" "id:4,phase:1,deny"',
+    # A name made from traffic fits an expression that is always looked at.
+    'SecRule ARGS "@rx (.+)" "id:1,phase:1,pass,nolog,capture,setvar:tx.x_%{TX.1}=1"\n'
+    'SecRule TX:/ad$/ "@eq 1" "id:4,phase:1,deny"',
+]
+
+
+@pytest.mark.parametrize("rules", CLEAN_TRAPS)
+@pytest.mark.parametrize("uri", ["/", "/?a=n", "/?a=bad", "/?a=n&b=bad", "/?a=nad"])
+def test_the_clean_path_never_changes_an_answer(rules: str, uri: str) -> None:
+    planned, plain = run(make(rules), uri), run(make(rules, PLAIN), uri)
+    assert ids(planned) == ids(plain)
+    assert planned.interruption == plain.interruption
+    assert planned.tx == plain.tx
+
+
 def many_patterns(limits: ScanLimits) -> tuple[PatternSet, list[int], ScanStatistics]:
     statistics = ScanStatistics()
     patterns = PatternSet(statistics, limits)
@@ -162,7 +192,7 @@ def many_patterns(limits: ScanLimits) -> tuple[PatternSet, list[int], ScanStatis
 
 def test_set_that_does_not_fit_gets_more_memory() -> None:
     patterns, numbers, statistics = many_patterns(ScanLimits(set_max_mem=1000))
-    assert patterns.match_patterns(b"w7abcx7") == [numbers[7]]
+    assert list(patterns.match_patterns(b"w7abcx7")) == [numbers[7]]
     assert statistics.set_failures == 0
 
 
@@ -175,7 +205,7 @@ def test_set_that_fails_makes_every_pattern_a_candidate(monkeypatch: pytest.Monk
 
     patterns, numbers, statistics = many_patterns(ScanLimits())
     monkeypatch.setattr(patterns, "_set", FailedSet())
-    assert patterns.match_patterns(b"anything") == numbers
+    assert list(patterns.match_patterns(b"anything")) == numbers
     assert statistics.set_failures == 1
 
 

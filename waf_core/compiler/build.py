@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from waf_core.actions import InitCol, SetIdentity
 from waf_core.compiler import updates
+from waf_core.compiler.clean import find_clean_path
 from waf_core.compiler.directives import (
     BY_LOWER_NAME,
     REFUSED,
@@ -25,7 +26,7 @@ from waf_core.operators import OperatorEnv, Resolver
 from waf_core.persistence import MemoryStore, Store
 from waf_core.program import PhaseProgram, Program
 from waf_core.rule import Link, Unit
-from waf_core.scan.patterns import ScanLimits, ScanStatistics
+from waf_core.scan.patterns import PatternSet, ScanLimits, ScanStatistics
 from waf_core.seclang.parser import RuleSource, parse_actions
 from waf_core.seclang.tree import DirectiveNode, Node, RuleNode
 from waf_core.settings import EngineSettings
@@ -279,14 +280,16 @@ class Builder:
                 program.always = tuple(range(len(program.units)))
                 program.kept = frozenset(program.always)
         statistics = ScanStatistics()
+        pattern_sets: list[PatternSet] = []
         if options.scan:
             planner = Planner(statistics, options.limits or ScanLimits())
             for phase, program in phases.items():
                 planner.plan(phase, program)
             planner.finish()
+            pattern_sets = planner.pattern_sets
         names = {target.variable.name for unit in self.units for link in unit.links for target in link.targets}
         self._check_phases()
-        return Program(
+        compiled = Program(
             settings=self.settings,
             units=self.units,
             phases=phases,
@@ -297,8 +300,13 @@ class Builder:
             keep_files="FILES_TMP_CONTENT" in names,
             keep_raw_multipart=bool(names & {"FULL_REQUEST", "FULL_REQUEST_LENGTH"}),
             statistics=statistics,
+            has_clean_path=False,
+            pattern_sets=pattern_sets,
             record_openers=self._record_openers(),
         )
+        if options.scan and options.fold:
+            find_clean_path(compiled)
+        return compiled
 
     def _record_openers(self) -> list[tuple[str, Macro]]:
         found: list[tuple[str, Macro]] = []

@@ -14,11 +14,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from waf_core.evaluation import select
 from waf_core.program import HitValues, PhaseProgram, Scan
 from waf_core.rule import Link, Target, Unit
 from waf_core.scan.patterns import PatternSet, ScanLimits, ScanStatistics
 from waf_core.scan.scanner import Place, Scanner, Test
+from waf_core.selection import make_reader
 from waf_core.variables import Pair
 
 if TYPE_CHECKING:
@@ -52,6 +52,10 @@ class Planner:
             patterns = self._request if phase <= 2 else self._response
             program.scan = self._scan(program, gated, patterns)
 
+    @property
+    def pattern_sets(self) -> list[PatternSet]:
+        return [self._request, self._response]
+
     def finish(self) -> None:
         self._request.compile()
         self._response.compile()
@@ -71,7 +75,7 @@ class Planner:
         sources = [self._source(items, patterns) for items in groups.values()]
         sources += [self._count_source(item, patterns) for item in counts]
         need = {position: sum(1 << number for number in numbers) for position, numbers in gated.items()}
-        return _make_scan(sources, need)
+        return _make_scan(sources, need, patterns)
 
     def _scanner(self, items: Sequence[tuple[Target, Link, Place]], patterns: PatternSet) -> Scanner:
         scanner = Scanner(patterns, self._statistics, self._limits)
@@ -104,8 +108,7 @@ class Planner:
         return (values, default, special or None)
 
     def _count_source(self, item: tuple[Target, Link, Place], patterns: PatternSet) -> _Source:
-        target = item[0]
-        return (lambda tx: select(tx, target), self._scanner([item], patterns), None)
+        return (make_reader(item[0]), self._scanner([item], patterns), None)
 
 
 def _gates(unit: Unit) -> list[int]:
@@ -123,8 +126,9 @@ def _gates(unit: Unit) -> list[int]:
     return numbers
 
 
-def _make_scan(sources: Sequence[_Source], need: dict[int, int]) -> Scan:
+def _make_scan(sources: Sequence[_Source], need: dict[int, int], patterns: PatternSet) -> Scan:
     def scan(tx: Transaction, hits: HitValues) -> set[int]:
+        patterns.begin()
         for values, default, special in sources:
             for key, value in values(tx):
                 scanner = default if special is None else special.get(key.lower(), default)

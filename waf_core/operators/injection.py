@@ -20,6 +20,9 @@ class DetectSqli(Operator):
     """Captures the fingerprint, as ModSecurity does."""
 
     def match(self, value: bytes, tx: Expander) -> Captures | None:
+        if value.isalnum():
+            # One word or number is one token, and no fingerprint of an attack has only one.
+            return None
         found = libinjection.is_sql_injection(value.translate(_NBSP_TO_SPACE).decode("latin-1"))
         if not found["is_sqli"]:
             return None
@@ -30,6 +33,8 @@ class DetectXss(Operator):
     """libinjection's HTML5 tokenizer; captures the whole value."""
 
     def match(self, value: bytes, tx: Expander) -> Captures | None:
+        if value.isalnum():
+            return None
         found = libinjection.is_xss(value.decode("latin-1"))
         return (value,) if found["is_xss"] else None
 

@@ -14,6 +14,8 @@ _INTEGER = re.compile(rb"[ \t\n\r\f\v]*([+-]?[0-9]{1,18})")
 
 def to_int(value: bytes) -> int:
     """The leading integer of a value; 0 if there is none (digits past 18 are not read)."""
+    if value.isdigit() and len(value) <= 18:
+        return int(value)
     match = _INTEGER.match(value)
     return int(match.group(1)) if match else 0
 

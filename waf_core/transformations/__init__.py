@@ -11,19 +11,41 @@ functions"; where version 2 and version 3 differ the docstring says which one.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 Transformation = Callable[[bytes], bytes]
 
 REGISTRY: dict[str, Transformation] = {}
 """Lower-cased SecLang name -> function."""
 
+ANYTHING = bytes(range(256))
 
-def transformation(*names: str) -> Callable[[Transformation], Transformation]:
-    """Register a function under one or more SecLang names (case-insensitive)."""
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What a transformation can do, for the scan.
+
+    A value without any byte of `touches` comes back unchanged.  When it does change, the result has
+    only bytes of the value and of `emits`.
+    """
+
+    touches: bytes = ANYTHING
+    emits: bytes = ANYTHING
+
+
+TRAITS: dict[Transformation, Traits] = {}
+"""Functions that are not listed may do anything to any value."""
+
+
+def transformation(
+    *names: str, touches: bytes = ANYTHING, emits: bytes = ANYTHING
+) -> Callable[[Transformation], Transformation]:
+    """Register a function under one or more SecLang names (case-insensitive), with its Traits."""
 
     def register(function: Transformation) -> Transformation:
         for name in names:
             REGISTRY[name.lower()] = function
+        TRAITS[function] = Traits(touches, emits)
         return function
 
     return register
@@ -53,7 +75,10 @@ from waf_core.transformations import (  # noqa: E402  (each module registers wha
 )
 
 __all__ = [
+    "ANYTHING",
     "REGISTRY",
+    "TRAITS",
+    "Traits",
     "Transformation",
     "apply_chain",
     "case",

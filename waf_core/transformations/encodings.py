@@ -51,7 +51,7 @@ def hex_decode(value: bytes) -> bytes:
     return bytes.fromhex(match.group().decode()) if match else b""
 
 
-@transformation("sqlHexDecode")
+@transformation("sqlHexDecode", touches=b"xX")
 def sql_hex_decode(value: bytes) -> bytes:
     """`0x414243` -> `ABC`, anywhere in the value (MySQL literals)."""
     if b"0x" not in value and b"0X" not in value:

@@ -1,0 +1,114 @@
+"""`python -m bench hostile`: CPU per byte of the worst requests, first sight and repeated.
+
+Each generator makes a request of a given size; no two are alike.  libmodsecurity gets the same
+requests in the same run, up to a size at which it would take minutes.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+from bench.cases import Request, _headers
+from bench.engines import LibModSecurity, Ours
+from bench.report import table
+from tests.crs import find_crs
+
+SIZES = (1_000, 16_000, 128_000)
+PEER_MAX_BYTES = 16_000
+BOUND_NS = 1000
+FRAGMENTS = [
+    "' or 1=1 -- ", "<script>alert(1)</script>", "../../etc/passwd", "${jndi:ldap://x}", "; cat /etc/passwd", "union select ",
+    "%0d%0aSet-Cookie:", "{{7*7}}", "$(id)", "\\x41", "&lt;", "/*!50000", "javascript:", "' having 1=1", "busybox$'\\\"", "\\u003c",
+]  # fmt: skip
+
+
+def _form(rng: random.Random, body: bytes) -> Request:
+    headers = [
+        *_headers(rng),
+        ("Content-Type", "application/x-www-form-urlencoded"),
+        ("Content-Length", str(len(body))),
+    ]
+    return Request("POST", "/x", headers, body)
+
+
+def random_bytes(rng: random.Random, size: int) -> Request:
+    return _form(rng, b"a=" + rng.randbytes(size).replace(b"&", b"_"))
+
+
+def random_ascii(rng: random.Random, size: int) -> Request:
+    return _form(rng, b"a=" + bytes(rng.choices([b for b in range(32, 127) if b != 38], k=size)))
+
+
+def fragments(rng: random.Random, size: int) -> Request:
+    text = ""
+    while len(text) < size:
+        text += rng.choice(FRAGMENTS) + str(rng.randrange(10))
+    return _json(rng, {"a": text[:size]})
+
+
+def plus(rng: random.Random, size: int) -> Request:
+    return _form(rng, b"a=" + b"+" * size + b"%d" % rng.randrange(10**6))
+
+
+def deep_json(rng: random.Random, size: int) -> Request:
+    depth = min(size // 6, 400)
+    leaf = f'"{rng.randrange(10**6)}{"x" * (size - depth * 6)}"'
+    return _json(rng, json.loads('{"a":' * depth + leaf + "}" * depth))
+
+
+def many_arguments(rng: random.Random, size: int) -> Request:
+    count = min(size // 12, 999)
+    length = max(size // count - 7, 1)
+    return _form(rng, "&".join(f"{i}={''.join(rng.choices('abcXYZ019%27;', k=length))}" for i in range(count)).encode())
+
+
+def many_parts(rng: random.Random, size: int) -> Request:
+    part = '--b\r\nContent-Disposition: form-data; name="{}"\r\n\r\n{}\r\n'
+    body = "".join(part.format(i, rng.randrange(10**6)) for i in range(min(size // 70, 900))) + "--b--\r\n"
+    headers = [*_headers(rng), ("Content-Type", "multipart/form-data; boundary=b"), ("Content-Length", str(len(body)))]
+    return Request("POST", "/x", headers, body.encode())
+
+
+def _json(rng: random.Random, value: Any) -> Request:
+    body = json.dumps(value).encode()
+    headers = [*_headers(rng), ("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+    return Request("POST", "/x", headers, body)
+
+
+GENERATORS: dict[str, Callable[[random.Random, int], Request]] = {
+    "random bytes": random_bytes, "random ASCII": random_ascii, "attack fragments": fragments, "plus signs": plus,
+    "deep JSON": deep_json, "many arguments": many_arguments, "many parts": many_parts,
+}  # fmt: skip
+
+
+def _cost(engine: Any, request: Request) -> float:
+    start = time.process_time()
+    engine.run(request)
+    return (time.process_time() - start) / max(len(request.body), 1) * 1e9
+
+
+def run() -> dict[str, Any]:
+    root = find_crs()
+    if root is None:
+        raise SystemExit("no Core Rule Set found: run `envoy-waf crs install`, or set CRS_ROOT")
+    ours, peer = Ours(root, 1), LibModSecurity(root, 1)
+    rng = random.Random(7)
+    rows, results = [], []
+    for name, make in GENERATORS.items():
+        for size in SIZES:
+            first = max(_cost(ours, make(rng, size)) for _ in range(3))
+            request = make(rng, size)
+            ours.run(request)
+            again = min(_cost(ours, request) for _ in range(3))
+            theirs = _cost(peer, make(rng, size)) if size <= PEER_MAX_BYTES else None
+            holds = "holds" if first <= BOUND_NS else "MISSED"
+            rows.append([name, str(size), f"{first:.0f}", f"{again:.0f}", f"{theirs:.0f}" if theirs else "", holds])
+            results.append(
+                {"case": name, "bytes": size, "first_ns": first, "again_ns": again, "libmodsecurity_ns": theirs}
+            )
+    print(table(["case", "bytes", "first ns/B", "again ns/B", "libmodsecurity ns/B", f"bound {BOUND_NS} ns/B"], rows))
+    return {"hostile": results}

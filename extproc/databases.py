@@ -1,0 +1,56 @@
+"""Hyperscan databases: compiled in processes of their own while RE2 serves, then swapped in."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+
+import structlog
+
+from waf_core import WAF
+from waf_core.scan.patterns import PatternSet
+
+
+class DatabaseLoader:
+    """One task of the worker; `ready` tells whether every pattern set has its database."""
+
+    def __init__(self, waf: WAF) -> None:
+        self._sets = [patterns for patterns in waf.program.pattern_sets if patterns.cache is not None]
+        self._children: list[subprocess.Popen[bytes]] = []
+        self._log = structlog.get_logger("envoy_waf")
+
+    @property
+    def ready(self) -> bool:
+        return all(patterns.uses_hyperscan for patterns in self._sets)
+
+    async def run(self) -> None:
+        """Compile what the cache lacks.  A failure is logged and leaves RE2 in place, which is exact."""
+        for patterns in self._sets:
+            if not patterns.uses_hyperscan:
+                await self._bring(patterns)
+        if self._sets and self.ready:
+            self._log.info("Hyperscan databases loaded", patterns=sum(len(p.patterns) for p in self._sets))
+
+    async def _bring(self, patterns: PatternSet) -> None:
+        cache = patterns.cache
+        if cache is None:
+            return
+        try:
+            child = await asyncio.to_thread(cache.start, patterns.patterns)
+        except OSError as error:
+            self._log.warning("Hyperscan database cannot be compiled; RE2 serves", error=str(error))
+            return
+        self._children.append(child)
+        await asyncio.to_thread(child.wait)
+        if child.returncode != 0 or not patterns.load_hyperscan():
+            self._log.warning(
+                "Hyperscan database cannot be used; RE2 serves",
+                folder=str(cache.folder),
+                hint="the folder has to be ours and writable by nobody else; set cache_dir",
+            )
+
+    def stop(self) -> None:
+        for child in self._children:
+            if child.poll() is None:
+                child.kill()
+                child.wait()

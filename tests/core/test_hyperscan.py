@@ -1,0 +1,141 @@
+"""Hyperscan: respelling, splitting, the cache, and the same answers as RE2."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.conformance.engine import make_waf, run_stage
+from tests.conformance.ftw import load_cases
+from tests.crs import find_crs
+from waf_core.compiler import CompileOptions
+from waf_core.operators.regex import Rx
+from waf_core.scan.hyperscan_set import BASE_FLAGS, DatabaseCache, available, respell
+from waf_core.scan.patterns import PatternSet, ScanLimits, ScanStatistics
+from waf_core.scan.split import groups, halves
+
+pytestmark = pytest.mark.skipif(not available(), reason="hyperscan is not installed on this platform")
+
+PATTERNS = [
+    rb"(?i)union\s+select", rb"a\Sb", rb"[\s\S]x$", rb"^[^\s]+$", rb"[^\S]y", rb"\d{3}-\d{2}", rb"(?:a|b|c)d", rb"\bword\b",
+    rb"[[:alpha:]]{4}", rb"[]x]z", rb"\x00", rb".",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory: pytest.TempPathFactory) -> tuple[PatternSet, PatternSet]:
+    """The same patterns in Hyperscan and in RE2 alone."""
+    folder = tmp_path_factory.mktemp("hs")
+    out = []
+    for limits in (ScanLimits(hyperscan_folder=folder), ScanLimits()):
+        patterns = PatternSet(ScanStatistics(), limits)
+        for pattern in PATTERNS:
+            patterns.add_pattern(pattern)
+        patterns.compile()
+        out.append(patterns)
+    assert out[0].cache is not None
+    out[0].cache.store(out[0].patterns)
+    assert out[0].load_hyperscan()
+    return out[0], out[1]
+
+
+TEXT = st.text(alphabet="abcdxyz word123-\n\x0b\t\x00]uniosel UNIOSELCT", max_size=40).map(
+    lambda t: t.encode("latin-1")
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(TEXT | st.binary(max_size=60))
+def test_never_fewer_candidates_than_re2(sets: tuple[PatternSet, PatternSet], value: bytes) -> None:
+    assert set(sets[1].match_patterns(value)) <= set(sets[0].match_patterns(value))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        (rb"\s", rb"[\t\n\f\r ]"),
+        (rb"[a\s]", rb"[a\t\n\f\r ]"),
+        (rb"\S", rb"[^\t\n\f\r ]"),
+        (rb"[\S]", rb"[\S\x0b]"),
+        (rb"\\s", rb"\\s"),
+        (rb"[]a]", rb"[\]a]"),
+        (rb"[^]a]", rb"[^\]a]"),
+        (rb"[[:space:]\s]", rb"[[:space:]\t\n\f\r ]"),
+        (rb"a\z", None),
+    ],
+)
+def test_respell(pattern: bytes, expected: bytes | None) -> None:
+    assert respell(pattern) == expected
+
+
+def test_halves_find_together_what_the_whole_finds() -> None:
+    whole = rb"(?i)x(?:ab|c[|)]d|(?:e|f)g)y(z|w)*"
+    two = halves(whole)
+    assert two == (rb"(?i)x(?:ab|c[|)]d)y(z|w)*", rb"(?i)x(?:(?:e|f)g)y(z|w)*")
+    assert len(groups(whole)) == 3
+
+
+@pytest.mark.parametrize("pattern", [rb"(?:a|b)+", rb"((a|b)c)*", rb"abc", rb"(a", rb"(?=a|b)"])
+def test_what_is_repeated_or_unreadable_is_not_split(pattern: bytes) -> None:
+    assert halves(pattern) is None
+
+
+def test_cache_refuses_what_others_could_have_written(tmp_path: Path) -> None:
+    folder = tmp_path / "cache"
+    cache = DatabaseCache(folder)
+    assert cache.load(PATTERNS) is None
+    cache.store(PATTERNS)
+    assert cache.load(PATTERNS) is not None
+    assert cache.load([*PATTERNS, b"more"]) is None
+    path = cache.path(PATTERNS)
+    os.chmod(path, 0o666)
+    assert cache.load(PATTERNS) is None
+    os.chmod(path, 0o600)
+    os.chmod(folder, 0o777)
+    assert cache.load(PATTERNS) is None
+    os.chmod(folder, 0o700)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(bytes(content))
+    assert cache.load(PATTERNS) is None
+
+
+def test_compiling_in_a_process_of_its_own(tmp_path: Path) -> None:
+    cache = DatabaseCache(tmp_path / "cache")
+    assert cache.start(PATTERNS).wait(60) == 0
+    loaded = cache.load(PATTERNS)
+    assert loaded is not None
+    assert 0 in loaded.main.match(b"UNION  SELECT")
+    assert BASE_FLAGS
+
+
+def test_crs_gives_the_same_answers_with_and_without(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Also past the byte budget, where the large patterns run in pieces."""
+    root = find_crs()
+    if root is None:
+        pytest.skip("no Core Rule Set: run `envoy-waf crs install`, or set CRS_ROOT")
+    folder = tmp_path_factory.mktemp("hs-crs")
+    plain = make_waf(root)
+    fast = make_waf(root, CompileOptions(limits=ScanLimits(hyperscan_folder=folder, re2_bytes=60)))
+    for patterns in fast.program.pattern_sets:
+        assert patterns.cache is not None
+        patterns.cache.store(patterns.patterns)
+        assert patterns.load_hyperscan()
+    cases = list(load_cases(root / "tests" / "regression" / "tests"))[::10]
+    for case in cases:
+        for stage in case.stages:
+            answers = []
+            for waf in (plain, fast):
+                _, tx = run_stage(waf, stage)
+                answers.append([(m.rule.id, m.variable, m.value) for m in tx.matched_rules])
+            assert answers[0] == answers[1], case.name
+
+
+def test_rx_is_what_confirms() -> None:
+    from tests.core.test_operators import NoTransaction
+
+    assert Rx(rb"a$").match(b"a\n", NoTransaction()) is None

@@ -1,0 +1,272 @@
+"""Patterns in a Hyperscan database: 15 to 140 ns a byte, whatever the bytes are.
+
+RE2 builds its automaton while it reads; random bytes force it to build a new state for almost
+each of them (8 us a byte, measured).  Hyperscan's automaton is built once (seconds), kept in a
+file, and then costs the same for friend and foe.  Its answer is a superset: a few patterns need
+HS_FLAG_PREFILTER, `$` also matches before a final newline.  RE2 confirms every candidate that a rule
+wants to know of.
+
+Where the syntaxes differ a pattern is respelled so that Hyperscan never matches less than RE2:
+`\\s` and `\\S` do not mean vertical tab in RE2.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import os
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from waf_core.scan.split import MAX_PIECES, halves
+
+hyperscan: Any
+try:
+    hyperscan = importlib.import_module("hyperscan")
+except ImportError:  # a platform without it: RE2 serves alone
+    hyperscan = None
+
+BASE_FLAGS = hyperscan.HS_FLAG_DOTALL | hyperscan.HS_FLAG_ALLOWEMPTY | hyperscan.HS_FLAG_SINGLEMATCH if hyperscan else 0
+
+FORMAT = b"envoy-waf-hs-3"
+MAX_DATABASE_BYTES = 256 << 20
+
+_SPACE = rb"\t\n\f\r "
+
+
+def available() -> bool:
+    """Can Hyperscan be used on this machine?"""
+    return hyperscan is not None
+
+
+def respell(pattern: bytes) -> bytes | None:
+    """RE2's meaning in Hyperscan's words; None when that cannot be said."""
+    out = bytearray()
+    in_class = False
+    i = 0
+    while i < len(pattern):
+        byte = pattern[i : i + 1]
+        if byte == b"\\":
+            pair = pattern[i : i + 2]
+            i += 2
+            if pair == b"\\s":
+                out += _SPACE if in_class else b"[" + _SPACE + b"]"
+            elif pair == b"\\S":
+                out += b"\\S\\x0b" if in_class else b"[^" + _SPACE + b"]"
+            elif pair in (b"\\z", b"\\A", b"\\Q", b"\\C", b"\\p", b"\\P"):
+                return None
+            else:
+                out += pair
+            continue
+        if in_class:
+            if byte == b"]":
+                in_class = False
+            elif byte == b"[" and pattern[i + 1 : i + 2] == b":":
+                end = pattern.find(b":]", i)
+                if end == -1:
+                    return None
+                out += pattern[i : end + 2]
+                i = end + 2
+                continue
+        elif byte == b"[":
+            in_class = True
+            out += byte
+            i += 1
+            for special in (b"^", b"]"):
+                if pattern[i : i + 1] == special:
+                    out += b"\\]" if special == b"]" else special
+                    i += 1
+            continue
+        out += byte
+        i += 1
+    return bytes(out)
+
+
+class HyperscanSet:
+    """A loaded database.  `match` yields numbers of the patterns it was compiled from."""
+
+    def __init__(self, database: Any) -> None:
+        """`database` None: there are no patterns."""
+        self._scan: Callable[..., Any] | None = database.scan if database is not None else None
+        self._hits: list[int] = []
+        # One callback for all scans: the engine scans from one thread at a time.
+        append = self._hits.append
+
+        def on_match(number: int, start: int, end: int, flags: int, context: object) -> None:
+            append(number)
+
+        self._on_match = on_match
+
+    def match(self, value: bytes) -> list[int]:
+        """Candidates, each once."""
+        if self._scan is None:
+            return []
+        hits = self._hits
+        hits.clear()
+        self._scan(value, match_event_handler=self._on_match)
+        return hits[:]
+
+
+@dataclass(frozen=True, slots=True)
+class Databases:
+    """`main` has every pattern that Hyperscan takes as it is; `large` the pieces of those that are too
+    large for it (waf_core/scan/split.py): bounded too, but ten times slower than the rest together."""
+
+    main: HyperscanSet
+    large: HyperscanSet
+    large_numbers: list[int]
+    """Patterns in `large`."""
+    left: list[int]
+    """Patterns in neither."""
+
+
+def compile_patterns(patterns: Sequence[bytes]) -> tuple[bytes, bytes, list[int], list[int]]:
+    """Two serialized databases, the numbers in the second, and those in neither.  Takes seconds."""
+    main: list[tuple[bytes, int, int]] = []
+    large: list[tuple[bytes, int, int]] = []
+    left: list[int] = []
+    for number, pattern in enumerate(patterns):
+        spelled = respell(pattern)
+        if spelled is None:
+            left.append(number)
+        elif _compiles(spelled, BASE_FLAGS):
+            main.append((spelled, number, BASE_FLAGS))
+        elif (pieces := _pieces(spelled)) is not None:
+            large += [(piece, number, flag) for piece, flag in pieces]
+        else:
+            left.append(number)
+    numbers = sorted({number for _, number, _ in large})
+    return _database(main), _database(large), numbers, left
+
+
+def _database(items: Sequence[tuple[bytes, int, int]]) -> bytes:
+    if not items:
+        return b""
+    database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
+    expressions, ids, flags = zip(*items, strict=True)
+    database.compile(expressions=list(expressions), ids=list(ids), elements=len(items), flags=list(flags))
+    return bytes(hyperscan.dumpb(database))
+
+
+def _pieces(pattern: bytes) -> list[tuple[bytes, int]] | None:
+    """Expressions and flags that together find what the pattern finds; None when there are none."""
+    base = BASE_FLAGS
+    done: list[tuple[bytes, int]] = []
+    waiting = [pattern]
+    while waiting:
+        piece = waiting.pop()
+        if _compiles(piece, base):
+            done.append((piece, base))
+            continue
+        two = halves(piece)
+        if two is not None and len(done) + len(waiting) < MAX_PIECES:
+            waiting.extend(two)
+        elif _compiles(piece, base | hyperscan.HS_FLAG_PREFILTER):
+            done.append((piece, base | hyperscan.HS_FLAG_PREFILTER))
+        else:
+            return None
+    return done
+
+
+def _compiles(pattern: bytes, flag: int) -> bool:
+    try:
+        hyperscan.Database().compile(expressions=[pattern], ids=[0], elements=1, flags=[flag])
+    except hyperscan.error:
+        return False
+    return True
+
+
+class DatabaseCache:
+    """Databases in files of a folder that only its owner can write.
+
+    The name is a hash of patterns, format and library; the content carries its own hash.  What does
+    not fit is thrown away and compiled anew, in a process of its own, so that this one goes on
+    serving with RE2 meanwhile.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, patterns: Sequence[bytes]) -> Path:
+        digest = hashlib.sha256(FORMAT + version("hyperscan").encode())
+        for pattern in patterns:
+            digest.update(b"%d:" % len(pattern) + pattern)
+        return self.folder / f"{digest.hexdigest()[:32]}.hsdb"
+
+    def load(self, patterns: Sequence[bytes]) -> Databases | None:
+        """The databases; None when there is no good file."""
+        path = self.path(patterns)
+        try:
+            if not self._private(self.folder) or not self._private(path):
+                return None
+            if path.stat().st_size > MAX_DATABASE_BYTES:
+                return None
+            content = path.read_bytes()
+        except OSError:
+            return None
+        digest, _, body = content.partition(b"\n")
+        if hashlib.sha256(body).hexdigest().encode() != digest:
+            return None
+        head, _, data = body.partition(b"\n")
+        try:
+            sizes = json.loads(head)
+            main, large = data[: sizes["main"]], data[sizes["main"] :]
+            return Databases(_loaded(main), _loaded(large), sizes["large_numbers"], sizes["left"])
+        except (hyperscan.error, ValueError, KeyError):
+            return None
+
+    @staticmethod
+    def _private(path: Path) -> bool:
+        """Ours, and writable by nobody else."""
+        info = path.stat()
+        return info.st_uid == os.geteuid() and not info.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+    def store(self, patterns: Sequence[bytes]) -> None:
+        """Compile and write, atomically."""
+        main, large, large_numbers, left = compile_patterns(patterns)
+        head = json.dumps({"main": len(main), "large_numbers": large_numbers, "left": left}).encode()
+        body = head + b"\n" + main + large
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.NamedTemporaryFile(dir=self.folder, delete=False) as out:
+            out.write(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
+        os.chmod(out.name, 0o600)
+        os.replace(out.name, self.path(patterns))
+
+    def start(self, patterns: Sequence[bytes]) -> subprocess.Popen[bytes]:
+        """Compile in a process of its own; its input is the patterns, its result the file."""
+        child = subprocess.Popen(  # noqa: S603  (this interpreter, this module)
+            [sys.executable, "-m", "waf_core.scan.hyperscan_set", str(self.folder)], stdin=subprocess.PIPE
+        )
+        assert child.stdin is not None
+        child.stdin.write(b"".join(b"%d\n" % len(p) + p for p in patterns))
+        child.stdin.close()
+        return child
+
+
+def _loaded(data: bytes) -> HyperscanSet:
+    if not data:
+        return HyperscanSet(None)
+    database = hyperscan.loadb(data, mode=hyperscan.HS_MODE_BLOCK)
+    database.scratch = hyperscan.Scratch(database)
+    return HyperscanSet(database)
+
+
+def _read_patterns(data: bytes) -> list[bytes]:
+    patterns = []
+    while data:
+        size, _, data = data.partition(b"\n")
+        patterns.append(data[: int(size)])
+        data = data[int(size) :]
+    return patterns
+
+
+if __name__ == "__main__":
+    DatabaseCache(Path(sys.argv[1])).store(_read_patterns(sys.stdin.buffer.read()))

@@ -1,0 +1,116 @@
+"""Which values a rule's target means: selection by key, exclusion, counting.
+
+A Target is turned into a reader once, when the program is made: TX variables by name and counts of
+headers are what CRS asks for most, and get a reader of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import re2
+
+from waf_core.rule import Target
+from waf_core.variables import Pair
+
+if TYPE_CHECKING:
+    from waf_core.transaction import Transaction
+
+MAX_REMEMBERED_NAMES = 4096
+
+Reader = Callable[["Transaction"], Sequence[Pair]]
+
+
+def read_target(tx: Transaction, target: Target, removed: Sequence[Target] | None = None) -> Sequence[Pair]:
+    """The pairs that a target means, without those that this transaction has removed."""
+    if removed:
+        pairs = _pairs(tx, target)
+        for exclusion in removed:
+            pairs = _without(pairs, target, exclusion)
+        return _counted(target, pairs)
+    if target.read is None:
+        target.read = make_reader(target)
+    return target.read(tx)
+
+
+def make_reader(target: Target) -> Reader:
+    """A function from a transaction to the pairs of this target."""
+    plain = not target.excluded_keys and not target.excluded_patterns and target.xpath is None
+    name, key = target.variable.name, target.key
+    if plain and target.pattern is None:
+        if name == "TX" and key is not None:
+            return _tx_count(key) if target.count else _tx_value(key)
+        if name == "REQUEST_HEADERS" and key is not None and target.count:
+            return lambda tx: ((key, b"%d" % tx.request_header_names.count(key)),)
+        if key is None and not target.count:
+            return target.variable.get
+    if plain and name == "TX" and target.pattern is not None and not target.count:
+        return _tx_pattern(target.pattern)
+    return lambda tx: _counted(target, _pairs(tx, target))
+
+
+def _tx_value(key: bytes) -> Reader:
+    def read(tx: Transaction) -> Sequence[Pair]:
+        value = tx.tx.get(key)
+        return () if value is None else ((key, value),)
+
+    return read
+
+
+def _tx_count(key: bytes) -> Reader:
+    absent, present = ((key, b"0"),), ((key, b"1"),)
+    return lambda tx: present if key in tx.tx else absent
+
+
+def _tx_pattern(pattern: re2._Regexp) -> Reader:
+    """TX:/expression/: whether a name fits is remembered, since names repeat in every transaction."""
+    known: dict[bytes, bool] = {}
+
+    def read(tx: Transaction) -> Sequence[Pair]:
+        pairs = []
+        for name, value in tx.tx.items():
+            fits = known.get(name)
+            if fits is None:
+                if len(known) >= MAX_REMEMBERED_NAMES:
+                    known.clear()
+                fits = known[name] = pattern.search(name) is not None
+            if fits:
+                pairs.append((name, value))
+        return pairs
+
+    return read
+
+
+def _counted(target: Target, pairs: Sequence[Pair]) -> Sequence[Pair]:
+    return ((target.key or b"", b"%d" % len(pairs)),) if target.count else pairs
+
+
+def _pairs(tx: Transaction, target: Target) -> Sequence[Pair]:
+    variable = target.variable
+    if target.xpath is not None and variable.select is not None:
+        return variable.select(tx, target.xpath)
+    pairs = variable.get(tx)
+    if target.key is not None:
+        pairs = [pair for pair in pairs if pair[0].lower() == target.key]
+    elif target.pattern is not None:
+        search = target.pattern.search
+        pairs = [pair for pair in pairs if search(pair[0])]
+    if target.excluded_keys:
+        pairs = [pair for pair in pairs if pair[0].lower() not in target.excluded_keys]
+    for pattern in target.excluded_patterns:
+        pairs = [pair for pair in pairs if not pattern.search(pair[0])]
+    return pairs
+
+
+def _without(pairs: Sequence[Pair], target: Target, exclusion: Target) -> Sequence[Pair]:
+    if exclusion.variable.name != target.variable.name:
+        return pairs
+    if exclusion.xpath is not None:
+        return [] if exclusion.xpath == target.xpath else pairs
+    if exclusion.key is not None:
+        return [pair for pair in pairs if pair[0].lower() != exclusion.key]
+    if exclusion.pattern is not None:
+        search = exclusion.pattern.search
+        return [pair for pair in pairs if not search(pair[0])]
+    return []
