@@ -1,6 +1,7 @@
 """`python -m bench engine`: CPU time of whole transactions, ours against libmodsecurity.
 
-Rounds are interleaved and every request is new; the figure is the median of the rounds.
+Rounds are interleaved and every request is new; the figure is the median of the rounds.  Level 4 runs
+in detection only, since it takes ordinary requests for attacks and would stop early.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from bench.engines import LibModSecurity, Ours
 from bench.report import bound_text, table
 from tests.crs import find_crs
 
-ROUNDS = 7
-SECONDS = 0.25
+ROUNDS = 5
+SECONDS = 0.2
 """CPU time that one engine gets for one case in one round."""
 
 BOUNDS = {
@@ -51,7 +52,7 @@ def run(levels: tuple[int, ...] = (1, 4)) -> dict[str, Any]:
             rng = random.Random(1)
             for engine in engines:
                 blocked = [engine.run(make(rng)) for _ in range(200 if engine is engines[0] else 5)]
-                assert all(blocked) == (name == "SQLi GET"), (engine.name, name, blocked)
+                assert level > 1 or all(blocked) == (name == "SQLi GET"), (engine.name, name, blocked)
             times: list[list[float]] = [[], []]
             for _ in range(ROUNDS):
                 for index, engine in enumerate(engines):

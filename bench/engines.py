@@ -16,7 +16,7 @@ from waf_core.scan.patterns import ScanLimits
 CACHE = Path.home() / ".cache" / "envoy-waf-bench"
 
 SETTINGS = """
-SecRuleEngine On
+SecRuleEngine {mode}
 SecRequestBodyAccess On
 SecRequestBodyLimit 13107200
 SecRequestBodyNoFilesLimit 13107200
@@ -33,7 +33,8 @@ SecAction "id:900000,phase:1,pass,nolog,setvar:tx.blocking_paranoia_level={level
 def rule_text(root: Path, level: int) -> str:
     """One text for both engines: Include lines in the order of the files."""
     rules = "\n".join(f"Include {path}" for path in sorted((root / "rules").glob("*.conf")))
-    return SETTINGS.format(setup=f"Include {root}/crs-setup.conf.example", rules=rules, level=level)
+    mode = "On" if level == 1 else "DetectionOnly"
+    return SETTINGS.format(mode=mode, setup=f"Include {root}/crs-setup.conf.example", rules=rules, level=level)
 
 
 class Ours:

@@ -65,6 +65,7 @@ class AdminServer:
                 "ready": worker.ready,
                 "uptime_seconds": round(time.time() - worker.started_at, 1),
                 "ruleset": {"name": worker.info.name, "version": worker.info.version, "text": worker.info.sentence},
+                "generation": worker.generation,
                 "rules": len(program.units),
                 "paranoia_level": program.paranoia_level,
                 "hyperscan": [patterns.uses_hyperscan for patterns in program.pattern_sets],

@@ -66,14 +66,27 @@ class Metrics:
             ["version", "ruleset", "ruleset_version", "python"],
             registry=self.registry,
         )
+        self.reloads = Counter(
+            "envoy_waf_reloads", "Reloads of the rules, ok or failed", ["result"], registry=self.registry
+        )
+        self.generation = Gauge(
+            "envoy_waf_rules_generation", "Counts the rule sets served since the start", registry=self.registry
+        )
         self.rules = Gauge("envoy_waf_rules", "Rules loaded", registry=self.registry)
         self._rule_ids: set[int] = set()
+        self._scan: _ScanCollector | None = None
 
-    def serve(self, waf: WAF, info: RuleSetInfo) -> None:
-        """Tell what is served."""
+    def serve(self, waf: WAF, info: RuleSetInfo, generation: int) -> None:
+        """Tell what is served from now on."""
+        self.build.clear()
         self.build.labels(__version__, info.name, info.version, platform.python_version()).set(1)
         self.rules.set(len(waf.program.units))
-        self.registry.register(_ScanCollector(waf))
+        self.generation.set(generation)
+        if self._scan is None:
+            self._scan = _ScanCollector(waf)
+            self.registry.register(self._scan)
+        else:
+            self._scan.serve(waf)
 
     def hit(self, rule_id: int) -> None:
         """Count a match, within the bound on series."""
@@ -90,16 +103,25 @@ class _ScanCollector(Collector):
 
     def __init__(self, waf: WAF) -> None:
         self._waf = waf
+        self._scans = self._failures = 0
+
+    def serve(self, waf: WAF) -> None:
+        """Go on counting with another program."""
+        self._scans += self._waf.program.statistics.scans
+        self._failures += self._waf.program.statistics.set_failures
+        self._waf = waf
 
     def collect(self) -> list[CounterMetricFamily]:
         statistics = self._waf.program.statistics
         return [
             CounterMetricFamily(
-                "envoy_waf_scans", "Values scanned because they were not remembered", value=statistics.scans
+                "envoy_waf_scans",
+                "Values scanned because they were not remembered",
+                value=self._scans + statistics.scans,
             ),
             CounterMetricFamily(
                 "envoy_waf_scan_fallbacks",
                 "Values whose automaton ran out of memory: judged by the slow, exact path",
-                value=statistics.set_failures,
+                value=self._failures + statistics.set_failures,
             ),
         ]

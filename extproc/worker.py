@@ -10,7 +10,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from typing import Any
 
 import grpc
@@ -26,9 +26,9 @@ from extproc.databases import DatabaseLoader
 from extproc.events import Recorder
 from extproc.metrics import Metrics
 from extproc.redis_store import RedisStore, StoreUnavailableError
-from extproc.rulesets import RuleSetInfo
+from extproc.rulesets import RuleSetInfo, RuleSets
 from extproc.stream import Stream, StreamError, StreamOptions
-from waf_core import WAF
+from waf_core import WAF, WafError
 from waf_core.persistence.buffered import BufferedStore, Key
 
 SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
@@ -62,8 +62,10 @@ class Worker:
         self.settings = settings
         self.waf = waf
         self.info = info
+        self.generation = 1
+        """Counts the rule sets that this process has served."""
         self.metrics = Metrics()
-        self.metrics.serve(waf, info)
+        self.metrics.serve(waf, info, self.generation)
         self.ready = False
         self.started_at = time.time()
         self._recorder = Recorder(self.metrics, logged_rules=settings.logged_rules)
@@ -74,6 +76,8 @@ class Worker:
             deny_content_type=settings.deny_content_type,
         )
         self._log = structlog.get_logger("envoy_waf")
+        self._loader: DatabaseLoader | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
         self._streams = 0
         self._stop = asyncio.Event()
         self._health = HealthServicer()
@@ -187,10 +191,11 @@ class Worker:
         return server
 
     async def run(self) -> None:
-        """Bind, serve, and on SIGTERM or SIGINT drain.  Raises OSError when an address is taken."""
+        """Bind, serve; SIGHUP reloads the rules, SIGTERM and SIGINT drain.  Raises OSError when an address is taken."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, lambda: self._keep(self.reload()))
         server = self._server()
         address = parse_address(self.settings.listen)
         if isinstance(address, str):
@@ -208,12 +213,13 @@ class Worker:
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
         self.ready = True
         self._log.info("ready", listen=self.settings.listen, admin=self.settings.admin or None)
-        loader = DatabaseLoader(self.waf)
-        loading = loop.create_task(loader.run())
+        self._load_databases()
         await self._stop.wait()
         self.ready = False
-        loader.stop()
-        loading.cancel()
+        if self._loader is not None:
+            self._loader.stop()
+        for task in self._tasks:
+            task.cancel()
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         self._log.info("draining", streams=self._streams, seconds=self.settings.drain_seconds)
         await server.stop(self.settings.drain_seconds)
@@ -221,6 +227,41 @@ class Worker:
         if self.records is not None:
             await self.records.close()
         self._log.info("stopped")
+
+    async def reload(self) -> None:
+        """Compile the rules anew, aside, and swap them in; streams that run keep their old ones.  What
+        cannot be compiled is logged, and the old rules stay."""
+        rulesets = RuleSets(self.settings)
+        try:
+            waf = await asyncio.to_thread(rulesets.compile)
+        except WafError as error:
+            self.metrics.reloads.labels("failed").inc()
+            self._log.error("reload failed; the old rules stay", error=str(error), generation=self.generation)
+            return
+        # Counters that outlive requests go on.
+        waf.program.store = self.waf.program.store
+        self.waf = waf
+        self.info = rulesets.info()
+        self.generation += 1
+        self.metrics.serve(waf, self.info, self.generation)
+        self.metrics.reloads.labels("ok").inc()
+        self._log.info(
+            "rules reloaded", generation=self.generation, ruleset=self.info.sentence, rules=len(waf.program.units)
+        )
+        self._load_databases()
+
+    def _load_databases(self) -> None:
+        """Bring Hyperscan's databases for the rules that serve now."""
+        if self._loader is not None:
+            self._loader.stop()
+        self._loader = DatabaseLoader(self.waf)
+        self._keep(self._loader.run())
+
+    def _keep(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run aside; a task that nobody holds could vanish."""
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _set_health(self, status: int) -> None:
         for service in ("", SERVICE):

@@ -116,5 +116,25 @@ def test_pattern_error_has_position_and_text() -> None:
         WAF.from_directives('SecRule ARGS "@rx a(" "id:1,phase:2,pass"')
 
 
+@pytest.mark.parametrize(
+    ("pattern", "value"),
+    [
+        (rb"(b+)\b", b"b c"),
+        (rb"^(a)|(z)$", b"z"),
+        (rb"(x)(y)?$", b"xy"),
+        (rb"\B(n)o", b"no ano"),
+        (rb"(q)(?:r|$)", b"q"),
+    ],
+)
+@pytest.mark.parametrize("padding", [0, 200])
+def test_groups_of_long_values_are_those_of_the_whole(pattern: bytes, value: bytes, padding: int) -> None:
+    import re as reference
+
+    text = b" " * padding + value + (b" " * padding if b"$" not in pattern else b"")
+    found = reference.search(pattern, text)
+    captures = REGISTRY["rx"](pattern, OperatorEnv()).match(text, NoTransaction())
+    assert captures == ((found.group(), *found.groups()) if found else None)
+
+
 def test_re2_is_the_engine_of_ordinary_patterns() -> None:
     assert isinstance(REGISTRY["rx"](rb"a+b", OperatorEnv()), Rx)

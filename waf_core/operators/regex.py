@@ -27,6 +27,9 @@ MAX_DYNAMIC_PATTERNS = 256
 
 MAX_CAPTURES = 10
 
+CAPTURE_WHOLE_BYTES = 128
+"""In longer values groups are extracted from the surroundings of the match."""
+
 
 def re2_options(max_mem: int = RE2_MAX_MEM) -> re2.Options:
     options = re2.Options()
@@ -41,19 +44,43 @@ _UNANCHORED = re2._re2.RE2.Anchor.UNANCHORED
 
 
 class Rx(Operator):
-    """A pattern that RE2 runs.  `pattern` lets the scan put it into an RE2 Set."""
+    """A pattern that RE2 runs.  `pattern` lets the scan put it into an RE2 Set.
+
+    RE2 finds *whether and where* with its automaton, but extracts groups by simulation, which costs
+    a hundred times more for each byte.  So the place is found first, without groups, and groups are
+    extracted from its surroundings only.
+    """
 
     def __init__(self, pattern: bytes) -> None:
         self.pattern = pattern
-        self._search = re2._re2.RE2(pattern, re2_options())
-        if not self._search.ok():
-            raise OperatorError(f"RE2 cannot compile the pattern: {self._search.error()}")
+        self._capture = re2._re2.RE2(pattern, re2_options())
+        if not self._capture.ok():
+            raise OperatorError(f"RE2 cannot compile the pattern: {self._capture.error()}")
+        self._groups = self._capture.NumberOfCapturingGroups()
+        options = re2_options()
+        options.never_capture = True
+        self._find = re2._re2.RE2(pattern, options) if self._groups else self._capture
 
     def match(self, value: bytes, tx: Expander) -> Captures | None:
-        spans = self._search.Match(_UNANCHORED, value, 0, len(value))
-        if spans[0][0] == -1:
+        start, end = self._find.Match(_UNANCHORED, value, 0, len(value))[0]
+        if start == -1:
             return None
-        return tuple([None if s == -1 else value[s:e] for s, e in spans[:MAX_CAPTURES]])
+        if not self._groups:
+            return (value[start:end],)
+        text, offset = value, 0
+        if len(value) > CAPTURE_WHOLE_BYTES:
+            # One byte more on each side, for \b; if an anchor makes a difference, the whole decides.
+            offset = max(start - 1, 0)
+            text = value[offset : end + 1]
+            first = self._capture.Match(_UNANCHORED, text, 0, len(text))[0]
+            if first != (start - offset, end - offset):
+                text = value
+        spans = self._capture.Match(_UNANCHORED, text, 0, len(text))
+        return tuple([None if s == -1 else text[s:e] for s, e in spans[:MAX_CAPTURES]])
+
+    def holds(self, value: bytes) -> bool:
+        """Is the pattern found at all?"""
+        return bool(self._find.Match(_UNANCHORED, value, 0, len(value))[0][0] != -1)
 
 
 class BacktrackingRx(Operator):

@@ -76,6 +76,8 @@ class PatternSet:
         self._rest_numbers: Sequence[int] = ()
         self._databases: Databases | None = None
         self._budget = limits.re2_bytes
+        self.large: frozenset[int] = frozenset()
+        """Patterns that only `match_large` finds."""
         self._find: BytesAhoCorasick | None = None
 
     def add_pattern(self, pattern: bytes) -> int:
@@ -130,6 +132,7 @@ class PatternSet:
         self._rest_numbers = loaded.left
         self._rest = self._compile_set([patterns[n] for n in loaded.left]) if loaded.left else None
         self._databases = loaded
+        self.large = frozenset(loaded.large_numbers)
         return True
 
     def begin(self) -> None:
@@ -155,18 +158,23 @@ class PatternSet:
         if databases is None:
             return self._match_set(self._set, value, len(self._patterns))
         found = databases.main.match(value)
-        if self._set is not None:
-            # RE2 is quicker with the large patterns, as long as its automaton knows such text.
-            self._budget -= len(value)
-            if self._budget >= 0:
-                numbers = self._set_numbers
-                found += [numbers[n] for n in self._match_set(self._set, value, len(numbers))]
-            else:
-                found += databases.large.match(value)
         if self._rest is not None:
             numbers = self._rest_numbers
             found += [numbers[n] for n in self._match_set(self._rest, value, len(numbers))]
         return found
+
+    def match_large(self, value: bytes) -> Sequence[int]:
+        """The same for the patterns in `large`, which `match_patterns` leaves out: not every form of a
+        value is looked at by rules that have one."""
+        databases = self._databases
+        if databases is None or self._set is None:
+            return ()
+        # RE2 is quicker with them, as long as its automaton knows such text.
+        self._budget -= len(value)
+        if self._budget < 0:
+            return databases.large.match(value)
+        numbers = self._set_numbers
+        return [numbers[n] for n in self._match_set(self._set, value, len(numbers))]
 
     def _match_set(self, patterns: re2._re2.Set | None, value: bytes, count: int) -> Sequence[int]:
         if patterns is None:

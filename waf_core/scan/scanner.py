@@ -62,6 +62,15 @@ class _Tests:
     patterns: dict[int, tuple[Rx, list[Place]]] = field(default_factory=dict)
     phrases: dict[int, tuple[Phrases, list[Place]]] = field(default_factory=dict)
     others: dict[tuple[int, bool], tuple[Operator, bool, list[Place]]] = field(default_factory=dict)
+    _large: frozenset[int] | None = None
+    _needs_large: bool = False
+
+    def needs_large(self, large: frozenset[int]) -> bool:
+        """Is any of the patterns in the slower database?  Remembered until there is another one."""
+        if self._large is not large:
+            self._large = large
+            self._needs_large = not large.isdisjoint(self.patterns)
+        return self._needs_large
 
     @property
     def few(self) -> bool:
@@ -102,6 +111,7 @@ class Scanner:
     __slots__ = (
         "_chains",
         "_classes",
+        "_effects",
         "_everything",
         "_limits",
         "_older",
@@ -119,6 +129,8 @@ class Scanner:
         self._tests: list[Test] = []
         self._chains: dict[Chain, _Tests] = {}
         self._classes = b""
+        self._effects: dict[Transformation, tuple[frozenset[int], frozenset[int]]] = {}
+        """Byte classes that a step acts on, and those that it can bring in."""
         self._plans: dict[frozenset[int], _Plan] = {}
         self._everything = _Plan([], [], (_Tests(), ()), [])
         self.recent: dict[bytes, tuple[Place, ...]] = {}
@@ -135,12 +147,18 @@ class Scanner:
             for end in ends:
                 self._place(self._chains.setdefault(test.chain[:end], _Tests()), test, few)
         steps = {function for chain in self._chains for function in chain}
-        traits = [TRAITS.get(function, _UNKNOWN) for function in steps]
+        kinds_of = [TRAITS.get(function, _UNKNOWN) for function in steps]
         kinds: dict[tuple[bool, ...], int] = {}
         self._classes = bytes(
-            kinds.setdefault(tuple(b in t.touches for t in traits) + tuple(b in t.emits for t in traits), len(kinds))
+            kinds.setdefault(
+                tuple(b in t.touches for t in kinds_of) + tuple(b in t.emits for t in kinds_of), len(kinds)
+            )
             for b in range(256)
         )
+        for function in steps:
+            traits = TRAITS.get(function, _UNKNOWN)
+            touches, emits = (frozenset(part.translate(self._classes)) for part in (traits.touches, traits.emits))
+            self._effects[function] = (touches, emits)
         self._everything = self._make_plan(frozenset(self._classes))
 
     def _place(self, tests: _Tests, test: Test, few: bool) -> None:
@@ -183,14 +201,13 @@ class Scanner:
     def _reduce(self, chain: Chain, classes: frozenset[int]) -> Chain:
         """The steps of a chain that may act, following which classes each of them can bring in."""
         out: list[Transformation] = []
-        table = self._classes
         present = set(classes)
         for function in chain:
-            traits = TRAITS.get(function, _UNKNOWN)
-            if present.isdisjoint({table[b] for b in traits.touches}):
+            touches, emits = self._effects[function]
+            if present.isdisjoint(touches):
                 continue
             out.append(function)
-            present |= {table[b] for b in traits.emits}
+            present |= emits
         return tuple(out)
 
     def _plan(self, value: bytes) -> _Plan:
@@ -232,7 +249,9 @@ class Scanner:
         else:
             tests, others = plan.same
             if tests.patterns:
-                self._find_patterns(tests, value, self._patterns.match_patterns(value), places, tx)
+                _find_patterns(tests, value, self._patterns.match_patterns(value), places)
+                if tests.needs_large(self._patterns.large):
+                    _find_patterns(tests, value, self._patterns.match_large(value), places)
             if tests.phrases:
                 _find_phrases(tests, self._patterns.match_phrases(value), places)
             _ask(others, value, places, tx)
@@ -242,32 +261,46 @@ class Scanner:
 
     def _judge_forms(self, plan: _Plan, forms: Sequence[bytes], places: list[Place], tx: Expander) -> None:
         """Each distinct form is matched once, whatever number of chains yield it."""
+        patterns = self._patterns
         numbers_of: dict[bytes, Sequence[int]] = {}
+        large_of: dict[bytes, Sequence[int]] = {}
         lists_of: dict[bytes, Sequence[int]] = {}
+        value = forms[0]
+        few: list[tuple[int, tuple[_Other, ...]]] = []
         for slot, tests, others in plan.slots:
             form = forms[slot]
+            if form != value and tests.few:
+                few.append((slot, tests.one_by_one()))
+                continue
             if tests.patterns:
                 numbers = numbers_of.get(form)
                 if numbers is None:
-                    numbers = numbers_of[form] = self._patterns.match_patterns(form)
+                    numbers = numbers_of[form] = patterns.match_patterns(form)
                 if numbers:
-                    self._find_patterns(tests, form, numbers, places, tx)
+                    _find_patterns(tests, form, numbers, places)
+                if tests.needs_large(patterns.large):
+                    numbers = large_of.get(form)
+                    if numbers is None:
+                        numbers = large_of[form] = patterns.match_large(form)
+                    _find_patterns(tests, form, numbers, places)
             if tests.phrases:
                 lists = lists_of.get(form)
                 if lists is None:
-                    lists = lists_of[form] = self._patterns.match_phrases(form)
+                    lists = lists_of[form] = patterns.match_phrases(form)
                 if lists:
                     _find_phrases(tests, lists, places)
             if others:
                 _ask(others, form, places, tx)
+        if few:
+            _ask_once(few, forms, places, tx)
 
-    @staticmethod
-    def _find_patterns(tests: _Tests, form: bytes, numbers: Sequence[int], places: list[Place], tx: Expander) -> None:
-        for number in numbers:
-            candidate = tests.patterns.get(number)
-            # A candidate may be false (waf_core/scan/hyperscan_set.py): RE2 has the last word.
-            if candidate is not None and candidate[0].match(form, tx) is not None:
-                places += candidate[1]
+
+def _find_patterns(tests: _Tests, form: bytes, numbers: Sequence[int], places: list[Place]) -> None:
+    for number in numbers:
+        candidate = tests.patterns.get(number)
+        # A candidate may be false (waf_core/scan/hyperscan_set.py): RE2 has the last word.
+        if candidate is not None and candidate[0].holds(form):
+            places += candidate[1]
 
 
 def _find_phrases(tests: _Tests, lists: Sequence[int], places: list[Place]) -> None:
