@@ -153,5 +153,5 @@ def load_settings(path: Path | None = None, **flags: Any) -> Settings:
             hint = ""
             if item["type"] == "extra_forbidden":
                 hint = f"; known settings: {', '.join(sorted(Settings.model_fields))}"
-            lines.append(f"{name} ({where}): {item['msg']}{hint}")
+            lines.append(f"{name} ({where}): {item['msg'].removeprefix('Value error, ')}{hint}")
         raise ConfigError("\n".join(lines)) from error

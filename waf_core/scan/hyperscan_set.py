@@ -242,8 +242,8 @@ class DatabaseCache:
 
     def start(self, patterns: Sequence[bytes]) -> subprocess.Popen[bytes]:
         """Compile in a process of its own; its input is the patterns, its result the file."""
-        child = subprocess.Popen(  # noqa: S603  (this interpreter, this module)
-            [sys.executable, "-m", "waf_core.scan.hyperscan_set", str(self.folder)], stdin=subprocess.PIPE
+        child = subprocess.Popen(  # noqa: S603  (this interpreter, our module)
+            [sys.executable, "-m", "waf_core.scan.precompile", str(self.folder)], stdin=subprocess.PIPE
         )
         assert child.stdin is not None
         child.stdin.write(b"".join(b"%d\n" % len(p) + p for p in patterns))
@@ -257,16 +257,3 @@ def _loaded(data: bytes) -> HyperscanSet:
     database = hyperscan.loadb(data, mode=hyperscan.HS_MODE_BLOCK)
     database.scratch = hyperscan.Scratch(database)
     return HyperscanSet(database)
-
-
-def _read_patterns(data: bytes) -> list[bytes]:
-    patterns = []
-    while data:
-        size, _, data = data.partition(b"\n")
-        patterns.append(data[: int(size)])
-        data = data[int(size) :]
-    return patterns
-
-
-if __name__ == "__main__":
-    DatabaseCache(Path(sys.argv[1])).store(_read_patterns(sys.stdin.buffer.read()))
