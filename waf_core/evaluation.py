@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from waf_core.operators.geo import GeoLookup
 from waf_core.operators.restpath import RestPath
 from waf_core.rule import Link, Match, MatchedRule, Unit
 from waf_core.selection import read_target
 from waf_core.settings import EngineMode
+from waf_core.transformations import apply_chain
 from waf_core.variables import Pair
 
 if TYPE_CHECKING:
@@ -186,8 +186,6 @@ def _evaluate_link(
                             tx.tx.pop(digit, None)
                 if isinstance(operator, RestPath) and captures:
                     tx.args_path = list(zip(operator.names, [c or b"" for c in captures[1:]], strict=False))
-                elif isinstance(operator, GeoLookup):
-                    pass
                 for effect in link.effects:
                     effect(tx)
     tx.matched_vars = tx.matched_vars + new
@@ -197,9 +195,7 @@ def _evaluate_link(
 def _forms(link: Link, value: bytes) -> list[bytes]:
     """The value after the transformations; with multiMatch every form on the way."""
     if not link.multi_match:
-        for function in link.chain:
-            value = function(value)
-        return [value]
+        return [apply_chain(link.chain, value)]
     forms = [value]
     for function in link.chain:
         changed = function(value)

@@ -11,6 +11,7 @@ value and asked ahead of the rule (waf_core/compiler/plan.py).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -65,6 +66,22 @@ class OperatorEnv:
 
 class Factory(Protocol):
     def __call__(self, argument: bytes, env: OperatorEnv) -> Operator: ...
+
+
+def find_file(kind: str, name: bytes, env: OperatorEnv, limit: int) -> str:
+    """The path of a file that an operator's argument names, noted for the reloader.  `kind` is the
+    word for errors ("data file"), `limit` its largest size in bytes.  Raises OperatorError."""
+    text = name.decode("utf-8", "surrogateescape")
+    for folder in env.folders:
+        path = os.path.join(folder, text)
+        if os.path.isfile(path):
+            break
+    else:
+        raise OperatorError(f"the {kind} {text!r} does not exist", f"searched in: {', '.join(env.folders)}")
+    if os.path.getsize(path) > limit:
+        raise OperatorError(f"the {kind} {text!r} is larger than {limit} bytes")
+    env.files.append(path)
+    return path
 
 
 REGISTRY: dict[str, Factory] = {}
@@ -123,6 +140,7 @@ __all__ = [
     "Operator",
     "OperatorEnv",
     "OperatorError",
+    "find_file",
     "geo",
     "injection",
     "ip",

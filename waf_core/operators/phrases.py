@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 
 from ahocorasick_rs import BytesAhoCorasick
 
 from waf_core.macros import Expander
-from waf_core.operators import Captures, Operator, OperatorEnv, OperatorError, operator
+from waf_core.operators import Captures, Operator, OperatorEnv, OperatorError, find_file, operator
 
 MAX_DATA_FILE_BYTES = 64 << 20
 _HEX_PART = re.compile(rb"\|((?:[0-9a-fA-F]{2}[ \t]*)+)\|")
@@ -33,18 +32,8 @@ class Phrases(Operator):
 
 def read_data_file(name: bytes, env: OperatorEnv) -> list[bytes]:
     """Lines of a data file, without blank lines and comments.  Raises OperatorError."""
-    path = name.decode("utf-8", "surrogateescape")
-    for folder in env.folders:
-        candidate = os.path.join(folder, path)
-        if os.path.isfile(candidate):
-            break
-    else:
-        raise OperatorError(f"the data file {path!r} does not exist", f"searched in: {', '.join(env.folders)}")
-    if os.path.getsize(candidate) > MAX_DATA_FILE_BYTES:
-        raise OperatorError(f"the data file {path!r} is larger than {MAX_DATA_FILE_BYTES} bytes")
-    with open(candidate, "rb") as handle:
+    with open(find_file("data file", name, env, MAX_DATA_FILE_BYTES), "rb") as handle:
         lines = [line.strip() for line in handle]
-    env.files.append(candidate)
     return [line for line in lines if line and not line.startswith(b"#")]
 
 

@@ -4,13 +4,12 @@ the value is invalid."""
 from __future__ import annotations
 
 import json
-import os
 
 import jsonschema_rs
 from lxml import etree
 
 from waf_core.macros import Expander
-from waf_core.operators import HIT, Captures, Operator, OperatorEnv, OperatorError, operator
+from waf_core.operators import HIT, Captures, Operator, OperatorEnv, OperatorError, find_file, operator
 
 MAX_SCHEMA_BYTES = 4 << 20
 
@@ -72,28 +71,13 @@ class Dtd(Operator):
 
 @operator("validateDTD")
 def _validate_dtd(argument: bytes, env: OperatorEnv) -> Operator:
-    return Dtd(_find(argument, env))
+    return Dtd(find_file("schema", argument.strip(), env, MAX_SCHEMA_BYTES))
 
 
 @operator("validateSchema")
 def _validate_schema(argument: bytes, env: OperatorEnv) -> Operator:
-    path = _find(argument, env)
+    path = find_file("schema", argument.strip(), env, MAX_SCHEMA_BYTES)
     if path.endswith(".json"):
         with open(path, encoding="utf-8") as handle:
             return JsonSchema(handle.read())
     return XmlSchema(path)
-
-
-def _find(argument: bytes, env: OperatorEnv) -> str:
-    """The file of a schema.  Raises OperatorError."""
-    name = argument.strip().decode("utf-8", "surrogateescape")
-    for folder in env.folders:
-        path = os.path.join(folder, name)
-        if os.path.isfile(path):
-            break
-    else:
-        raise OperatorError(f"the schema {name!r} does not exist", f"searched in: {', '.join(env.folders)}")
-    if os.path.getsize(path) > MAX_SCHEMA_BYTES:
-        raise OperatorError(f"the schema {name!r} is larger than {MAX_SCHEMA_BYTES} bytes")
-    env.files.append(path)
-    return path
