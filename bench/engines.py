@@ -11,6 +11,7 @@ from bench.cases import Request
 from waf_core import WAF
 from waf_core.baseline import resolve
 from waf_core.compiler import CompileOptions
+from waf_core.memory import settle
 from waf_core.scan.patterns import ScanLimits
 
 CACHE = Path.home() / ".cache" / "envoy-waf-bench"
@@ -47,6 +48,7 @@ class Ours:
             if patterns.cache is not None and not patterns.load_hyperscan():
                 patterns.cache.store(patterns.patterns)
                 patterns.load_hyperscan()
+        settle()
 
     def run(self, request: Request) -> bool:
         """All phases; True when blocked."""

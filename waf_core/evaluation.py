@@ -13,7 +13,7 @@ from waf_core.operators.restpath import RestPath
 from waf_core.rule import Link, Match, MatchedRule, Unit
 from waf_core.selection import read_target
 from waf_core.settings import EngineMode
-from waf_core.transformations import apply_chain
+from waf_core.transformations import Transformation, apply_chain
 from waf_core.variables import Pair
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def evaluate_unit(tx: Transaction, unit: Unit, hits: HitValues) -> bool:
     """Evaluate a chain; on a match of all its links, log it and return True."""
     tx.matched_vars = []
     tx.current_unit = unit
-    matches: list[Match] = []
+    matches: list[Pair] = []
     for number, link in enumerate(unit.links):
         values = hits.get((unit.position_in_phase, number)) if hits else None
         if not _evaluate_link(tx, unit, link, values, matches):
@@ -130,12 +130,12 @@ def evaluate_unit(tx: Transaction, unit: Unit, hits: HitValues) -> bool:
     return True
 
 
-def _record(tx: Transaction, unit: Unit, matches: list[Match]) -> None:
+def _record(tx: Transaction, unit: Unit, matches: list[Pair]) -> None:
     if len(tx.matched_rules) >= MAX_MATCHED_RULES:
         tx.note_limit("matched_rules")
         return
     if unit.sanitise_matched:
-        tx.sanitised.update(("matched", match.name) for match in matches)
+        tx.sanitised.update(("matched", name) for name, _ in matches)
     tx.matched_rules.append(
         MatchedRule(
             rule=unit.info,
@@ -146,14 +146,12 @@ def _record(tx: Transaction, unit: Unit, matches: list[Match]) -> None:
             disruptive=unit.disruption not in ("pass", "allow"),
             audit=unit.audit_log,
             log=unit.log,
-            matches=matches[:MAX_LOGGED_MATCHES],
+            matches=[Match(*pair) for pair in matches[:MAX_LOGGED_MATCHES]],
         )
     )
 
 
-def _evaluate_link(
-    tx: Transaction, unit: Unit, link: Link, candidates: set[bytes] | None, matches: list[Match]
-) -> bool:
+def _evaluate_link(tx: Transaction, unit: Unit, link: Link, candidates: set[bytes] | None, matches: list[Pair]) -> bool:
     """Ask one rule about all its values; run its effects once for each match."""
     operator = link.operator
     if operator is None:
@@ -162,21 +160,20 @@ def _evaluate_link(
             effect(tx)
         return True
     removed = [target for units, target in tx.removed_targets if unit.index in units] if tx.removed_targets else None
-    matched = False
     new: list[Pair] = []
+    chain, negated, match = link.chain, link.negated, operator.match
+    single = not link.multi_match
     for target in link.targets:
         for key, value in read_target(tx, target, removed):
             if candidates is not None and value not in candidates:
                 continue
-            for form in _forms(link, value):
-                captures = operator.match(form, tx)
-                if (captures is None) is not link.negated:
+            for form in (apply_chain(chain, value),) if single else _forms(chain, value):
+                captures = match(form, tx)
+                if (captures is None) is not negated:
                     continue
-                matched = True
                 name = b"%b:%b" % (target.label, key) if key else target.label
                 tx.matched_var, tx.matched_var_name = form, name
                 new.append((name, form))
-                matches.append(Match(name, form))
                 if link.capture and captures:
                     for i, digit in enumerate(_DIGITS):
                         piece = captures[i] if i < len(captures) else None
@@ -188,16 +185,17 @@ def _evaluate_link(
                     tx.args_path = list(zip(operator.names, [c or b"" for c in captures[1:]], strict=False))
                 for effect in link.effects:
                     effect(tx)
+    if not new:
+        return False
+    matches += new
     tx.matched_vars = tx.matched_vars + new
-    return matched
+    return True
 
 
-def _forms(link: Link, value: bytes) -> list[bytes]:
-    """The value after the transformations; with multiMatch every form on the way."""
-    if not link.multi_match:
-        return [apply_chain(link.chain, value)]
+def _forms(chain: tuple[Transformation, ...], value: bytes) -> list[bytes]:
+    """multiMatch: every form on the way through the transformations."""
     forms = [value]
-    for function in link.chain:
+    for function in chain:
         changed = function(value)
         if changed != value:
             forms.append(changed)

@@ -14,6 +14,9 @@ _MACRO = re.compile(rb"%\{([^}]+)\}")
 class Expander(Protocol):
     """What a macro needs of a transaction."""
 
+    tx: dict[bytes, bytes]
+    """The collection TX."""
+
     def lookup(self, name: str, key: bytes | None) -> bytes:
         """The first value of variable `name` (upper case), or b"" when there is none."""
         ...
@@ -22,7 +25,7 @@ class Expander(Protocol):
 class Macro:
     """A text with its macros found.  `constant` is the text when there are none."""
 
-    __slots__ = ("constant", "names", "parts", "text")
+    __slots__ = ("_format", "_keys", "constant", "names", "parts", "text")
 
     def __init__(self, text: bytes) -> None:
         self.text = text
@@ -40,10 +43,20 @@ class Macro:
             self.parts.append(text[last:])
         self.names = [part for part in self.parts if isinstance(part, tuple)]
         self.constant: bytes | None = None if self.names else text
+        # Macros of TX alone are most of CRS's: formatted without a look-up by name.
+        self._keys: tuple[bytes, ...] | None = None
+        self._format = b""
+        if self.names and all(name == "TX" and key is not None for name, key in self.names):
+            self._keys = tuple(key for _, key in self.names if key is not None)
+            self._format = b"".join(p.replace(b"%", b"%%") if isinstance(p, bytes) else b"%b" for p in self.parts)
 
     def expand(self, tx: Expander) -> bytes:
         """Replace every macro by its value in this transaction."""
         if self.constant is not None:
             return self.constant
+        if self._keys is not None:
+            get = tx.tx.get
+            out = self._format % tuple([get(key, b"") for key in self._keys])
+            return out if len(out) <= MAX_EXPANSION else out[:MAX_EXPANSION]
         out = b"".join([p if isinstance(p, bytes) else tx.lookup(p[0], p[1]) for p in self.parts])
         return out if len(out) <= MAX_EXPANSION else out[:MAX_EXPANSION]

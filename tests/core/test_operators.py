@@ -24,6 +24,9 @@ FROM_FILES = {
 class NoTransaction:
     """Operators with constant arguments ask nothing."""
 
+    def __init__(self) -> None:
+        self.tx: dict[bytes, bytes] = {}
+
     def lookup(self, name: str, key: bytes | None) -> bytes:
         raise AssertionError("a pure operator looked something up")
 

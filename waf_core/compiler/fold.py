@@ -310,5 +310,8 @@ class _Folder:
 class _NoLookup:
     """A constant operator never asks."""
 
+    def __init__(self) -> None:
+        self.tx: dict[bytes, bytes] = {}
+
     def lookup(self, name: str, key: bytes | None) -> bytes:
         return b""

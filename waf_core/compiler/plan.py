@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING
 
 from waf_core.program import HitValues, PhaseProgram, Scan
 from waf_core.rule import Link, Target, Unit
+from waf_core.scan.batch import Pending, judge
 from waf_core.scan.patterns import PatternSet, ScanLimits, ScanStatistics
-from waf_core.scan.scanner import Place, Scanner, Test
+from waf_core.scan.planner import Place
+from waf_core.scan.scanner import Scanner, Test
 from waf_core.selection import make_reader
 from waf_core.variables import Pair
 
@@ -75,14 +77,14 @@ class Planner:
         sources = [self._source(items, patterns) for items in groups.values()]
         sources += [self._count_source(item, patterns) for item in counts]
         need = {position: sum(1 << number for number in numbers) for position, numbers in gated.items()}
-        return _make_scan(sources, need, patterns)
+        return _make_scan(sources, need, patterns, self._statistics)
 
     def _scanner(self, items: Sequence[tuple[Target, Link, Place]], patterns: PatternSet) -> Scanner:
-        scanner = Scanner(patterns, self._statistics, self._limits)
+        scanner = Scanner(self._limits)
         for _, link, place in items:
             assert link.operator is not None
             scanner.add(Test(link.chain, link.operator, link.negated, link.multi_match, place))
-        scanner.compile()
+        scanner.compile(patterns)
         return scanner
 
     def _source(self, items: list[tuple[Target, Link, Place]], patterns: PatternSet) -> _Source:
@@ -126,9 +128,11 @@ def _gates(unit: Unit) -> list[int]:
     return numbers
 
 
-def _make_scan(sources: Sequence[_Source], need: dict[int, int], patterns: PatternSet) -> Scan:
+def _make_scan(
+    sources: Sequence[_Source], need: dict[int, int], patterns: PatternSet, statistics: ScanStatistics
+) -> Scan:
     def scan(tx: Transaction, hits: HitValues) -> set[int]:
-        patterns.begin()
+        pending: Pending = {}
         for values, default, special in sources:
             for key, value in values(tx):
                 scanner = default if special is None else special.get(key.lower(), default)
@@ -136,13 +140,21 @@ def _make_scan(sources: Sequence[_Source], need: dict[int, int], patterns: Patte
                     continue
                 found = scanner.recent.get(value)
                 if found is None:
-                    found = scanner.scan(value, tx)
-                for place in found:
-                    known = hits.get(place)
-                    if known is None:
-                        hits[place] = {value}
-                    else:
-                        known.add(value)
+                    found = scanner.recall(value)
+                    if found is None:
+                        waiting = pending.get(scanner)
+                        if waiting is None:
+                            pending[scanner] = {value: None}
+                        else:
+                            waiting[value] = None
+                        continue
+                if found:
+                    _note(hits, found, value)
+        if pending:
+            statistics.scans += sum(map(len, pending.values()))
+            patterns.begin()
+            for value, found in judge(pending, patterns, tx):
+                _note(hits, found, value)
         if not hits:
             return set()
         seen: dict[int, int] = {}
@@ -151,3 +163,12 @@ def _make_scan(sources: Sequence[_Source], need: dict[int, int], patterns: Patte
         return {position for position, mask in seen.items() if mask == need[position]}
 
     return scan
+
+
+def _note(hits: HitValues, found: Sequence[Place], value: bytes) -> None:
+    for place in found:
+        known = hits.get(place)
+        if known is None:
+            hits[place] = {value}
+        else:
+            known.add(value)

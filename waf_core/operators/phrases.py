@@ -8,6 +8,7 @@ from ahocorasick_rs import BytesAhoCorasick
 
 from waf_core.macros import Expander
 from waf_core.operators import Captures, Operator, OperatorEnv, OperatorError, find_file, operator
+from waf_core.operators.needs import Needs, of_phrases
 
 MAX_DATA_FILE_BYTES = 64 << 20
 _HEX_PART = re.compile(rb"\|((?:[0-9a-fA-F]{2}[ \t]*)+)\|")
@@ -28,6 +29,9 @@ class Phrases(Operator):
             return None
         _, start, end = found[0]
         return (value[start:end],)
+
+    def needs(self) -> Needs:
+        return of_phrases(self.phrases)
 
 
 def read_data_file(name: bytes, env: OperatorEnv) -> list[bytes]:

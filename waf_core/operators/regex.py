@@ -15,6 +15,7 @@ import regex
 
 from waf_core.macros import Expander
 from waf_core.operators import Argument, Captures, Operator, OperatorEnv, OperatorError, operator
+from waf_core.operators.needs import Needs, of_pattern
 
 RE2_MAX_MEM = 16 << 20
 """Bytes one pattern's automata may use before RE2 falls back to its slower, exact NFA."""
@@ -78,9 +79,11 @@ class Rx(Operator):
         spans = self._capture.Match(_UNANCHORED, text, 0, len(text))
         return tuple([None if s == -1 else text[s:e] for s, e in spans[:MAX_CAPTURES]])
 
-    def holds(self, value: bytes) -> bool:
-        """Is the pattern found at all?"""
+    def holds(self, value: bytes, tx: Expander) -> bool:
         return bool(self._find.Match(_UNANCHORED, value, 0, len(value))[0][0] != -1)
+
+    def needs(self) -> Needs:
+        return of_pattern(self.pattern)
 
 
 class BacktrackingRx(Operator):

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from waf_core.macros import Expander
 from waf_core.operators import HIT, Captures, Operator, OperatorEnv, OperatorError, operator
+from waf_core.operators.needs import ALL, Needs, of_bytes
 from waf_core.operators.regex import compile_pattern
 
 _BAD_ESCAPE = re.compile(rb"%(?![0-9a-fA-F]{2})")
@@ -34,12 +35,18 @@ class ValidateByteRange(Operator):
     def match(self, value: bytes, tx: Expander) -> Captures | None:
         return HIT if value.translate(None, self._allowed) else None
 
+    def needs(self) -> Needs:
+        return Needs(length=1, clauses=(ALL ^ of_bytes(self._allowed),))
+
 
 class ValidateUrlEncoding(Operator):
     """Holds when a `%` is not followed by two hexadecimal digits."""
 
     def match(self, value: bytes, tx: Expander) -> Captures | None:
         return HIT if b"%" in value and _BAD_ESCAPE.search(value) else None
+
+    def needs(self) -> Needs:
+        return Needs(length=1, clauses=(of_bytes(b"%"),))
 
 
 class ValidateUtf8(Operator):
@@ -53,6 +60,9 @@ class ValidateUtf8(Operator):
         except UnicodeDecodeError:
             return HIT
         return None
+
+    def needs(self) -> Needs:
+        return Needs(length=1, clauses=(of_bytes(range(128, 256)),))
 
 
 class Verify(Operator):

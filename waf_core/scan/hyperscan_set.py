@@ -3,7 +3,7 @@
 RE2 builds its automaton while it reads; random bytes force it to build a new state for almost
 each of them (8 us a byte, measured).  Hyperscan's automaton is built once (seconds), kept in a
 file, and then costs the same for friend and foe.  Its answer is a superset: a few patterns need
-HS_FLAG_PREFILTER, `$` also matches before a final newline.  RE2 confirms every candidate that a rule
+HS_FLAG_PREFILTER, `^` and `$` hold at every newline.  RE2 confirms every candidate that a rule
 wants to know of.
 
 Where the syntaxes differ a pattern is respelled so that Hyperscan never matches less than RE2:
@@ -34,9 +34,13 @@ try:
 except ImportError:  # a platform without it: RE2 serves alone
     hyperscan = None
 
-BASE_FLAGS = hyperscan.HS_FLAG_DOTALL | hyperscan.HS_FLAG_ALLOWEMPTY | hyperscan.HS_FLAG_SINGLEMATCH if hyperscan else 0
+BASE_FLAGS = 0
+if hyperscan is not None:
+    BASE_FLAGS |= hyperscan.HS_FLAG_DOTALL | hyperscan.HS_FLAG_MULTILINE
+    BASE_FLAGS |= hyperscan.HS_FLAG_ALLOWEMPTY | hyperscan.HS_FLAG_SINGLEMATCH
+"""MULTILINE: forms are joined with newlines (waf_core/scan/batch.py)."""
 
-FORMAT = b"envoy-waf-hs-3"
+FORMAT = b"envoy-waf-hs-4"
 MAX_DATABASE_BYTES = 256 << 20
 
 _SPACE = rb"\t\n\f\r "

@@ -1,4 +1,4 @@
-"""All patterns of a program side in one automaton each.
+"""All patterns of a program side in one automaton each: what a Batch is matched with.
 
 Regular expressions share one RE2 Set; phrase lists share one Aho-Corasick automaton.  One
 pass over a value answers for all of them at once, and the answer of an RE2 Set is exact (the
@@ -12,7 +12,8 @@ taken to be a candidate, which the rules confirm one by one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,10 +22,20 @@ from ahocorasick_rs import BytesAhoCorasick
 
 from waf_core.errors import WafError
 from waf_core.operators.regex import re2_options
+from waf_core.scan.budget import NEW_PLANS, PlanBudget
 from waf_core.scan.hyperscan_set import DatabaseCache, Databases, available
 
 MIN_HYPERSCAN_PATTERNS = 8
 """Smaller sets stay in RE2: their automaton stays small."""
+
+FEW_CANDIDATES = 4
+"""Up to so many candidates are confirmed with each form that asks for them: cheaper than a scan of each."""
+
+MAX_JOINED_BYTES = 1 << 20
+"""Forms are joined up to so many bytes."""
+
+MAX_RE2_BYTES = 8192
+"""Forms that RE2 reads in one call: its time is looked at after each."""
 
 MAX_SET_MEM = 1 << 30
 """Bytes that the automaton of one Set may be given when its patterns do not fit in less."""
@@ -40,9 +51,10 @@ class ScanLimits:
     """Values remembered by one scanner and generation (there are two)."""
     cache_value_bytes: int = 512
     """Longer values are not remembered."""
-    re2_bytes: int = 8192
-    """Bytes of one phase that RE2 matches with the patterns that are too large for Hyperscan (1 us a
-    byte at worst); the rest goes to their pieces in Hyperscan (0.4 us a byte, whatever it is)."""
+    re2_ns: int = 8_000_000
+    """Nanoseconds of one phase that RE2 may spend on the patterns that are too large for Hyperscan (5 ns a
+    byte for text like what it has seen, 1000 for hostile bytes); what is left then goes to their pieces in
+    Hyperscan (400 ns a byte, whatever it is)."""
     hyperscan_folder: Path | None = None
     """Where Hyperscan databases are kept; None: RE2 alone."""
 
@@ -58,9 +70,9 @@ class ScanStatistics:
 
 
 class PatternSet:
-    """All patterns of one side.  Collect patterns with `add_pattern` and `add_phrases`, `compile`, then `match`.
+    """All patterns of one side.  Collect patterns with `add_pattern` and `add_phrases`, `compile`, then find.
 
-    The numbers that `match` yields are those that the add functions returned.
+    Masks have bit n for the pattern, or list of phrases, that an add function numbered n.
     """
 
     def __init__(self, statistics: ScanStatistics, limits: ScanLimits) -> None:
@@ -69,16 +81,19 @@ class PatternSet:
         self._patterns: dict[bytes, int] = {}
         self._phrases: dict[bytes, list[int]] = {}
         self._lists: dict[tuple[bytes, ...], int] = {}
-        self._phrase_users: list[tuple[int, ...]] = []
+        self._phrase_users: list[int] = []
+        """Phrase -> mask of the lists that it is in."""
         self._set: re2._re2.Set | None = None
-        self._set_numbers: Sequence[int] = ()
+        self._all_numbers: Sequence[int] = ()
+        self._large: re2._re2.Set | None = None
+        self._large_numbers: Sequence[int] = ()
+        self._large_mask = 0
         self._rest: re2._re2.Set | None = None
         self._rest_numbers: Sequence[int] = ()
         self._databases: Databases | None = None
-        self._budget = limits.re2_bytes
-        self.large: frozenset[int] = frozenset()
-        """Patterns that only `match_large` finds."""
-        self._find: BytesAhoCorasick | None = None
+        self._budget = limits.re2_ns
+        self.plans = PlanBudget()
+        self._find: Callable[..., list[tuple[int, int, int]]] | None = None
 
     def add_pattern(self, pattern: bytes) -> int:
         """A pattern that RE2 accepts; equal patterns share a number."""
@@ -97,9 +112,10 @@ class PatternSet:
         """Raises WafError when the patterns need more memory than MAX_SET_MEM."""
         if self._patterns and not self.load_hyperscan():
             self._set = self._compile_set(list(self._patterns))
+            self._all_numbers = range(len(self._patterns))
         if self._phrases:
-            self._find = BytesAhoCorasick(list(self._phrases))
-            self._phrase_users = [tuple(users) for users in self._phrases.values()]
+            self._find = BytesAhoCorasick(list(self._phrases)).find_matches_as_indexes
+            self._phrase_users = [_mask(users) for users in self._phrases.values()]
 
     @property
     def patterns(self) -> list[bytes]:
@@ -127,17 +143,21 @@ class PatternSet:
         if loaded is None:
             return False
         patterns = self.patterns
-        self._set_numbers = loaded.large_numbers
-        self._set = self._compile_set([patterns[n] for n in loaded.large_numbers]) if loaded.large_numbers else None
+        self._large_numbers = loaded.large_numbers
+        self._large_mask = _mask(loaded.large_numbers)
+        # Joined forms: as in Hyperscan, `^` and `$` hold at newlines.
+        multiline = [b"(?m:" + patterns[n] + b")" for n in loaded.large_numbers]
+        self._large = self._compile_set(multiline) if multiline else None
         self._rest_numbers = loaded.left
         self._rest = self._compile_set([patterns[n] for n in loaded.left]) if loaded.left else None
         self._databases = loaded
-        self.large = frozenset(loaded.large_numbers)
+        self._set = None
         return True
 
     def begin(self) -> None:
-        """A phase of a transaction starts: its budget of bytes for RE2 is full again."""
-        self._budget = self._limits.re2_bytes
+        """A phase of a transaction starts: its time for RE2 is full again, and its number of new plans."""
+        self.plans.left = NEW_PLANS
+        self._budget = self._limits.re2_ns
 
     def _compile_set(self, patterns: Sequence[bytes]) -> re2._re2.Set:
         memory = self._limits.set_max_mem
@@ -152,50 +172,112 @@ class PatternSet:
             memory *= 2
         raise WafError(f"{len(patterns)} patterns need more than {MAX_SET_MEM} bytes for their automaton")
 
-    def match_patterns(self, value: bytes) -> Sequence[int]:
-        """Numbers of the patterns that may be found in a value: all that are, seldom one more."""
+    def find_patterns(self, wanted: Mapping[bytes, int]) -> dict[bytes, int]:
+        """For each form and the mask of the patterns that are wanted of it: the mask of those that may be
+        found, all that are, seldom one more.  Forms without any are left out."""
+        if not wanted:
+            return {}
         databases = self._databases
         if databases is None:
-            return self._match_set(self._set, value, len(self._patterns))
-        found = databases.main.match(value)
+            return self._one_by_one(self._set, self._all_numbers, wanted)
+        found: dict[bytes, int] = {}
+        for part in _parts(wanted, MAX_JOINED_BYTES):
+            union = 0
+            for mask in part.values():
+                union |= mask
+            candidates = _mask(databases.main.match(b"\n".join(part) + b"\n")) & union
+            if candidates.bit_count() > FEW_CANDIDATES:
+                for form, mask in part.items():
+                    _note(found, form, _mask(databases.main.match(form)) & mask)
+            elif candidates:
+                for form, mask in part.items():
+                    _note(found, form, candidates & mask)
+            if union & self._large_mask:
+                self._find_large(databases, {f: m for f, m in part.items() if m & self._large_mask}, found)
         if self._rest is not None:
-            numbers = self._rest_numbers
-            found += [numbers[n] for n in self._match_set(self._rest, value, len(numbers))]
+            for form, mask in self._one_by_one(self._rest, self._rest_numbers, wanted).items():
+                _note(found, form, mask)
         return found
 
-    def match_large(self, value: bytes) -> Sequence[int]:
-        """The same for the patterns in `large`, which `match_patterns` leaves out: not every form of a
-        value is looked at by rules that have one."""
-        databases = self._databases
-        if databases is None or self._set is None:
-            return ()
-        # RE2 is quicker with them, as long as its automaton knows such text.
-        self._budget -= len(value)
-        if self._budget < 0:
-            return databases.large.match(value)
-        numbers = self._set_numbers
-        return [numbers[n] for n in self._match_set(self._set, value, len(numbers))]
+    def _find_large(self, databases: Databases, wanted: Mapping[bytes, int], found: dict[bytes, int]) -> None:
+        """Patterns that are too large for the main database.  RE2 is quicker with them, as long as its
+        automaton knows such text: its time is limited."""
+        for part in _parts(wanted, MAX_RE2_BYTES):
+            joined = b"\n".join(part) + b"\n"
+            numbers: Sequence[int]
+            if self._budget <= 0:
+                numbers = databases.large.match(joined)
+            else:
+                start = time.perf_counter_ns()
+                numbers = self._match_set(self._large, joined, self._large_numbers)
+                self._budget -= time.perf_counter_ns() - start
+            candidates = _mask(numbers) & self._large_mask
+            if candidates:
+                for form, mask in part.items():
+                    _note(found, form, candidates & mask)
 
-    def _match_set(self, patterns: re2._re2.Set | None, value: bytes, count: int) -> Sequence[int]:
+    def _one_by_one(
+        self, patterns: re2._re2.Set | None, numbers: Sequence[int], wanted: Mapping[bytes, int]
+    ) -> dict[bytes, int]:
+        """Without Hyperscan: RE2's automata grow with what they read, so forms are matched one by one."""
+        found: dict[bytes, int] = {}
+        for form, mask in wanted.items():
+            if mask.bit_count() <= FEW_CANDIDATES:
+                _note(found, form, mask)
+            else:
+                _note(found, form, _mask(self._match_set(patterns, form, numbers)) & mask)
+        return found
+
+    def _match_set(self, patterns: re2._re2.Set | None, text: bytes, numbers: Sequence[int]) -> Sequence[int]:
         if patterns is None:
             return ()
-        found = patterns.Match(value)
+        found = patterns.Match(text)
         if len(found) == 1:
             return ()
         if not found:
             self._statistics.set_failures += 1
-            return range(count)
-        return [number - 1 for number in found if number]
+            return numbers
+        return [numbers[number - 1] for number in found if number]
 
-    def match_phrases(self, value: bytes) -> Sequence[int]:
-        """Numbers of the phrase lists that have a phrase in a value."""
-        if self._find is None:
-            return ()
-        matches = self._find.find_matches_as_indexes(value.lower(), overlapping=True)
-        if not matches:
-            return ()
-        found: set[int] = set()
+    def find_phrases(self, wanted: Mapping[bytes, int]) -> dict[bytes, int]:
+        """The same for phrase lists."""
+        if not wanted or self._find is None:
+            return {}
+        found: dict[bytes, int] = {}
         users = self._phrase_users
-        for index in {match[0] for match in matches}:
-            found.update(users[index])
-        return tuple(found)
+        for part in _parts(wanted, MAX_JOINED_BYTES):
+            matches = self._find((b"\n".join(part)).lower(), overlapping=True)
+            if matches:
+                candidates = 0
+                for index in {match[0] for match in matches}:
+                    candidates |= users[index]
+                for form, mask in part.items():
+                    _note(found, form, candidates & mask)
+        return found
+
+
+def _parts(wanted: Mapping[bytes, int], limit: int) -> Iterable[Mapping[bytes, int]]:
+    """The forms in groups of no more than `limit` bytes (one form may be larger)."""
+    if sum(map(len, wanted)) <= limit:
+        return (wanted,)
+    parts: list[dict[bytes, int]] = [{}]
+    size = 0
+    for form, mask in wanted.items():
+        if size + len(form) > limit and parts[-1]:
+            parts.append({})
+            size = 0
+        parts[-1][form] = mask
+        size += len(form)
+    return parts
+
+
+def _mask(numbers: Iterable[int]) -> int:
+    mask = 0
+    for number in numbers:
+        mask |= 1 << number
+    return mask
+
+
+def _note(found: dict[bytes, int], form: bytes, mask: int) -> None:
+    if mask:
+        found[form] = found.get(form, 0) | mask

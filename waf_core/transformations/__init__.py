@@ -10,6 +10,7 @@ functions"; where version 2 and version 3 differ the docstring says which one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -25,27 +26,30 @@ ANYTHING = bytes(range(256))
 class Traits:
     """What a transformation can do, for the scan.
 
-    A value without any byte of `touches` comes back unchanged.  When it does change, the result has
-    only bytes of the value and of `emits`.
+    `effects` are pairs of bytes (touched, emitted).  A value without any touched byte comes back
+    unchanged; otherwise the result has only bytes of the value, and those that are emitted for the
+    touched bytes that it has.  The result is never longer than `growth` times the value.
     """
 
-    touches: bytes = ANYTHING
-    emits: bytes = ANYTHING
+    effects: tuple[tuple[bytes, bytes], ...] = ((ANYTHING, ANYTHING),)
+    growth: float = math.inf
 
+
+UNKNOWN = Traits()
+"""Of functions that are not listed: they may do anything to any value."""
 
 TRAITS: dict[Transformation, Traits] = {}
-"""Functions that are not listed may do anything to any value."""
 
 
 def transformation(
-    *names: str, touches: bytes = ANYTHING, emits: bytes = ANYTHING
+    *names: str, effects: tuple[tuple[bytes, bytes], ...] = UNKNOWN.effects, growth: float = math.inf
 ) -> Callable[[Transformation], Transformation]:
     """Register a function under one or more SecLang names (case-insensitive), with its Traits."""
 
     def register(function: Transformation) -> Transformation:
         for name in names:
             REGISTRY[name.lower()] = function
-        TRAITS[function] = Traits(touches, emits)
+        TRAITS[function] = Traits(effects, growth)
         return function
 
     return register
@@ -78,6 +82,7 @@ __all__ = [
     "ANYTHING",
     "REGISTRY",
     "TRAITS",
+    "UNKNOWN",
     "Traits",
     "Transformation",
     "apply_chain",

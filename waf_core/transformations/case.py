@@ -7,13 +7,13 @@ from waf_core.transformations import transformation
 _UPPER = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
-@transformation("lowercase", touches=_UPPER, emits=_UPPER.lower())
+@transformation("lowercase", effects=((_UPPER, _UPPER.lower()),), growth=1)
 def lowercase(value: bytes) -> bytes:
     lowered = value.lower()
     return value if lowered == value else lowered
 
 
-@transformation("uppercase", touches=_UPPER.lower(), emits=_UPPER)
+@transformation("uppercase", effects=((_UPPER.lower(), _UPPER),), growth=1)
 def uppercase(value: bytes) -> bytes:
     raised = value.upper()
     return value if raised == value else raised

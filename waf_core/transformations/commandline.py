@@ -12,7 +12,15 @@ _SPACE_BEFORE = re.compile(rb" ([/(])")
 _CAN_CHANGE = re.compile(rb"[\"'\\^,;\t\r\n A-Z]")
 
 
-@transformation("cmdLine", touches=b"\"'\\^,;\t\r\n ABCDEFGHIJKLMNOPQRSTUVWXYZ", emits=b" abcdefghijklmnopqrstuvwxyz")
+@transformation(
+    "cmdLine",
+    effects=(
+        (b"\"'\\^", b""),
+        (b",;\t\r\n ", b" "),
+        (b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", b"abcdefghijklmnopqrstuvwxyz"),
+    ),
+    growth=1,
+)
 def cmd_line(value: bytes) -> bytes:
     r"""Delete `\ " ' ^`, turn runs of `, ; white space` into one space, delete
     spaces before `/` and `(`, lower the case."""

@@ -11,7 +11,7 @@ _ANY_COMMENT = re.compile(rb"/\*.*?(?:\*/|\Z)|<!--.*?(?:-->|\Z)|(?:--|#).*\Z", r
 _COMMENT_MARKS = re.compile(rb"/\*|\*/|<!--|-->|--|#")
 
 
-@transformation("replaceComments", touches=b"*", emits=b" ")
+@transformation("replaceComments", effects=((b"*", b" "),), growth=1)
 def replace_comments(value: bytes) -> bytes:
     """Each C comment, also one that never ends, becomes one space."""
     if b"/*" not in value:
@@ -19,14 +19,14 @@ def replace_comments(value: bytes) -> bytes:
     return _C_COMMENT.sub(b" ", value)
 
 
-@transformation("removeComments", touches=b"*-#!", emits=b"")
+@transformation("removeComments", effects=((b"*-#!", b""),), growth=1)
 def remove_comments(value: bytes) -> bytes:
     """C and HTML comments go; `--` and `#` end the value."""
     out = _ANY_COMMENT.sub(b"", value)
     return value if out == value else out
 
 
-@transformation("removeCommentsChar", touches=b"*-#!", emits=b"")
+@transformation("removeCommentsChar", effects=((b"*-#!", b""),), growth=1)
 def remove_comments_char(value: bytes) -> bytes:
     """The marks that open or close comments go, their content stays."""
     out = _COMMENT_MARKS.sub(b"", value)

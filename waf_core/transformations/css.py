@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from waf_core.transformations import transformation
+from waf_core.transformations import ANYTHING, transformation
 
 _ESCAPE = re.compile(rb"\\(?:([0-9a-fA-F]{1,6})[ \t\r\n\f\v]?|(\n)|(.))", re.DOTALL)
 
@@ -22,7 +22,7 @@ def _decode(match: re.Match[bytes]) -> bytes:
     return bytes((code,))
 
 
-@transformation("cssDecode", touches=b"\\")
+@transformation("cssDecode", effects=((b"\\", ANYTHING),), growth=1)
 def css_decode(value: bytes) -> bytes:
     if b"\\" not in value:
         return value

@@ -6,28 +6,31 @@ import base64
 import binascii
 import re
 
-from waf_core.transformations import transformation
+from waf_core.transformations import ANYTHING, transformation
 
-_BASE64_PREFIX = re.compile(rb"[A-Za-z0-9+/]*")
+_base64_prefix = re.compile(rb"[A-Za-z0-9+/]*").match
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/]+")
+_PADDING = (b"", b"", b"==", b"=")
+_decode = binascii.a2b_base64
 _SQL_HEX = re.compile(rb"0[xX]((?:[0-9a-fA-F]{2})+)")
 
 
 def _decode_quads(text: bytes) -> bytes:
     """Decode base64 digits; a lone digit at the end carries no byte and is dropped."""
-    if len(text) % 4 == 1:
-        text = text[:-1]
-    return binascii.a2b_base64(text + b"=" * (-len(text) % 4))
+    odd = len(text) & 3
+    if odd == 1:
+        return _decode(text[:-1])
+    return _decode(text + _PADDING[odd] if odd else text)
 
 
-@transformation("base64Decode")
+@transformation("base64Decode", growth=0.75)
 def base64_decode(value: bytes) -> bytes:
     """Decode up to the first byte outside the alphabet (padding may be missing)."""
-    match = _BASE64_PREFIX.match(value)
+    match = _base64_prefix(value)
     return _decode_quads(match.group()) if match else b""
 
 
-@transformation("base64DecodeExt")
+@transformation("base64DecodeExt", growth=0.75)
 def base64_decode_ext(value: bytes) -> bytes:
     """Decode and skip every byte outside the alphabet; stops at padding (RFC 2045)."""
     text = _NOT_BASE64.sub(b"", value.split(b"=", 1)[0])
@@ -44,14 +47,14 @@ def hex_encode(value: bytes) -> bytes:
     return value.hex().encode()
 
 
-@transformation("hexDecode")
+@transformation("hexDecode", growth=1)
 def hex_decode(value: bytes) -> bytes:
     """Decode the leading hexadecimal pairs; what is no hexadecimal ends it."""
     match = re.match(rb"(?:[0-9a-fA-F]{2})*", value)
     return bytes.fromhex(match.group().decode()) if match else b""
 
 
-@transformation("sqlHexDecode", touches=b"xX")
+@transformation("sqlHexDecode", effects=((b"xX", ANYTHING),), growth=1)
 def sql_hex_decode(value: bytes) -> bytes:
     """`0x414243` -> `ABC`, anywhere in the value (MySQL literals)."""
     if b"0x" not in value and b"0X" not in value:

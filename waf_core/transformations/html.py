@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from waf_core.transformations import transformation
+from waf_core.transformations import ANYTHING, transformation
 
 # ModSecurity decodes &#xH.., &#D.., &quot; &amp; &lt; &gt; &nbsp;, with or without
 # the semicolon, names in any case, and keeps the low byte of larger code points.
@@ -23,7 +23,7 @@ def _decode(match: re.Match[bytes]) -> bytes:
     return bytes((int(decimal[-8:]) & 0xFF,))
 
 
-@transformation("htmlEntityDecode", touches=b"&")
+@transformation("htmlEntityDecode", effects=((b"&", ANYTHING),), growth=1)
 def html_entity_decode(value: bytes) -> bytes:
     if b"&" not in value:
         return value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from waf_core.transformations import transformation
+from waf_core.transformations import ANYTHING, transformation
 
 _CONTROL = {
     b"a": b"\a",
@@ -47,14 +47,14 @@ def _decode_c(match: re.Match[bytes]) -> bytes:
     return _CONTROL.get(other, other)
 
 
-@transformation("jsDecode", touches=b"\\")
+@transformation("jsDecode", effects=((b"\\", ANYTHING),), growth=1)
 def js_decode(value: bytes) -> bytes:
     if b"\\" not in value:
         return value
     return _JS.sub(_decode_js, value)
 
 
-@transformation("escapeSeqDecode", touches=b"\\")
+@transformation("escapeSeqDecode", effects=((b"\\", ANYTHING),), growth=1)
 def escape_seq_decode(value: bytes) -> bytes:
     """Escapes that ANSI C does not know stay as they are."""
     if b"\\" not in value:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from waf_core.transformations import transformation
 
 
-@transformation("normalizePath", "normalisePath", touches=b"/.", emits=b"")
+@transformation("normalizePath", "normalisePath", effects=((b"/.", b""),), growth=1)
 def normalize_path(value: bytes) -> bytes:
     """Collapse `//`, `/./` and `/x/../`.  Back references at the start of a relative
     path stay, those above the root of an absolute path vanish; a final slash stays."""
@@ -31,7 +31,7 @@ def normalize_path(value: bytes) -> bytes:
     return value if out == value else out
 
 
-@transformation("normalizePathWin", "normalisePathWin", touches=b"/.\\", emits=b"/")
+@transformation("normalizePathWin", "normalisePathWin", effects=((b"/.\\", b"/"),), growth=1)
 def normalize_path_win(value: bytes) -> bytes:
     """Backslashes become slashes first."""
     return normalize_path(value.replace(b"\\", b"/") if b"\\" in value else value)

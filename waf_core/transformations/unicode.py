@@ -18,7 +18,7 @@ def _escape(match: re.Match[bytes]) -> bytes:
     return b"%%u%04x" % code
 
 
-@transformation("utf8toUnicode", touches=bytes(range(0x80, 0x100)), emits=b"%u0123456789abcdef")
+@transformation("utf8toUnicode", effects=((bytes(range(0x80, 0x100)), b"%0123456789abcdefghijklmnopqrstuvwxyz"),))
 def utf8_to_unicode(value: bytes) -> bytes:
     if value.isascii():
         return value

@@ -14,38 +14,38 @@ _SPACE_NBSP = _SPACE + b"\xa0"
 _RUN = re.compile(rb"[ \t\n\r\f\v\xa0]+")
 
 
-@transformation("compressWhitespace", touches=_SPACE_NBSP, emits=b" ")
+@transformation("compressWhitespace", effects=((_SPACE_NBSP, b" "),), growth=1)
 def compress_whitespace(value: bytes) -> bytes:
     out = _RUN.sub(b" ", value)
     return value if out == value else out
 
 
-@transformation("removeWhitespace", touches=_SPACE_NBSP, emits=b"")
+@transformation("removeWhitespace", effects=((_SPACE_NBSP, b""),), growth=1)
 def remove_whitespace(value: bytes) -> bytes:
     out = value.translate(None, _SPACE_NBSP)
     return value if len(out) == len(value) else out
 
 
-@transformation("removeNulls", touches=b"\0", emits=b"")
+@transformation("removeNulls", effects=((b"\0", b""),), growth=1)
 def remove_nulls(value: bytes) -> bytes:
     return value.replace(b"\0", b"") if b"\0" in value else value
 
 
-@transformation("replaceNulls", touches=b"\0", emits=b" ")
+@transformation("replaceNulls", effects=((b"\0", b" "),), growth=1)
 def replace_nulls(value: bytes) -> bytes:
     return value.replace(b"\0", b" ") if b"\0" in value else value
 
 
-@transformation("trim", touches=_SPACE, emits=b"")
+@transformation("trim", effects=((_SPACE, b""),), growth=1)
 def trim(value: bytes) -> bytes:
     return value.strip(_SPACE)
 
 
-@transformation("trimLeft", touches=_SPACE, emits=b"")
+@transformation("trimLeft", effects=((_SPACE, b""),), growth=1)
 def trim_left(value: bytes) -> bytes:
     return value.lstrip(_SPACE)
 
 
-@transformation("trimRight", touches=_SPACE, emits=b"")
+@transformation("trimRight", effects=((_SPACE, b""),), growth=1)
 def trim_right(value: bytes) -> bytes:
     return value.rstrip(_SPACE)

@@ -1,0 +1,189 @@
+"""What a value must have for an expression to match: at least so many bytes, and some of these.
+
+Most values are words and numbers, and most expressions want a bracket, a quote or a slash somewhere.
+From the syntax tree of an expression follow *clauses*: sets of bytes of which a value that matches has
+to contain at least one.  A value that fails a clause need not be searched at all.
+
+The tree is Python's (`re._parser`), which reads RE2's syntax but for a few spellings; expressions that
+contain one of those, or anything else that is not understood, need nothing.  Wherever the two engines
+might differ, the set here is the larger one.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+_parser: Any = importlib.import_module("re._parser")
+_constants: Any = importlib.import_module("re._constants")
+
+MAX_CLAUSES = 8
+"""Clauses kept for one expression: the rarest."""
+
+ALL = (1 << 256) - 1
+"""The set of all bytes: bit n stands for byte n."""
+
+_UNLIKE = re.compile(rb"\[:\^?[a-z]+:\]|\\[QEzCpP]|\(\?[a-zA-Z]*U")
+"""Spellings that Python reads otherwise, or not at all: POSIX classes, \\Q...\\E, (?U)."""
+
+_BRACED_HEX = re.compile(rb"\\x\{([0-9a-fA-F]{1,2})\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """`clauses`: sets of bytes, each as a number with bit n for byte n."""
+
+    length: int = 0
+    clauses: tuple[int, ...] = ()
+
+
+NOTHING = Needs()
+
+
+def of_bytes(members: Iterable[int]) -> int:
+    """The set of these bytes."""
+    out = 0
+    for byte in members:
+        out |= 1 << byte
+    return out
+
+
+_COMMON = of_bytes(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 ")
+_HIGH = of_bytes(range(128, 256))
+_CATEGORIES = {
+    "CATEGORY_DIGIT": of_bytes(b"0123456789"),
+    "CATEGORY_SPACE": of_bytes(b" \t\n\r\f\v"),
+    "CATEGORY_WORD": of_bytes(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"),
+}
+
+
+@lru_cache(maxsize=4096)
+def of_pattern(pattern: bytes) -> Needs:
+    """What a match of this expression needs; NOTHING when that cannot be told."""
+    if _UNLIKE.search(pattern):
+        return NOTHING
+    pattern = _BRACED_HEX.sub(lambda found: b"\\x" + found[1].rjust(2, b"0"), pattern)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            tree = _parser.parse(pattern)
+    except (re.error, Warning, OverflowError, RecursionError):
+        return NOTHING
+    try:
+        clauses = _sequence(tree, bool(tree.state.flags & re.IGNORECASE))
+        length = int(tree.getwidth()[0])
+    except (_NotUnderstoodError, RecursionError):
+        return NOTHING
+    return Needs(length, _rarest(clauses))
+
+
+def of_phrases(phrases: Sequence[bytes]) -> Needs:
+    """What a value needs to contain one of these (lower-case) phrases, in any case."""
+    clauses = _branches([[_either_case(1 << byte) for byte in set(phrase)] for phrase in phrases])
+    return Needs(min(map(len, phrases)), _rarest(clauses))
+
+
+class _NotUnderstoodError(Exception):
+    """A node that is not in the table."""
+
+
+def _commonness(members: int) -> tuple[int, int]:
+    """How likely ordinary text has one of these bytes."""
+    return ((members & _COMMON).bit_count(), members.bit_count())
+
+
+def _rarest(clauses: Iterable[int]) -> tuple[int, ...]:
+    """The most telling clauses, without those that follow from others."""
+    kept: list[int] = []
+    for clause in sorted(set(clauses), key=_commonness):
+        if clause != ALL and len(kept) < MAX_CLAUSES and not any(k & clause == k for k in kept):
+            kept.append(clause)
+    return tuple(kept)
+
+
+@lru_cache(maxsize=4096)
+def _either_case(members: int) -> int:
+    out = members
+    for byte in range(65, 91):
+        upper, lower = 1 << byte, 1 << (byte + 32)
+        if members & (upper | lower):
+            out |= upper | lower
+    # RE2 folds Latin-1 letters too, and K and S have relatives far away.
+    return out | _HIGH if members & _HIGH else out
+
+
+def _sequence(items: Iterable[tuple[Any, Any]], ignore_case: bool) -> list[int]:
+    out: list[int] = []
+    for kind, argument in items:
+        out += _node(str(kind), argument, ignore_case)
+    return list(_rarest(out))
+
+
+def _node(kind: str, argument: Any, ignore_case: bool) -> list[int]:
+    if kind == "LITERAL":
+        return [_cased(1 << argument, ignore_case)]
+    if kind == "NOT_LITERAL":
+        return [ALL ^ (1 << argument)]
+    if kind == "ANY":
+        return [ALL]
+    if kind == "IN":
+        return [_class(argument, ignore_case)]
+    if kind == "AT":
+        return []
+    if kind in ("MAX_REPEAT", "MIN_REPEAT"):
+        least, _, child = argument
+        return _sequence(child, ignore_case) if least else []
+    if kind == "SUBPATTERN":
+        _, add, remove, child = argument
+        return _sequence(child, (ignore_case or bool(add & re.IGNORECASE)) and not remove & re.IGNORECASE)
+    if kind == "BRANCH":
+        return _branches([_sequence(branch, ignore_case) for branch in argument[1]])
+    raise _NotUnderstoodError(kind)
+
+
+def _branches(branches: Sequence[Sequence[int]]) -> list[int]:
+    """A value that matches fulfils all clauses of one branch: join the rarest of each, then the next."""
+    if not all(branches):
+        return []
+    ranked = [sorted(clauses, key=_commonness) for clauses in branches]
+    out: list[int] = []
+    for rank in range(max(map(len, ranked))):
+        union = 0
+        for clauses in ranked:
+            union |= clauses[min(rank, len(clauses) - 1)]
+        out.append(union)
+    return out
+
+
+def _cased(members: int, ignore_case: bool) -> int:
+    return _either_case(members) if ignore_case else members
+
+
+def _class(items: Sequence[tuple[Any, Any]], ignore_case: bool) -> int:
+    members = 0
+    negated = False
+    for kind, argument in items:
+        name = str(kind)
+        if name == "NEGATE":
+            negated = True
+        elif name == "LITERAL":
+            members |= 1 << argument
+        elif name == "RANGE":
+            members |= of_bytes(range(argument[0], argument[1] + 1))
+        elif name == "CATEGORY":
+            category = str(argument)
+            if category in _CATEGORIES:
+                members |= _CATEGORIES[category]
+            else:
+                members |= ALL ^ (_CATEGORIES[category.replace("_NOT_", "_")] & ~(1 << 11))
+        else:
+            raise _NotUnderstoodError(name)
+    if negated:
+        # What is left out in one case or by one engine's white space may be in by the other's.
+        return ALL ^ (members & ~(1 << 11)) if not ignore_case else ALL
+    return _cased(members, ignore_case)

@@ -1,0 +1,72 @@
+"""Classes of bytes: which plan a value gets follows from the classes that it has bytes of.
+
+Bytes are in one class if all transformations treat them alike and if they are much the same to
+expressions (letters, digits, brackets).  A set of classes is a number, bit n for class n.
+"""
+
+from __future__ import annotations
+
+from waf_core.transformations import TRAITS
+
+_GROUPS = (
+    b"abcdefghijklmnopqrstuvwxyz", b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", b"0123456789", b"_", b"-", b".", b",", b":", b"@",
+    b"=", b"?", b"[]{}", b"\t\n\r", b"\"'`",
+)  # fmt: skip
+_PLAIN = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./?=&:,+% "
+
+MAX_SPECIAL = 4
+"""A value with more classes than these beyond plain ones counts as having all: so that what attackers send
+does not fill memory with plans that are used once."""
+
+MAX_KNOWN_SETS = 4096
+
+
+def _partition() -> bytes:
+    effects = [pair for traits in TRAITS.values() for pair in traits.effects]
+    kinds: dict[tuple[bool, ...], int] = {}
+    table = bytearray()
+    for byte in range(256):
+        kind = (
+            *(byte in touched for touched, _ in effects),
+            *(byte in emitted for _, emitted in effects),
+            *(byte in group for group in _GROUPS),
+        )
+        table.append(kinds.setdefault(kind, len(kinds)))
+    return bytes(table)
+
+
+TABLE = _partition()
+"""Byte -> its class, for bytes.translate."""
+
+COUNT = max(TABLE) + 1
+ALL_CLASSES = (1 << COUNT) - 1
+
+MEMBERS = tuple(sum(1 << byte for byte in range(256) if TABLE[byte] == number) for number in range(COUNT))
+"""Class -> its bytes, as a set in the sense of waf_core/operators/needs.py."""
+
+_PLAIN_CLASSES = sum(1 << number for number in {TABLE[byte] for byte in _PLAIN})
+
+_known: dict[frozenset[int], int] = {}
+
+
+def classes_of(value: bytes) -> int:
+    """The classes that a value has bytes of; ALL_CLASSES when they are many."""
+    present = frozenset(value.translate(TABLE))
+    found = _known.get(present)
+    if found is None:
+        found = sum(1 << number for number in present)
+        if (found & ~_PLAIN_CLASSES).bit_count() > MAX_SPECIAL:
+            found = ALL_CLASSES
+        if len(_known) >= MAX_KNOWN_SETS:
+            _known.clear()
+        _known[present] = found
+    return found
+
+
+def classes_with(members: int) -> int:
+    """The classes that have any of these bytes (a set in the sense of needs.py)."""
+    out = 0
+    for number, own in enumerate(MEMBERS):
+        if own & members:
+            out |= 1 << number
+    return out

@@ -1,0 +1,247 @@
+"""Plans: which forms to make of a value, and what each of them has to be asked.
+
+A rule asks about a value behind a chain of transformations.  Most values are plain: most
+transformations leave them alone, and most operators cannot hold for them.  Both follow from the classes
+of bytes that a value has (waf_core/scan/classes.py) and from its length, so values that are alike in
+this get the same plan.  Of the 100 tests that CRS at level 1 puts to an argument a number keeps hardly
+any, a word a dozen.
+
+Behind a transformation that may bring in any byte (decoders) nothing is known; there the plan has a
+*branch*, and the form that came out gets a plan of its own, by what it has become.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from waf_core.operators import Operator
+from waf_core.operators.needs import Needs
+from waf_core.operators.phrases import Phrases
+from waf_core.operators.regex import Rx
+from waf_core.scan.budget import PlanBudget
+from waf_core.scan.classes import ALL_CLASSES, classes_of, classes_with
+from waf_core.transformations import TRAITS, UNKNOWN, Transformation
+
+Place = tuple[int, int]
+"""(position of the unit, number of the link)"""
+
+Chain = tuple[Transformation, ...]
+
+MAX_PLANS = 256
+"""Plans that one planner keeps for each rank of length; when there are more it starts over."""
+
+CLASSED_VALUE_BYTES = 4096
+"""Longer values count as having all classes: finding them would cost more than it saves."""
+
+LENGTHS = (4, 8, 16, 32, 64, CLASSED_VALUE_BYTES)
+"""Plans are made for values of up to so many bytes."""
+
+_MANY = 1 << 62
+
+
+Question = tuple[Operator, bool, list[Place]]
+"""An operator that is asked by itself: (operator, negated, places)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Condition:
+    """Needs of an operator, by classes.  `bit` is its place in the mask of its kind."""
+
+    kind: str
+    length: int
+    clauses: tuple[int, ...]
+    bit: int
+
+    @classmethod
+    def of(cls, kind: str, needs: Needs, bit: int) -> _Condition:
+        return cls(kind, needs.length, tuple(classes_with(clause) for clause in needs.clauses), bit)
+
+
+@dataclass(slots=True)
+class ChainTests:
+    """The tests behind one chain.  `patterns` and `phrases` are by their numbers in the PatternSet."""
+
+    patterns: dict[int, tuple[Rx, list[Place]]] = field(default_factory=dict)
+    phrases: dict[int, tuple[Phrases, list[Place]]] = field(default_factory=dict)
+    others: dict[tuple[int, bool], Question] = field(default_factory=dict)
+    conditions: list[_Condition] = field(default_factory=list)
+
+    def note_conditions(self) -> None:
+        """What each test needs; to be called when all are there."""
+        for number, (pattern, _) in self.patterns.items():
+            self.conditions.append(_Condition.of("patterns", pattern.needs(), 1 << number))
+        for number, (phrases, _) in self.phrases.items():
+            self.conditions.append(_Condition.of("phrases", phrases.needs(), 1 << number))
+        for index, (operator, negated, _) in enumerate(self.others.values()):
+            needs = Needs() if negated else operator.needs()
+            self.conditions.append(_Condition.of("others", needs, 1 << index))
+
+    def possible(self, classes: int, longest: int) -> tuple[int, int, int]:
+        """Masks of the patterns, phrase lists and others that may hold for such a form."""
+        masks = {"patterns": 0, "phrases": 0, "others": 0}
+        for condition in self.conditions:
+            if condition.length <= longest:
+                for clause in condition.clauses:
+                    if not clause & classes:
+                        break
+                else:
+                    masks[condition.kind] |= condition.bit
+        return masks["patterns"], masks["phrases"], masks["others"]
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """What is asked of one form: masks of pattern and phrase-list numbers, and single questions."""
+
+    form: int
+    patterns: int
+    phrases: int
+    tests: tuple[ChainTests, ...]
+    others: tuple[Question, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`steps` make forms from earlier ones (form 0 is the value): (earlier form, function).  `branches` are
+    (form, planner for it)."""
+
+    steps: tuple[tuple[int, Transformation], ...]
+    slots: tuple[Slot, ...]
+    branches: tuple[tuple[int, Planner], ...]
+
+    @property
+    def empty(self) -> bool:
+        return not self.slots and not self.branches
+
+
+_NOTHING = Plan((), (), ())
+
+
+class Planner:
+    """Makes and keeps the plans for the tests behind some chains."""
+
+    __slots__ = ("_branches", "_budget", "_items", "_plans")
+
+    def __init__(self, items: Sequence[tuple[Chain, ChainTests]], budget: PlanBudget) -> None:
+        self._items = items
+        self._budget = budget
+        self._plans: tuple[dict[int, Plan], ...] = tuple({} for _ in range(len(LENGTHS) + 1))
+        self._branches: dict[tuple[tuple[int, int], ...], Planner] = {}
+        """By (number of the item, steps taken)."""
+
+    def plan(self, value: bytes) -> Plan:
+        """The plan for values like this one."""
+        size = len(value)
+        if size > CLASSED_VALUE_BYTES:
+            rank, longest, classes = len(LENGTHS), _MANY, ALL_CLASSES
+        else:
+            rank = bisect_left(LENGTHS, size)
+            longest, classes = LENGTHS[rank], classes_of(value)
+        plans = self._plans[rank]
+        plan = plans.get(classes)
+        if plan is None:
+            if self._budget.left <= 0 and classes != ALL_CLASSES:
+                return self._for_everything(rank, longest)
+            self._budget.left -= 1
+            if len(plans) >= MAX_PLANS:
+                plans.clear()
+            plan = plans[classes] = self._make(classes, longest)
+        return plan
+
+    def _for_everything(self, rank: int, longest: int) -> Plan:
+        plan = self._plans[rank].get(ALL_CLASSES)
+        if plan is None:
+            plan = self._plans[rank][ALL_CLASSES] = self._make(ALL_CLASSES, longest)
+        return plan
+
+    def _make(self, classes: int, longest: int) -> Plan:
+        """Leave out the steps that change nothing, and what cannot hold; join what is left."""
+        kept: dict[Chain, list[tuple[ChainTests, int, int, int]]] = {}
+        branching: dict[Chain, list[tuple[int, int]]] = {}
+        for number, (chain, tests) in enumerate(self._items):
+            reduced, taken, present, length = _reduce(chain, classes, longest)
+            if present == ALL_CLASSES != classes:
+                branching.setdefault(reduced, []).append((number, taken))
+                continue
+            masks = tests.possible(present, length)
+            if any(masks):
+                kept.setdefault(reduced, []).append((tests, *masks))
+        if not kept and not branching:
+            return _NOTHING
+        forms: dict[Chain, int] = {(): 0}
+        steps: list[tuple[int, Transformation]] = []
+
+        def form(chain: Chain) -> int:
+            if chain not in forms:
+                steps.append((form(chain[:-1]), chain[-1]))
+                forms[chain] = len(steps)
+            return forms[chain]
+
+        slots = tuple(_slot(form(chain), parts) for chain, parts in kept.items())
+        branches = tuple((form(chain), self._branch(tuple(items))) for chain, items in branching.items())
+        return Plan(tuple(steps), slots, branches)
+
+    def _branch(self, key: tuple[tuple[int, int], ...]) -> Planner:
+        planner = self._branches.get(key)
+        if planner is None:
+            if len(self._branches) >= MAX_PLANS:
+                self._branches.clear()
+            rest = [(self._items[number][0][taken:], self._items[number][1]) for number, taken in key]
+            planner = self._branches[key] = Planner(rest, self._budget)
+        return planner
+
+
+def _slot(form: int, parts: Sequence[tuple[ChainTests, int, int, int]]) -> Slot:
+    all_patterns = all_phrases = 0
+    others: dict[tuple[int, bool], Question] = {}
+    for tests, patterns, phrases, mask in parts:
+        all_patterns |= patterns
+        all_phrases |= phrases
+        for index, (key, question) in enumerate(tests.others.items()):
+            if mask >> index & 1:
+                operator, negated, places = question
+                known = others.get(key)
+                others[key] = (operator, negated, [*known[2], *places]) if known else question
+    tests_of = tuple(tests for tests, patterns, phrases, _ in parts if patterns or phrases)
+    return Slot(form, all_patterns, all_phrases, tests_of, tuple(others.values()))
+
+
+def _reduce(chain: Chain, classes: int, longest: int) -> tuple[Chain, int, int, int]:
+    """The steps of a chain that may act, how many steps that covers, the classes that may be there behind
+    them, and the length.  It ends at a step behind which anything may be there, if that is news."""
+    out: list[Transformation] = []
+    known = classes != ALL_CLASSES
+    for taken, function in enumerate(chain, 1):
+        effects, growth = _effects(function)
+        acts = False
+        emits = 0
+        for touched, emitted in effects:
+            if touched & classes:
+                acts = True
+                emits |= emitted
+        if acts:
+            out.append(function)
+            classes |= emits
+            longest = int(longest * growth) if growth < _MANY else _MANY
+            if known and classes == ALL_CLASSES:
+                return tuple(out), taken, classes, longest
+    return tuple(out), len(chain), classes, longest
+
+
+_known_effects: dict[Transformation, tuple[tuple[tuple[int, int], ...], float]] = {}
+
+
+def _effects(function: Transformation) -> tuple[tuple[tuple[int, int], ...], float]:
+    """Traits of a transformation by classes: ((touched, emitted), ...) and its growth."""
+    found = _known_effects.get(function)
+    if found is None:
+        traits = TRAITS.get(function, UNKNOWN)
+        pairs = tuple((_classes(touched), _classes(emitted)) for touched, emitted in traits.effects)
+        found = _known_effects[function] = (pairs, traits.growth)
+    return found
+
+
+def _classes(members: bytes) -> int:
+    return classes_with(sum(1 << byte for byte in set(members)))
