@@ -31,7 +31,13 @@ MIN_HYPERSCAN_PATTERNS = 8
 FEW_CANDIDATES = 4
 """Up to so many candidates are confirmed with each form that asks for them: cheaper than a scan of each."""
 
-MAX_JOINED_BYTES = 1 << 20
+MAX_JOINED_BYTES = 2048
+"""Longer forms are matched by themselves: it is the bytes that cost there, not the calls."""
+
+FEW_ALONE = 2
+"""For so few patterns of a long form RE2 is asked at once."""
+
+MAX_JOIN_BYTES = 16384
 """Forms are joined up to so many bytes."""
 
 MAX_RE2_BYTES = 8192
@@ -181,7 +187,15 @@ class PatternSet:
         if databases is None:
             return self._one_by_one(self._set, self._all_numbers, wanted)
         found: dict[bytes, int] = {}
-        for part in _parts(wanted, MAX_JOINED_BYTES):
+        short: dict[bytes, int] = {}
+        for form, mask in wanted.items():
+            if len(form) <= MAX_JOINED_BYTES:
+                short[form] = mask
+            elif mask.bit_count() <= FEW_ALONE:
+                found[form] = mask
+            else:
+                _note(found, form, _mask(databases.main.match(form)) & mask)
+        for part in _parts(short, MAX_JOIN_BYTES):
             union = 0
             for mask in part.values():
                 union |= mask
@@ -192,8 +206,9 @@ class PatternSet:
             elif candidates:
                 for form, mask in part.items():
                     _note(found, form, candidates & mask)
-            if union & self._large_mask:
-                self._find_large(databases, {f: m for f, m in part.items() if m & self._large_mask}, found)
+        large = {form: mask for form, mask in wanted.items() if mask & self._large_mask}
+        if large:
+            self._find_large(databases, large, found)
         if self._rest is not None:
             for form, mask in self._one_by_one(self._rest, self._rest_numbers, wanted).items():
                 _note(found, form, mask)
@@ -245,7 +260,7 @@ class PatternSet:
             return {}
         found: dict[bytes, int] = {}
         users = self._phrase_users
-        for part in _parts(wanted, MAX_JOINED_BYTES):
+        for part in _parts(wanted, MAX_JOIN_BYTES):
             matches = self._find((b"\n".join(part)).lower(), overlapping=True)
             if matches:
                 candidates = 0
