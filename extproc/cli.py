@@ -1,6 +1,7 @@
-"""The command line: `envoy-waf serve`, `check`, `crs`, `version`.
+"""The command line: `envoy-waf serve`, `check`, `crs`, `completion`, `version`; the rest is in extproc/commands.
 
-Exit status: 0 fine, 1 the rules or settings are wrong, 2 the command line is wrong.
+Exit status: 0 fine, 1 the rules, settings or input are wrong, 2 the command line is wrong, 3 what was looked
+for was found (a block, a difference, a failed test).
 """
 
 from __future__ import annotations
@@ -9,52 +10,25 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 import structlog
 import uvloop
+from click.shell_completion import get_completion_class
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress
 
 from extproc import __version__, crs, log
-from extproc.config import ConfigError, Settings, default_data_dir, load_settings
-from extproc.rulesets import RuleSets
+from extproc.commands.common import fail, given_flags, load, settings_options
+from extproc.commands.explain import explain_command
+from extproc.commands.ftw import test_command
+from extproc.commands.replay import replay_command
+from extproc.commands.tune import tune_command
+from extproc.config import ConfigError, Reread, default_data_dir
+from extproc.policies import compile_policies
+from extproc.watch import watched_files
 from waf_core.errors import WafError
-
-_errors = Console(stderr=True, highlight=False)
-
-
-def _fail(message: str) -> NoReturn:
-    _errors.print("[bold red]error:[/]" if _errors.is_terminal else "error:", escape(message), soft_wrap=True)
-    sys.exit(1)
-
-
-def _settings_options(command: Any) -> Any:
-    options = [
-        click.option(
-            "--config", "-c", type=click.Path(path_type=Path), envvar="ENVOY_WAF_CONFIG", help="YAML file of settings."
-        ),
-        click.option("--rules", "-r", multiple=True, help="SecLang file, glob or named set; may be repeated."),
-        click.option("--directives", "-d", help="SecLang text after the rules."),
-        click.option("--mode", type=click.Choice(["On", "DetectionOnly", "Off"]), help="Overrides SecRuleEngine."),
-        click.option("--paranoia-level", "-p", type=int, help="Blocking paranoia level, 1 to 4."),
-        click.option("--anomaly-threshold", type=int, help="Inbound anomaly score that blocks (CRS: 5)."),
-        click.option("--data-dir", type=click.Path(path_type=Path), help="Where installed rule sets live."),
-        click.option("--crs-root", type=click.Path(path_type=Path), help="A Core Rule Set folder to use."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def _load(config: Path | None, **flags: Any) -> Settings:
-    flags["rules"] = list(flags["rules"]) or None
-    try:
-        return load_settings(config, **flags)
-    except ConfigError as error:
-        _fail(str(error))
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -66,6 +40,11 @@ def main() -> None:
       envoy-waf crs install        bring the OWASP Core Rule Set
       envoy-waf check              see what would be served, and what is wrong
       envoy-waf serve              serve Envoy on 127.0.0.1:9002
+      envoy-waf explain URL        see what a request matches, and why it is blocked
+
+    \b
+    Exit status: 0 fine; 1 rules, settings or input are wrong; 2 wrong command line;
+    3 what was looked for was found (a block, a difference, a failed test).
 
     Every setting is a flag, an environment variable (ENVOY_WAF_LISTEN, ...) or a line of the YAML
     file; flags win over the environment, the environment over the file.
@@ -73,7 +52,9 @@ def main() -> None:
 
 
 @main.command()
-@_settings_options
+@settings_options
+@click.option("--workers", "-w", type=int, help="Processes; each listens on an address of its own. [1]")
+@click.option("--audit-log", help="stdout, a file, or an http(s) collector; '' for none.")
 @click.option("--listen", help="gRPC address for Envoy: HOST:PORT or unix:/PATH. [127.0.0.1:9002]")
 @click.option("--admin", help="Address of /healthz, /readyz, /metrics; '' for none. [127.0.0.1:9003]")
 @click.option("--trusted-hops", type=int, help="Proxies in front of Envoy whose X-Forwarded-For is believed.")
@@ -82,79 +63,93 @@ def main() -> None:
 @click.option("--drain-seconds", type=float, help="How long SIGTERM waits for running streams.")
 def serve(config: Path | None, **flags: Any) -> None:
     """Serve Envoy's ext_proc filter until SIGTERM."""
+    from extproc.supervisor import Supervisor
     from extproc.worker import Worker
 
-    settings = _load(config, **flags)
+    settings = load(config, flags)
+    reread = Reread(config, given_flags(flags))
     log.configure(settings.log_level, settings.log_format)
     logger = structlog.get_logger("envoy_waf")
-    rulesets = RuleSets(settings)
     start = time.perf_counter()
     try:
-        waf = rulesets.compile()
+        policies = compile_policies(settings)
     except WafError as error:
-        _fail(str(error))
-    info = rulesets.info()
-    program = waf.program
-    for note in program.notes:
-        logger.debug("note", note=note)
-    logger.info(
-        "rules loaded",
-        version=__version__,
-        ruleset=info.sentence,
-        rules=len(program.units),
-        paranoia_level=program.paranoia_level,
-        mode=program.settings.engine.value,
-        notes=len(program.notes),
-        seconds=round(time.perf_counter() - start, 2),
-    )
-    if info.name == "baseline":
-        logger.warning("no Core Rule Set installed: the built-in baseline rules serve; run `envoy-waf crs install`")
+        fail(str(error))
+    for policy in policies.policies:
+        program = policy.waf.program
+        for note in program.notes:
+            logger.debug("note", policy=policy.name, note=note)
+        logger.info(
+            "rules loaded",
+            version=__version__,
+            policy=policy.name,
+            ruleset=policy.info.sentence,
+            rules=len(program.units),
+            paranoia_level=program.paranoia_level,
+            mode=program.settings.engine.value,
+            notes=len(program.notes),
+        )
+        if policy.info.name == "baseline":
+            logger.warning("no Core Rule Set installed: the built-in baseline rules serve; run `envoy-waf crs install`")
+        if settings.workers > 1 and program.record_openers and not settings.redis_url:
+            logger.warning(
+                "collections (IP, SESSION, ...) are counted in each worker by itself; set redis_url to share them",
+                policy=policy.name,
+            )
+    logger.info("compiled", seconds=round(time.perf_counter() - start, 2), workers=settings.workers)
 
     async def run() -> None:
-        await Worker(settings, waf, info).run()
+        if settings.workers > 1:
+            await Supervisor(settings, reread, watched_files(policies, reread)).run()
+        else:
+            await Worker(settings, policies, reread=reread).run()
 
     try:
         uvloop.run(run())
-    except OSError as error:
-        _fail(str(error))
+    except (OSError, ConfigError) as error:
+        fail(str(error))
 
 
 @main.command()
-@_settings_options
+@settings_options
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 def check(config: Path | None, as_json: bool, **flags: Any) -> None:
     """Parse and compile the rules; print what is wrong and what is worth knowing."""
-    settings = _load(config, **flags)
-    rulesets = RuleSets(settings)
+    settings = load(config, flags)
     try:
-        program = rulesets.compile().program
+        policies = compile_policies(settings)
     except WafError as error:
         if as_json:
             print(json.dumps({"ok": False, "error": str(error)}))
             sys.exit(1)
-        _fail(str(error))
+        fail(str(error))
+    program, info = policies.default.waf.program, policies.default.info
     live = {phase: len(p.kept) for phase, p in program.phases.items()}
     if as_json:
         print(
             json.dumps(
                 {
                     "ok": True,
-                    "ruleset": rulesets.info().sentence,
+                    "ruleset": info.sentence,
                     "rules": len(program.units),
                     "live_rules_by_phase": live,
                     "paranoia_level": program.paranoia_level,
                     "mode": program.settings.engine.value,
+                    "policies": {p.name: len(p.waf.program.units) for p in policies.policies},
                     "files": program.files,
                     "notes": program.notes,
                 }
             )
         )
         return
-    print(f"rule set        {rulesets.info().sentence}")
+    print(f"rule set        {info.sentence}")
     print(f"rules           {len(program.units)} from {len(program.files)} files")
     print(f"live            {', '.join(f'phase {phase}: {count}' for phase, count in live.items())}")
     print(f"paranoia level  {program.paranoia_level or 'not set by constants'}")
     print(f"mode            {program.settings.engine.value}")
+    for policy in policies.policies[1:]:
+        other = policy.waf.program
+        print(f"policy          {policy.name}: {len(other.units)} rules, {other.settings.engine.value}")
     for note in program.notes:
         print(f"note: {note}")
     print("ok")
@@ -189,7 +184,7 @@ def crs_install(version: str, source: Path | None, sha256: str | None, key: Path
                 progress=lambda done, total: progress.update(task, completed=done, total=total or None),
             )
     except crs.CrsError as error:
-        _fail(str(error))
+        fail(str(error))
     print(f"installed {target}")
 
 
@@ -206,9 +201,28 @@ def crs_show(data_dir: Path | None) -> None:
 
 
 @main.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the completion script for a shell.
+
+    \b
+    bash:  echo 'eval "$(envoy-waf completion bash)"' >> ~/.bashrc
+    zsh:   echo 'eval "$(envoy-waf completion zsh)"' >> ~/.zshrc
+    fish:  envoy-waf completion fish > ~/.config/fish/completions/envoy-waf.fish
+    """
+    found = get_completion_class(shell)
+    assert found is not None
+    print(found(main, {}, "envoy-waf", "_ENVOY_WAF_COMPLETE").source())
+
+
+@main.command()
 def version() -> None:
     """Print the version."""
     print(f"envoy-waf {__version__}")
+
+
+for _command in (explain_command, replay_command, tune_command, test_command):
+    main.add_command(_command)
 
 
 if __name__ == "__main__":

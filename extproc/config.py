@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
+
+from waf_core.auditing.redaction import DEFAULT_ARGUMENTS, DEFAULT_HEADERS
 
 PREFIX = "ENVOY_WAF_"
 
@@ -31,6 +33,42 @@ def default_data_dir() -> Path:
         return Path("/var/lib/envoy-waf")
     base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(base) / "envoy-waf"
+
+
+class MatchSettings(BaseModel):
+    """Which requests: all kinds that are given have to fit, any entry of a kind does."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    hosts: list[str] = Field(default_factory=list, description="authorities, exact or `*.example.com`, without port")
+    paths: list[str] = Field(default_factory=list, description="prefixes of the normalized path, by whole segments")
+    routes: list[str] = Field(default_factory=list, description="names of Envoy's routes (attribute xds.route_name)")
+
+    @model_validator(mode="after")
+    def _something(self) -> MatchSettings:
+        if not (self.hosts or self.paths or self.routes):
+            raise ValueError("a match needs hosts, paths or routes")
+        for path in self.paths:
+            if not path.startswith("/"):
+                raise ValueError(f"the path {path!r} has to begin with /")
+        return self
+
+
+class PolicySettings(BaseModel):
+    """A named policy; what it does not set is as at the top of the file."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
+    match: list[MatchSettings] = Field(default_factory=list)
+    rules: list[str] | None = None
+    directives: str | None = None
+    mode: Literal["On", "DetectionOnly", "Off"] | None = None
+    paranoia_level: int | None = Field(None, ge=1, le=4)
+    anomaly_threshold: int | None = Field(None, ge=1, le=10000)
+    multiphase: bool | None = None
+    blocking_percent: float | None = Field(None, ge=0, le=100)
+    shadow: str | None = None
 
 
 class Settings(BaseSettings):
@@ -49,6 +87,22 @@ class Settings(BaseSettings):
     mode: Literal["On", "DetectionOnly", "Off"] | None = Field(None, description="overrides SecRuleEngine")
     paranoia_level: int | None = Field(None, ge=1, le=4, description="blocking paranoia level, 1 to 4")
     anomaly_threshold: int | None = Field(None, ge=1, le=10000, description="inbound anomaly score that blocks")
+    blocking_percent: float = Field(
+        100,
+        ge=0,
+        le=100,
+        description="canary: clients (by address) for whom `mode: On` blocks; for the rest it detects",
+    )
+    shadow: str | None = Field(None, description="a policy that judges the same requests aside; only counted")
+    policies: list[PolicySettings] = Field(
+        default_factory=list,
+        description="further policies, by authority, path or route; the top of the file is `default`",
+    )
+
+    workers: int = Field(1, ge=1, le=64, description="processes; each listens on an address of its own")
+    runtime_dir: Path | None = Field(None, description="folder of the workers' sockets; default: a new one")
+    watch: bool = Field(True, description="reload when a rule file or the settings file changes")
+
     data_dir: Path = Field(default_factory=default_data_dir, description="where installed rule sets live")
     crs_root: Path | None = Field(None, description="a Core Rule Set folder to use instead of the installed one")
 
@@ -78,13 +132,67 @@ class Settings(BaseSettings):
         "open", description="open: judge without records while Redis is down; closed: refuse with 503"
     )
 
+    audit_log: str = Field(
+        "", description="where audit records go: `stdout`, /a/file, http(s)://collector; empty: nowhere"
+    )
+    audit_format: Literal["JSON", "Native", "OCSF"] | None = Field(None, description="overrides SecAuditLogFormat")
+    audit_queue: int = Field(10000, ge=1, le=1_000_000, description="records that wait; more are dropped and counted")
+    audit_file_bytes: int = Field(100 << 20, ge=4096, description="size at which an audit file is rotated")
+    audit_files: int = Field(5, ge=0, le=1000, description="rotated audit files that are kept")
+    redact_headers: list[str] = Field(
+        default_factory=lambda: list(DEFAULT_HEADERS), description="headers whose values no audit record shows"
+    )
+    redact_arguments: list[str] = Field(
+        default_factory=lambda: list(DEFAULT_ARGUMENTS), description="arguments whose values no audit record shows"
+    )
+    admin_token: SecretStr | None = Field(
+        None, description="needed for everything but health and metrics where `admin` is not a loopback address"
+    )
+    admin_grpc: str = Field("", description="gRPC address of the admin service; empty: none")
+    admin_tls_cert: Path | None = Field(None, description="certificate (PEM) of the admin gRPC server")
+    admin_tls_key: Path | None = Field(None, description="its key")
+    admin_tls_client_ca: Path | None = Field(None, description="CA of client certificates: mTLS")
+    otlp_endpoint: str | None = Field(None, description="OTLP/gRPC collector for spans and metrics (extra `otel`)")
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "console"] = Field("auto", description="auto: console on a terminal")
     logged_rules: int = Field(20, ge=0, le=4096, description="matched rules that one log line shows")
     drain_seconds: float = Field(10.0, ge=0, le=3600, description="how long SIGTERM waits for running streams")
     max_streams: int = Field(10000, ge=1, description="streams at once; more are refused, and Envoy fails closed")
 
-    @field_validator("listen", "admin")
+    @model_validator(mode="after")
+    def _consistent(self) -> Settings:
+        names = [policy.name for policy in self.policies]
+        for name in names:
+            if name == "default" or names.count(name) > 1:
+                raise ValueError(f"there are two policies named {name!r} (`default` is the top of the file)")
+        for owner, shadow in (("default", self.shadow), *((p.name, p.shadow) for p in self.policies)):
+            if shadow is not None and (shadow not in names or shadow == owner):
+                raise ValueError(f"policy {owner!r} has the shadow {shadow!r}, which is no other policy")
+        addresses = [worker_address(self.listen, index) for index in range(self.workers)]
+        for name in ("admin", "admin_grpc"):
+            if getattr(self, name) and getattr(self, name) in addresses:
+                raise ValueError(f"{name} {getattr(self, name)} is the address of a worker, too: choose another")
+        if bool(self.admin_tls_cert) != bool(self.admin_tls_key):
+            raise ValueError("admin_tls_cert and admin_tls_key belong together")
+        if self.admin_tls_client_ca and not self.admin_tls_cert:
+            raise ValueError("admin_tls_client_ca needs admin_tls_cert and admin_tls_key")
+        return self
+
+    def for_policy(self, policy: PolicySettings) -> Settings:
+        """The settings of a policy: its own over those at the top."""
+        own = policy.model_dump(exclude={"name", "match", "shadow"})
+        changed = {name: value for name, value in own.items() if value is not None}
+        return self.model_copy(update={**changed, "shadow": policy.shadow})
+
+    @field_validator("audit_log")
+    @classmethod
+    def _audit_target(cls, value: str) -> str:
+        if value and value != "stdout" and not value.startswith(("/", "http://", "https://")):
+            raise ValueError("write stdout, an absolute path, or an http(s) URL")
+        return value
+
+    @field_validator("listen", "admin", "admin_grpc")
     @classmethod
     def _address(cls, value: str) -> str:
         if value:
@@ -123,6 +231,24 @@ def parse_address(text: str) -> tuple[str, int] | str:
     return host.strip("[]"), int(port)
 
 
+PORT_STEP = 10
+"""Ports between two workers: `admin`, one above `listen`, is not in the way."""
+
+
+def worker_address(listen: str, index: int) -> str:
+    """Where a worker listens.  Raises ValueError when there are no more ports."""
+    address = parse_address(listen)
+    if index == 0:
+        return listen
+    if isinstance(address, str):
+        return f"unix:{address}.{index}"
+    host, port = address
+    port += index * PORT_STEP
+    if port > 65535:
+        raise ValueError(f"{listen}: there is no port {port} for worker {index}")
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def load_settings(path: Path | None = None, **flags: Any) -> Settings:
     """Merge file, environment and flags (None means "not given").  Raises ConfigError."""
     from_file: dict[str, Any] = {}
@@ -155,3 +281,14 @@ def load_settings(path: Path | None = None, **flags: Any) -> Settings:
                 hint = f"; known settings: {', '.join(sorted(Settings.model_fields))}"
             lines.append(f"{name} ({where}): {item['msg'].removeprefix('Value error, ')}{hint}")
         raise ConfigError("\n".join(lines)) from error
+
+
+class Reread:
+    """Gives the settings anew, from where they came the first time.  Raises ConfigError."""
+
+    def __init__(self, path: Path | None, flags: dict[str, Any]) -> None:
+        self.path = path
+        self.flags = flags
+
+    def __call__(self) -> Settings:
+        return load_settings(self.path, **self.flags)

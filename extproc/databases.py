@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
+from collections.abc import Sequence
 
 import structlog
 
@@ -14,9 +15,13 @@ from waf_core.scan.patterns import PatternSet
 class DatabaseLoader:
     """One task of the worker; `ready` tells whether every pattern set has its database."""
 
-    def __init__(self, waf: WAF) -> None:
-        self._sets = [patterns for patterns in waf.program.pattern_sets if patterns.cache is not None]
+    def __init__(self, wafs: Sequence[WAF]) -> None:
+        programs = {id(waf.program): waf.program for waf in wafs}.values()
+        self._sets = [
+            patterns for program in programs for patterns in program.pattern_sets if patterns.cache is not None
+        ]
         self._children: list[subprocess.Popen[bytes]] = []
+        self._stopped = False
         self._log = structlog.get_logger("envoy_waf")
 
     @property
@@ -26,7 +31,7 @@ class DatabaseLoader:
     async def run(self) -> None:
         """Compile what the cache lacks.  A failure is logged and leaves RE2 in place, which is exact."""
         for patterns in self._sets:
-            if not patterns.uses_hyperscan:
+            if not patterns.uses_hyperscan and not patterns.load_hyperscan():
                 await self._bring(patterns)
         if self._sets and self.ready:
             self._log.info("Hyperscan databases loaded", patterns=sum(len(p.patterns) for p in self._sets))
@@ -42,6 +47,8 @@ class DatabaseLoader:
             return
         self._children.append(child)
         await asyncio.to_thread(child.wait)
+        if self._stopped:
+            return
         if child.returncode != 0 or not patterns.load_hyperscan():
             self._log.warning(
                 "Hyperscan database cannot be used; RE2 serves",
@@ -50,6 +57,8 @@ class DatabaseLoader:
             )
 
     def stop(self) -> None:
+        """Give up what is not finished."""
+        self._stopped = True
         for child in self._children:
             if child.poll() is None:
                 child.kill()

@@ -1,16 +1,38 @@
-"""What is told of a finished stream: one log line if something matched, and the metrics."""
+"""What is told of a finished stream: metrics, the log line, the audit record, the event for watchers."""
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator
 from typing import Any
 
 import structlog
 
+from extproc.audit_log import AuditLog
+from extproc.config import Settings
 from extproc.metrics import Metrics
+from extproc.policies import Policy
 from extproc.stream import Stream
+from extproc.summary import Summary
+from waf_core.auditing.formats import FORMATS
+from waf_core.auditing.record import is_wanted, make_record
+from waf_core.auditing.redaction import Redaction
+from waf_core.exchange import Exchange, run
 
 MAX_LOGGED_TEXT = 400
 """Characters of one value in a log line."""
+
+MAX_EVENTS = 500
+"""Events that a worker remembers."""
+
+MAX_EXPLAINABLE_BYTES = 16 << 20
+"""Memory for the requests that can still be explained."""
+
+MAX_WATCHERS = 64
+WATCHER_QUEUE = 256
+"""Events that one watcher may lag behind; then it misses some."""
 
 
 def _text(value: bytes) -> str:
@@ -20,31 +42,42 @@ def _text(value: bytes) -> str:
 class Recorder:
     """Called once for each stream, after phase 5."""
 
-    def __init__(self, metrics: Metrics, *, logged_rules: int, policy: str = "default") -> None:
+    def __init__(self, metrics: Metrics, settings: Settings, audit: AuditLog | None) -> None:
         self._metrics = metrics
-        self._logged_rules = logged_rules
-        self._policy = policy
+        self._settings = settings
+        self._audit = audit
         self._log = structlog.get_logger("envoy_waf")
+        self.summary = Summary()
+        self.events: deque[dict[str, Any]] = deque(maxlen=MAX_EVENTS)
+        self._exchanges: OrderedDict[str, tuple[str, Exchange]] = OrderedDict()
+        self._exchange_bytes = 0
+        self._watchers: set[asyncio.Queue[dict[str, Any]]] = set()
 
     def finished(self, stream: Stream, seconds: float) -> None:
         """Count and log a stream.  `seconds`: time spent in the engine."""
         tx = stream.tx
         metrics = self._metrics
+        policy = stream.policy.name
         if tx is None:
             if stream.refused_by_envoy:
-                metrics.requests.labels("refused_by_envoy", "", "").inc()
+                metrics.requests.labels(policy, "refused_by_envoy", "", "").inc()
             return
         stop = tx.interruption
         if stop is not None:
-            metrics.requests.labels(stop.action, str(stream.blocked_phase), str(stop.status)).inc()
+            metrics.requests.labels(policy, stop.action, str(stream.blocked_phase), str(stop.status)).inc()
         elif tx.detected is not None:
-            metrics.requests.labels("detected", "", str(tx.detected.status)).inc()
+            metrics.requests.labels(policy, "detected", "", str(tx.detected.status)).inc()
         else:
-            metrics.requests.labels("pass", "", "").inc()
-        metrics.processing.observe(seconds)
-        metrics.score.observe(tx.anomaly_score)
+            metrics.requests.labels(policy, "pass", "", "").inc()
+        metrics.processing.labels(policy).observe(seconds)
+        for phase, spent in enumerate(tx.phase_ns):
+            if spent:
+                metrics.phases.labels(str(phase)).observe(spent / 1e9)
+        score = tx.anomaly_score
+        metrics.score.labels(policy).observe(score)
         for matched in tx.matched_rules:
             metrics.hit(matched.rule.id)
+            metrics.family(matched.rule.tags)
         for limit in tx.limits:
             metrics.limits.labels(limit).inc()
         for reason in stream.uninspected:
@@ -53,33 +86,80 @@ class Recorder:
             metrics.body_bytes.labels("request").inc(tx.request_body_length)
         if tx.response_body_length:
             metrics.body_bytes.labels("response").inc(tx.response_body_length)
-        if stop is not None or tx.detected is not None or any(m.log for m in tx.matched_rules):
-            self._write(stream, seconds)
+        if tx.inbound_data_error:
+            metrics.truncated.labels("request").inc()
+        if tx.outbound_data_error:
+            metrics.truncated.labels("response").inc()
+        metrics.count_scans(stream.policy.waf.program.statistics)
+        told = [m for m in tx.matched_rules if m.log]
+        self.summary.add(
+            verdict="blocked" if stop else "detected" if tx.detected else "pass",
+            score=score,
+            seconds=seconds,
+            path=_text(tx.filename),
+            client=tx.client_ip.decode("latin-1"),
+            rules=[(m.rule.id, m.rule.message) for m in told],
+        )
+        if stop is not None or tx.detected is not None or told:
+            self._tell(stream, seconds, score)
+        if self._audit is not None and is_wanted(tx, stop.status if stop else tx.response_status):
+            record = make_record(
+                tx, headers=self._settings.redact_headers, arguments=self._settings.redact_arguments, policy=policy
+            )
+            name = self._settings.audit_format or tx.program.settings.audit_log_format
+            self._audit.put(FORMATS[name](record))
+        if stream.policy.shadow is not None:
+            self._judge_aside(stream, stream.policy.shadow)
 
-    def _write(self, stream: Stream, seconds: float) -> None:
+    def _judge_aside(self, stream: Stream, shadow: Policy) -> None:
+        """The candidate's verdict on what was seen of the same request."""
+        tx = stream.tx
+        assert tx is not None
+        other = run(shadow.waf, stream.exchange())
+        live = "block" if tx.interruption or tx.detected else "pass"
+        candidate = "block" if other.interruption or other.detected else "pass"
+        self._metrics.shadow.labels(stream.policy.name, shadow.name, live, candidate).inc()
+        if live != candidate:
+            self._log.info(
+                "shadow policy differs",
+                policy=stream.policy.name,
+                shadow=shadow.name,
+                live=live,
+                candidate=candidate,
+                transaction_id=tx.id,
+                path=Redaction(tx, self._settings.redact_headers, self._settings.redact_arguments).text(_text(tx.uri)),
+                rules=[m.rule.id for m in other.matched_rules if m.log][: self._settings.logged_rules],
+            )
+
+    def _tell(self, stream: Stream, seconds: float, score: int) -> None:
         tx = stream.tx
         assert tx is not None
         verdict = tx.interruption or tx.detected
+        hidden = Redaction(tx, self._settings.redact_headers, self._settings.redact_arguments)
+
+        def value(name: bytes, text: str) -> str:
+            return "***" if hidden.variable(name) else hidden.text(text[:MAX_LOGGED_TEXT])
+
         fields: dict[str, Any] = {
             "action": tx.interruption.action if tx.interruption else "detected" if tx.detected else "matched",
             "transaction_id": tx.id,
             "client": tx.client_ip.decode("latin-1"),
             "method": _text(tx.method),
-            "path": _text(tx.uri),
+            "path": hidden.text(_text(tx.uri)),
             "host": _text(tx.server_name),
             "status": verdict.status if verdict else tx.response_status,
-            "score": tx.anomaly_score,
-            "policy": self._policy,
+            "score": score,
+            "policy": stream.policy.name,
             "ms": round(seconds * 1000, 2),
             "rules": [
                 {
                     "id": matched.rule.id,
                     "msg": matched.message[:MAX_LOGGED_TEXT],
                     "on": matched.variable[:MAX_LOGGED_TEXT],
-                    "value": _text(matched.value),
-                    **({"data": matched.data[:MAX_LOGGED_TEXT]} if matched.data else {}),
+                    "value": value(matched.variable.encode(), matched.value.decode("utf-8", "backslashreplace")),
+                    **({"data": value(matched.variable.encode(), matched.data)} if matched.data else {}),
                 }
-                for matched in tx.matched_rules[: self._logged_rules]
+                for matched in tx.matched_rules[: self._settings.logged_rules]
                 if matched.log
             ],
         }
@@ -95,3 +175,41 @@ class Recorder:
             self._log.warning("request would be blocked", **fields)
         else:
             self._log.info("rules matched", **fields)
+        self._publish(stream, {"time": round(time.time(), 3), **fields})
+
+    # -- events for watchers ----------------------------------------------------------------------
+
+    def _publish(self, stream: Stream, event: dict[str, Any]) -> None:
+        self.events.append(event)
+        exchange = stream.exchange()
+        known = self._exchanges.pop(event["transaction_id"], None)
+        if known is not None:
+            self._exchange_bytes -= _size(known[1])
+        self._exchange_bytes += _size(exchange)
+        self._exchanges[event["transaction_id"]] = (stream.policy.name, exchange)
+        while self._exchanges and (self._exchange_bytes > MAX_EXPLAINABLE_BYTES or len(self._exchanges) > MAX_EVENTS):
+            _, (_, old) = self._exchanges.popitem(last=False)
+            self._exchange_bytes -= _size(old)
+        for watcher in self._watchers:
+            if not watcher.full():
+                watcher.put_nowait(event)
+
+    def exchange(self, transaction_id: str) -> tuple[str, Exchange] | None:
+        """(policy, exchange) of a recent event."""
+        return self._exchanges.get(transaction_id)
+
+    async def watch(self) -> AsyncIterator[dict[str, Any]]:
+        """Events as they come.  Raises RuntimeError when there are too many watchers."""
+        if len(self._watchers) >= MAX_WATCHERS:
+            raise RuntimeError(f"more than {MAX_WATCHERS} watchers")
+        queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue(WATCHER_QUEUE)
+        self._watchers.add(queue)
+        try:
+            while True:
+                yield await queue.get()
+        finally:
+            self._watchers.discard(queue)
+
+
+def _size(exchange: Exchange) -> int:
+    return 2000 + len(exchange.body) + len(exchange.response_body) + len(exchange.uri)

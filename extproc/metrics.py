@@ -3,90 +3,130 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import CounterMetricFamily
-from prometheus_client.registry import Collector
 
 from extproc import __version__
-from extproc.rulesets import RuleSetInfo
-from waf_core import WAF
+from extproc.policies import PolicySet
+from waf_core.scan.patterns import ScanStatistics
 
 MAX_RULE_SERIES = 2000
 """Rule ids that get a series of their own; hits of further ids count as id="other"."""
+
+MAX_FAMILIES = 100
 
 _SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _SCORES = (0, 2, 4, 5, 7, 10, 15, 20, 30, 50, 100)
 
 
 class Metrics:
-    """All series of one process."""
+    """All series of one process.
+
+    With PROMETHEUS_MULTIPROC_DIR set (by the supervisor, before this module is imported) the values live in
+    files there, and the supervisor's admin server adds them up.
+    """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.requests = Counter(
-            "envoy_waf_requests",
-            "HTTP requests by verdict (pass, deny, drop, redirect, detected, refused_by_envoy), phase and status",
-            ["verdict", "phase", "status"],
-            registry=self.registry,
+
+        def counter(name: str, text: str, labels: Sequence[str] = ()) -> Counter:
+            return Counter(f"envoy_waf_{name}", text, labels, registry=self.registry)
+
+        def histogram(name: str, text: str, buckets: Sequence[float], labels: Sequence[str] = ()) -> Histogram:
+            return Histogram(f"envoy_waf_{name}", text, labels, buckets=buckets, registry=self.registry)
+
+        self.requests = counter(
+            "requests",
+            "HTTP requests by policy, verdict (pass, deny, drop, redirect, detected, refused_by_envoy), phase, status",
+            ["policy", "verdict", "phase", "status"],
         )
-        self.rule_hits = Counter("envoy_waf_rule_hits", "Matches by rule id", ["id"], registry=self.registry)
-        self.processing = Histogram(
-            "envoy_waf_processing_seconds",
-            "Time spent in the engine for one request, all phases",
-            buckets=_SECONDS,
-            registry=self.registry,
+        self.rule_hits = counter("rule_hits", "Matches by rule id", ["id"])
+        self.tag_hits = counter("tag_hits", "Matches by family of attack (tag attack-...)", ["family"])
+        self.processing = histogram(
+            "processing_seconds", "Time spent in the engine for one request, all phases", _SECONDS, ["policy"]
         )
-        self.score = Histogram(
-            "envoy_waf_anomaly_score", "Anomaly score of a request", buckets=_SCORES, registry=self.registry
+        self.phases = histogram("phase_seconds", "Time spent in one phase of one request", _SECONDS, ["phase"])
+        self.score = histogram("anomaly_score", "Anomaly score of a request", _SCORES, ["policy"])
+        self.in_flight = Gauge(
+            "envoy_waf_streams_in_flight", "Streams open now", registry=self.registry, multiprocess_mode="livesum"
         )
-        self.in_flight = Gauge("envoy_waf_streams_in_flight", "Streams open now", registry=self.registry)
-        self.stream_errors = Counter(
-            "envoy_waf_stream_errors",
+        self.stream_errors = counter(
+            "stream_errors",
             "Streams that ended wrongly: engine (failed closed), protocol, cancelled, overload",
             ["kind"],
-            registry=self.registry,
         )
-        self.limits = Counter(
-            "envoy_waf_limits", "Requests that ran into a limit, by limit", ["limit"], registry=self.registry
-        )
-        self.uninspected = Counter(
-            "envoy_waf_bodies_uninspected",
+        self.limits = counter("limits", "Requests that ran into a limit, by limit", ["limit"])
+        self.uninspected = counter(
+            "bodies_uninspected",
             "Bodies that were passed unseen: upgrade, connect, grpc, rules (no rule needs it), partial",
             ["reason"],
-            registry=self.registry,
         )
-        self.body_bytes = Counter("envoy_waf_body_bytes", "Body bytes inspected", ["direction"], registry=self.registry)
-        self.store_errors = Counter(
-            "envoy_waf_store_errors", "Requests judged or refused without their Redis records", registry=self.registry
+        self.body_bytes = counter("body_bytes", "Body bytes inspected", ["direction"])
+        self.truncated = counter("bodies_truncated", "Bodies cut at their limit", ["direction"])
+        self.store_errors = counter("store_errors", "Requests judged or refused without their Redis records")
+        self.shadow = counter(
+            "shadow_verdicts",
+            "Requests that a shadow policy judged too, by both verdicts (pass, block)",
+            ["policy", "shadow", "live", "candidate"],
+        )
+        self.audit_dropped = counter("audit_records_dropped", "Audit records that were lost: queue full, or not taken")
+        self.reloads = counter("reloads", "Reloads of the rules, ok or failed", ["result"])
+        self.scans = counter("scans", "Values scanned because they were not remembered")
+        self.scan_fallbacks = counter(
+            "scan_fallbacks", "Values whose automaton ran out of memory: judged by the slow, exact path"
         )
         self.build = Gauge(
             "envoy_waf_build_info",
             "Constant 1; the labels tell what runs",
             ["version", "ruleset", "ruleset_version", "python"],
             registry=self.registry,
-        )
-        self.reloads = Counter(
-            "envoy_waf_reloads", "Reloads of the rules, ok or failed", ["result"], registry=self.registry
+            multiprocess_mode="livemax",
         )
         self.generation = Gauge(
-            "envoy_waf_rules_generation", "Counts the rule sets served since the start", registry=self.registry
+            "envoy_waf_rules_generation",
+            "Counts the rule sets served since the start",
+            registry=self.registry,
+            multiprocess_mode="livemin",
         )
-        self.rules = Gauge("envoy_waf_rules", "Rules loaded", registry=self.registry)
+        self.rules = Gauge(
+            "envoy_waf_rules",
+            "Rules loaded, by policy",
+            ["policy"],
+            registry=self.registry,
+            multiprocess_mode="livemax",
+        )
         self._rule_ids: set[int] = set()
-        self._scan: _ScanCollector | None = None
+        self._families: set[str] = set()
+        self._counted: dict[int, tuple[int, int]] = {}
 
-    def serve(self, waf: WAF, info: RuleSetInfo, generation: int) -> None:
+    def serve(self, policies: PolicySet, generation: int) -> None:
         """Tell what is served from now on."""
-        self.build.clear()
+        info = policies.default.info
         self.build.labels(__version__, info.name, info.version, platform.python_version()).set(1)
-        self.rules.set(len(waf.program.units))
+        for policy in policies.policies:
+            self.rules.labels(policy.name).set(len(policy.waf.program.units))
         self.generation.set(generation)
-        if self._scan is None:
-            self._scan = _ScanCollector(waf)
-            self.registry.register(self._scan)
-        else:
-            self._scan.serve(waf)
+
+    def count_scans(self, statistics: ScanStatistics) -> None:
+        """Take over what a program's scanner has counted since the last time."""
+        scans, failures = self._counted.get(id(statistics), (0, 0))
+        if statistics.scans != scans:
+            self.scans.inc(statistics.scans - scans)
+        if statistics.set_failures != failures:
+            self.scan_fallbacks.inc(statistics.set_failures - failures)
+        self._counted[id(statistics)] = (statistics.scans, statistics.set_failures)
+
+    def forget_scans(self) -> None:
+        """Other programs serve from now on."""
+        self._counted.clear()
+
+    def family(self, tags: Sequence[str]) -> None:
+        """Count a match for its families of attack."""
+        for tag in tags:
+            if tag.startswith("attack-") and (tag in self._families or len(self._families) < MAX_FAMILIES):
+                self._families.add(tag)
+                self.tag_hits.labels(tag[7:]).inc()
 
     def hit(self, rule_id: int) -> None:
         """Count a match, within the bound on series."""
@@ -96,32 +136,3 @@ class Metrics:
                 return
             self._rule_ids.add(rule_id)
         self.rule_hits.labels(str(rule_id)).inc()
-
-
-class _ScanCollector(Collector):
-    """The engine's own counters, read when scraped."""
-
-    def __init__(self, waf: WAF) -> None:
-        self._waf = waf
-        self._scans = self._failures = 0
-
-    def serve(self, waf: WAF) -> None:
-        """Go on counting with another program."""
-        self._scans += self._waf.program.statistics.scans
-        self._failures += self._waf.program.statistics.set_failures
-        self._waf = waf
-
-    def collect(self) -> list[CounterMetricFamily]:
-        statistics = self._waf.program.statistics
-        return [
-            CounterMetricFamily(
-                "envoy_waf_scans",
-                "Values scanned because they were not remembered",
-                value=self._scans + statistics.scans,
-            ),
-            CounterMetricFamily(
-                "envoy_waf_scan_fallbacks",
-                "Values whose automaton ran out of memory: judged by the slow, exact path",
-                value=self._failures + statistics.set_failures,
-            ),
-        ]

@@ -38,7 +38,9 @@ from envoy.service.ext_proc.v3.external_processor_pb2 import (
 from google.protobuf.struct_pb2 import Struct
 
 from extproc.client import client_address, split_address
-from waf_core import WAF, Interruption, Transaction
+from extproc.policies import Policy, PolicySet, UnknownPolicyError
+from waf_core import Interruption, Transaction
+from waf_core.exchange import Exchange
 from waf_core.persistence import Store
 from waf_core.settings import EngineMode, LimitAction
 
@@ -76,7 +78,8 @@ class StreamOptions:
     hidden_request_headers: frozenset[str] = frozenset()
     deny_body: str = "Forbidden\n"
     deny_content_type: str = "text/plain; charset=utf-8"
-    policy: str = "default"
+    recorded_bytes: int = 0
+    """Bytes of each body that are kept for `exchange` (explanations, shadow policies)."""
 
 
 @dataclass(slots=True)
@@ -101,12 +104,16 @@ class Stream:
 
     def __init__(
         self,
-        waf: WAF,
+        policies: PolicySet,
         options: StreamOptions,
         on_finish: Callable[[Stream], None] | None = None,
         store: Store | None = None,
+        named_policy: str = "",
     ) -> None:
-        self.waf = waf
+        self._policies = policies
+        self._named_policy = named_policy
+        self.policy: Policy = policies.default
+        """The default until the request's headers have come."""
         self._store = store
         self._judging = False
         self.options = options
@@ -117,6 +124,10 @@ class Stream:
         self.store_failed = False
         self.uninspected: list[str] = []
         """Why bodies went unseen: upgrade, connect, grpc, event-stream, partial."""
+        self.trace_parent = ""
+        """The traceparent header (W3C Trace Context) that Envoy or the client sent."""
+        self._recorded: tuple[list[bytes], list[bytes]] = ([], [])
+        self._recorded_bytes = [0, 0]
         self._on_finish = on_finish
         self._request = _Side()
         self._response = _Side()
@@ -175,6 +186,39 @@ class Stream:
             self.tx.process_logging()
         if self._on_finish is not None:
             self._on_finish(self)
+
+    # -- what was seen --------------------------------------------------------------------------
+
+    def _record(self, side: int, body: bytes) -> None:
+        room = self.options.recorded_bytes - self._recorded_bytes[side]
+        if room > 0 and body:
+            self._recorded[side].append(body[:room])
+            self._recorded_bytes[side] += len(body)
+
+    def exchange(self) -> Exchange:
+        """The request and response as far as they were seen; bodies up to `recorded_bytes`."""
+        tx = self.tx
+        assert tx is not None
+        return Exchange(
+            method=tx.method,
+            uri=tx.uri_raw,
+            version=tx.protocol,
+            headers=list(tx.request_headers),
+            body=b"".join(self._recorded[0]),
+            status=tx.response_status,
+            response_headers=list(tx.response_headers),
+            response_body=b"".join(self._recorded[1]),
+            client_ip=tx.client_ip.decode("latin-1"),
+            client_port=tx.client_port,
+            server_ip=tx.server_ip.decode("latin-1"),
+            server_port=tx.server_port,
+            label=tx.id,
+        )
+
+    @property
+    def recorded_whole(self) -> bool:
+        """Has `exchange` all that was seen of the bodies?"""
+        return max(self._recorded_bytes) <= self.options.recorded_bytes
 
     # -- request --------------------------------------------------------------------------------
 
@@ -237,6 +281,8 @@ class Stream:
                 has_length = True
             elif name == "content-type":
                 self._grpc = value[:16] == b"application/grpc"
+            elif name == "traceparent":
+                self.trace_parent = value[:64].decode("latin-1")
             elif name == "connection":
                 self._upgrade = b"upgrade" in value.lower()
             if name.startswith(ORIGINAL_PREFIX):
@@ -244,11 +290,19 @@ class Stream:
             elif name not in options.hidden_request_headers:
                 headers.append((name, value))
         attributes = _attributes(message)
-        tx = self.waf.new_transaction(request_id, self._store)
+        try:
+            self.policy = policy = self._policies.select(
+                self._named_policy, authority or b"", path, attributes.get("xds.route_name", "")
+            )
+        except UnknownPolicyError as error:
+            raise StreamError(str(error)) from error
+        tx = policy.waf.new_transaction(request_id, self._store)
         peer, port = split_address(attributes.get("source.address", ""))
         server, server_port = split_address(attributes.get("destination.address", ""))
         address = client_address(peer, forwarded, options.trusted_hops)
         tx.process_connection(address, port, server, server_port)
+        if tx.engine is EngineMode.ON and not policy.blocks(tx.client_ip):
+            tx.engine = EngineMode.DETECTION_ONLY
         protocol = attributes.get("request.protocol", "HTTP/1.1")
         self._connect = method == b"CONNECT"
         tx.process_uri((authority or b"") if self._connect and not path else path, method, protocol)
@@ -286,7 +340,7 @@ class Stream:
         tx = self.tx
         assert tx is not None
         drop_body = not end and not self._request.expects_body and self._request.mode != NONE
-        program = self.waf.program
+        program = self.policy.waf.program
         no_rules = tx.engine is EngineMode.OFF or tx.allowed == "all"
         need_headers = not no_rules and (program.has_rules(3) or program.has_rules(4))
         need_body = need_headers and program.has_rules(4) and tx.response_body_access and not self._tunnel()
@@ -306,6 +360,7 @@ class Stream:
         assert tx is not None
         if side.judged:
             return [_pass_body(side.mode, body, end, request=True)]
+        self._record(0, body)
         stop = tx.write_request_body(body)
         if stop is not None:
             return [self._deny(stop)]
@@ -394,6 +449,7 @@ class Stream:
         assert tx is not None
         if side.judged:
             return [_pass_body(side.mode, body, end, request=False)]
+        self._record(1, body)
         stop = tx.write_response_body(body)
         if stop is not None:
             return [self._deny(stop)]
@@ -460,7 +516,7 @@ class Stream:
                     "rule_ids": [matched.rule.id for matched in tx.matched_rules[:32]],
                     "score": tx.anomaly_score,
                     "phase": tx.phase,
-                    "policy": self.options.policy,
+                    "policy": self.policy.name,
                     "transaction_id": tx.id,
                 }
             }

@@ -1,4 +1,4 @@
-"""One process: one grpc.aio server, one compiled rule set, one admin server.
+"""One process: one grpc.aio server, one compiled set of policies, one admin server.
 
 The handler is generic and writes serialized answers: the common ones are serialized once.
 """
@@ -18,17 +18,27 @@ import structlog
 from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest, ProcessingResponse
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
+from prometheus_client import generate_latest
 
+from extproc import __version__
 from extproc import stream as protocol
-from extproc.admin import AdminServer
-from extproc.config import Settings, parse_address
+from extproc.admin.servers import AdminServers
+from extproc.audit_log import AuditLog
+from extproc.config import ConfigError, Reread, Settings, parse_address
+from extproc.control import ControlError
 from extproc.databases import DatabaseLoader
 from extproc.events import Recorder
+from extproc.explain import explain
 from extproc.metrics import Metrics
+from extproc.policies import METADATA_KEY, PolicySet, compile_policies
 from extproc.redis_store import RedisStore, StoreUnavailableError
-from extproc.rulesets import RuleSetInfo, RuleSets
-from extproc.stream import Stream, StreamError, StreamOptions
-from waf_core import WAF, WafError
+from extproc.requests.plain import exchange_from_json
+from extproc.stream import MAX_HELD_BYTES, Stream, StreamError, StreamOptions
+from extproc.telemetry import StreamTracer
+from extproc.tuning import propose_for
+from extproc.watch import watch_files, watched_files
+from waf_core import WafError
+from waf_core.memory import settle
 from waf_core.persistence.buffered import BufferedStore, Key
 
 SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
@@ -55,35 +65,59 @@ def _serialize(message: ProcessingResponse) -> bytes:
     return known if known is not None else bytes(message.SerializeToString())
 
 
+FIXED_SETTINGS = (
+    "listen", "admin", "admin_grpc", "workers", "redis_url", "audit_log", "audit_queue", "audit_file_bytes",
+    "audit_files", "otlp_endpoint", "log_level", "log_format", "data_dir", "cache_dir", "runtime_dir", "max_streams",
+)  # fmt: skip
+"""What a reload does not change: addresses, files and connections."""
+
+RECORDED_BYTES = 65536
+"""Bytes of each body that are kept until a stream ends, for explanations."""
+
+
 class Worker:
     """Serves until told to stop.  `run` returns when everything has drained."""
 
-    def __init__(self, settings: Settings, waf: WAF, info: RuleSetInfo) -> None:
+    def __init__(
+        self, settings: Settings, policies: PolicySet, *, index: int = 0, reread: Reread | None = None
+    ) -> None:
+        """`index`: which of the supervisor's workers this is; `reread`: gives the settings anew for a reload."""
         self.settings = settings
-        self.waf = waf
-        self.info = info
+        self.policies = policies
+        self.index = index
+        self._reread = reread
         self.generation = 1
-        """Counts the rule sets that this process has served."""
-        self.metrics = Metrics()
-        self.metrics.serve(waf, info, self.generation)
+        """Counts the policy sets that this process has served."""
+        self._metrics = Metrics()
+        self._metrics.serve(policies, self.generation)
         self.ready = False
         self.started_at = time.time()
-        self._recorder = Recorder(self.metrics, logged_rules=settings.logged_rules)
-        self._options = StreamOptions(
-            trusted_hops=settings.trusted_hops,
-            hidden_request_headers=frozenset(name.lower() for name in settings.hidden_request_headers),
-            deny_body=settings.deny_body,
-            deny_content_type=settings.deny_content_type,
-        )
         self._log = structlog.get_logger("envoy_waf")
+        self._audit = AuditLog(settings, index, self._metrics.audit_dropped.inc) if settings.audit_log else None
+        self._recorder = Recorder(self._metrics, settings, self._audit)
+        self._tracer = StreamTracer(settings.otlp_endpoint) if settings.otlp_endpoint else None
+        self._options = self._stream_options()
         self._loader: DatabaseLoader | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._reloading = asyncio.Lock()
         self._streams = 0
         self._stop = asyncio.Event()
         self._health = HealthServicer()
         self.records: RedisStore | None = None
         if settings.redis_url:
-            self.records = RedisStore(settings.redis_url, waf.program.settings.collection_timeout)
+            timeout = policies.default.waf.program.settings.collection_timeout
+            self.records = RedisStore(settings.redis_url, timeout)
+
+    def _stream_options(self) -> StreamOptions:
+        settings = self.settings
+        shadowed = any(policy.shadow for policy in self.policies.policies)
+        return StreamOptions(
+            trusted_hops=settings.trusted_hops,
+            hidden_request_headers=frozenset(name.lower() for name in settings.hidden_request_headers),
+            deny_body=settings.deny_body,
+            deny_content_type=settings.deny_content_type,
+            recorded_bytes=MAX_HELD_BYTES if shadowed else RECORDED_BYTES,
+        )
 
     # -- one stream -----------------------------------------------------------------------------
 
@@ -92,26 +126,28 @@ class Worker:
     ) -> AsyncIterator[ProcessingResponse]:
         """The ext_proc method.  An error of the engine ends in a 500: fail closed."""
         if self._streams >= self.settings.max_streams:
-            self.metrics.stream_errors.labels("overload").inc()
+            self._metrics.stream_errors.labels("overload").inc()
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many streams")
         self._streams += 1
-        self.metrics.in_flight.inc()
+        self._metrics.in_flight.inc()
         buffered = BufferedStore() if self.records is not None else None
-        stream = Stream(self.waf, self._options, store=buffered)
+        named = next((v for k, v in context.invocation_metadata() or () if k == METADATA_KEY), "")
+        stream = Stream(self.policies, self._options, store=buffered, named_policy=str(named))
         spent = 0.0
         try:
             async for message in requests:
                 if buffered is not None and stream.tx is None and message.HasField("request_headers"):
-                    await self._fetch_records(stream.begin(message).expected_records(), buffered, stream)
+                    with contextlib.suppress(StreamError):  # `handle` meets it again
+                        await self._fetch_records(stream.begin(message).expected_records(), buffered, stream)
                 start = time.perf_counter()
                 try:
                     answers = stream.handle(message)
                 except StreamError as error:
-                    self.metrics.stream_errors.labels("protocol").inc()
+                    self._metrics.stream_errors.labels("protocol").inc()
                     self._log.error("Envoy's filter is configured wrongly", error=str(error))
                     await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
                 except Exception:
-                    self.metrics.stream_errors.labels("engine").inc()
+                    self._metrics.stream_errors.labels("engine").inc()
                     self._log.exception("the engine failed; the request is refused")
                     answers = [protocol.engine_failure()]
                     stream.blocked = True
@@ -126,11 +162,11 @@ class Worker:
                 if stream.blocked:
                     break
         except asyncio.CancelledError:
-            self.metrics.stream_errors.labels("cancelled").inc()
+            self._metrics.stream_errors.labels("cancelled").inc()
             raise
         finally:
             self._streams -= 1
-            self.metrics.in_flight.dec()
+            self._metrics.in_flight.dec()
             self._finish(stream, spent)
             if buffered is not None and buffered.changes:
                 await self._exchange_records(buffered, stream)
@@ -161,16 +197,23 @@ class Worker:
 
     def _store_failed(self, stream: Stream) -> None:
         stream.store_failed = True
-        self.metrics.store_errors.inc()
+        self._metrics.store_errors.inc()
 
     def _finish(self, stream: Stream, spent: float) -> None:
         start = time.perf_counter()
         try:
             stream.close()
         except Exception:
-            self.metrics.stream_errors.labels("logging").inc()
+            self._metrics.stream_errors.labels("logging").inc()
             self._log.exception("phase 5 failed")
-        self._recorder.finished(stream, spent + time.perf_counter() - start)
+        spent += time.perf_counter() - start
+        try:
+            self._recorder.finished(stream, spent)
+            if self._tracer is not None:
+                self._tracer.finished(stream, spent)
+        except Exception:
+            self._metrics.stream_errors.labels("recording").inc()
+            self._log.exception("a finished stream could not be recorded")
 
     # -- the process ----------------------------------------------------------------------------
 
@@ -191,11 +234,12 @@ class Worker:
         return server
 
     async def run(self) -> None:
-        """Bind, serve; SIGHUP reloads the rules, SIGTERM and SIGINT drain.  Raises OSError when an address is taken."""
+        """Bind, serve; SIGHUP reloads, SIGTERM and SIGINT drain.  Raises OSError when an address is taken."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        loop.add_signal_handler(signal.SIGHUP, lambda: self._keep(self.reload()))
+        loop.add_signal_handler(signal.SIGHUP, self._hangup)
+        settle()
         server = self._server()
         address = parse_address(self.settings.listen)
         if isinstance(address, str):
@@ -208,12 +252,14 @@ class Worker:
         await server.start()
         if isinstance(address, str):
             os.chmod(address, 0o660)
-        admin = AdminServer(self)
-        await admin.start()
+        servers = AdminServers(self)
+        await servers.start()
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
         self.ready = True
         self._log.info("ready", listen=self.settings.listen, admin=self.settings.admin or None)
         self._load_databases()
+        if self.settings.watch and self._reread is not None:
+            self._keep(watch_files(self._watched, self.reload_and_forget))
         await self._stop.wait()
         self.ready = False
         if self._loader is not None:
@@ -223,38 +269,143 @@ class Worker:
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         self._log.info("draining", streams=self._streams, seconds=self.settings.drain_seconds)
         await server.stop(self.settings.drain_seconds)
-        await admin.stop()
+        await servers.stop()
         if self.records is not None:
             await self.records.close()
+        if self._audit is not None:
+            await asyncio.to_thread(self._audit.close)
+        if self._tracer is not None:
+            await asyncio.to_thread(self._tracer.close)
         self._log.info("stopped")
 
-    async def reload(self) -> None:
-        """Compile the rules anew, aside, and swap them in; streams that run keep their old ones.  What
-        cannot be compiled is logged, and the old rules stay."""
-        rulesets = RuleSets(self.settings)
-        try:
-            waf = await asyncio.to_thread(rulesets.compile)
-        except WafError as error:
-            self.metrics.reloads.labels("failed").inc()
-            self._log.error("reload failed; the old rules stay", error=str(error), generation=self.generation)
-            return
-        # Counters that outlive requests go on.
-        waf.program.store = self.waf.program.store
-        self.waf = waf
-        self.info = rulesets.info()
-        self.generation += 1
-        self.metrics.serve(waf, self.info, self.generation)
-        self.metrics.reloads.labels("ok").inc()
-        self._log.info(
-            "rules reloaded", generation=self.generation, ruleset=self.info.sentence, rules=len(waf.program.units)
-        )
-        self._load_databases()
+    def _hangup(self) -> None:
+        """SIGHUP: logs have been rotated, rules may have changed."""
+        if self._audit is not None:
+            self._audit.reopen()
+        self._keep(self.reload_and_forget())
+
+    def _watched(self) -> list[str]:
+        assert self._reread is not None
+        return watched_files(self.policies, self._reread)
+
+    # -- Control ----------------------------------------------------------------------------------
+
+    async def reload(self) -> dict[str, Any]:
+        """Read settings and rules anew, compile them aside, and swap them in; streams that run keep their old
+        ones.  What cannot be used is logged, and everything stays as it was."""
+        async with self._reloading:
+            try:
+                settings = self._reread() if self._reread is not None else self.settings
+                policies = await asyncio.to_thread(compile_policies, settings)
+            except (WafError, ConfigError) as error:
+                self._metrics.reloads.labels("failed").inc()
+                self._log.error("reload failed; the old rules stay", error=str(error), generation=self.generation)
+                return {"ok": False, "generation": self.generation, "error": str(error)}
+            # Counters that outlive requests go on.
+            for policy in policies.policies:
+                old = self.policies.by_name.get(policy.name, self.policies.default)
+                policy.waf.program.store = old.waf.program.store
+            self.settings = self._kept(settings)
+            self.policies = policies
+            self._options = self._stream_options()
+            self.generation += 1
+            self._metrics.forget_scans()
+            self._metrics.serve(policies, self.generation)
+            self._metrics.reloads.labels("ok").inc()
+            self._log.info(
+                "rules reloaded",
+                generation=self.generation,
+                ruleset=policies.default.info.sentence,
+                rules=len(policies.default.waf.program.units),
+                policies=[policy.name for policy in policies.policies],
+            )
+            settle()
+            self._load_databases()
+            return {"ok": True, "generation": self.generation, "error": ""}
+
+    def _kept(self, settings: Settings) -> Settings:
+        """Settings that a running process cannot change stay; the log says so."""
+        changed = [name for name in FIXED_SETTINGS if getattr(settings, name) != getattr(self.settings, name)]
+        if changed:
+            self._log.warning("settings that need a restart have changed; they stay as they are", settings=changed)
+        return settings.model_copy(update={name: getattr(self.settings, name) for name in FIXED_SETTINGS})
+
+    async def reload_and_forget(self) -> None:
+        """For signals and file changes: the log tells the outcome."""
+        await self.reload()
+
+    async def status(self) -> dict[str, Any]:
+        """What serves."""
+        default = self.policies.default
+        program = default.waf.program
+        return {
+            "version": __version__,
+            "ready": self.ready,
+            "pid": os.getpid(),
+            "uptime_seconds": round(time.time() - self.started_at, 1),
+            "ruleset": {"name": default.info.name, "version": default.info.version, "text": default.info.sentence},
+            "generation": self.generation,
+            "rules": len(program.units),
+            "paranoia_level": program.paranoia_level,
+            "hyperscan": [patterns.uses_hyperscan for patterns in program.pattern_sets],
+            "mode": program.settings.engine.value,
+            "policies": [
+                {
+                    "name": policy.name,
+                    "ruleset": policy.info.sentence,
+                    "mode": policy.waf.program.settings.engine.value,
+                    "paranoia_level": policy.waf.program.paranoia_level,
+                    "rules": len(policy.waf.program.units),
+                    "blocking_percent": policy.blocking_percent,
+                    "shadow": policy.shadow.name if policy.shadow else None,
+                }
+                for policy in self.policies.policies
+            ],
+            "listen": self.settings.listen,
+            "streams": self._streams,
+            "notes": program.notes[:100],
+        }
+
+    async def metrics(self) -> bytes:
+        """This process's series."""
+        return generate_latest(self._metrics.registry)
+
+    async def summary(self) -> dict[str, Any]:
+        """This process's counts."""
+        return self._recorder.summary.to_dict()
+
+    async def recent(self, limit: int) -> list[dict[str, Any]]:
+        """The newest events, newest first."""
+        return list(self._recorder.events)[-limit:][::-1] if limit > 0 else []
+
+    def watch(self) -> AsyncIterator[dict[str, Any]]:
+        """Events as they come."""
+        return self._recorder.watch()
+
+    async def explain(self, question: dict[str, Any]) -> dict[str, Any]:
+        """Explain a recent event, or an exchange that is sent along."""
+        if "id" in question:
+            found = self._recorder.exchange(str(question["id"]))
+            if found is None:
+                raise ControlError(f"no recent event has the id {question['id']!r}")
+            name, exchange = found
+        else:
+            exchange = exchange_from_json(question.get("exchange"))
+            name = str(question.get("policy") or "default")
+        policy = self.policies.by_name.get(name)
+        if policy is None:
+            raise ControlError(f"there is no policy {name!r}; there are {', '.join(self.policies.by_name)}")
+        explanation = explain(policy.waf, exchange, name)
+        explanation["proposals"] = [p.text for p in propose_for(explanation)]
+        return explanation
+
+    # -- the process, continued -------------------------------------------------------------------
 
     def _load_databases(self) -> None:
         """Bring Hyperscan's databases for the rules that serve now."""
         if self._loader is not None:
             self._loader.stop()
-        self._loader = DatabaseLoader(self.waf)
+        self._loader = DatabaseLoader([policy.waf for policy in self.policies.policies])
         self._keep(self._loader.run())
 
     def _keep(self, coroutine: Coroutine[Any, Any, None]) -> None:

@@ -116,6 +116,15 @@ def _disrupt(tx: Transaction, unit: Unit) -> bool:
 
 def evaluate_unit(tx: Transaction, unit: Unit, hits: HitValues) -> bool:
     """Evaluate a chain; on a match of all its links, log it and return True."""
+    if tx.trace is None:
+        return _evaluate(tx, unit, hits)
+    tx.trace.begin(tx)
+    holds = _evaluate(tx, unit, hits)
+    tx.trace.end(tx, unit, holds)
+    return holds
+
+
+def _evaluate(tx: Transaction, unit: Unit, hits: HitValues) -> bool:
     tx.matched_vars = []
     tx.current_unit = unit
     matches: list[Pair] = []
@@ -174,6 +183,8 @@ def _evaluate_link(tx: Transaction, unit: Unit, link: Link, candidates: set[byte
                 name = b"%b:%b" % (target.label, key) if key else target.label
                 tx.matched_var, tx.matched_var_name = form, name
                 new.append((name, form))
+                if tx.trace is not None:
+                    tx.trace.matched(link, name, value, form)
                 if link.capture and captures:
                     for i, digit in enumerate(_DIGITS):
                         piece = captures[i] if i < len(captures) else None

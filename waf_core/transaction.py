@@ -43,6 +43,7 @@ from waf_core.variables import PROCESS_ENVIRONMENT, REGISTRY, Pair
 if TYPE_CHECKING:
     from waf_core.program import Program
     from waf_core.rule import MatchedRule, Target, Unit
+    from waf_core.trace import Trace
 
 MAX_REQUEST_HEADERS = 1000
 """More headers than this are refused (Envoy's own default is 100)."""
@@ -92,11 +93,16 @@ class Transaction:
         self.limits: list[str] = []
         """Names of the limits that this transaction ran into."""
         self.phase: int = 0
+        self.phase_ns: list[int] = [0] * 6
+        """Nanoseconds that the rules of each phase took."""
         self.allowed = ""
         """"", or how far an `allow` reaches: phase, request or all."""
         self.logged: bool = False
         self.clean: bool = program.has_clean_path
         """Nothing has fired yet, and every phase so far had a known outcome."""
+
+        self.trace: Trace | None = None
+        """Set by Trace.attach: takes down what every rule that matches does."""
 
         self.client_ip: bytes = b""
         self.client_port: int = 0
@@ -464,7 +470,9 @@ class Transaction:
         if self.allowed == "all" or (self.allowed == "request" and phase < 3):
             return None
         self.allowed = ""
+        start = time.perf_counter_ns()
         evaluation.run_phase(self, phase)
+        self.phase_ns[phase] = time.perf_counter_ns() - start
         if self.allowed == "phase":
             self.allowed = ""
         if self._collections:

@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
+from extproc.ftw.tests import Case, load_cases, read_expectation
 from tests.conformance.engine import make_waf, run_case
-from tests.conformance.ftw import Case, load_cases, read_expectation
 from tests.crs import find_crs
 
 EXCEPTIONS = Path(__file__).with_name("exceptions.yaml")

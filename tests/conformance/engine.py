@@ -1,24 +1,14 @@
-"""Run CRS regression tests in this process, through waf_core.
-
-The set-up is that of CRS's own test environment: paranoia level 4, detection only, the
-optional limits set, and a backend that answers /reflect with what the request says.
-"""
+"""The Core Rule Set as its own test environment sets it up: paranoia level 4, detection only, the optional
+limits set."""
 
 from __future__ import annotations
 
-import base64
-import json
-import re
-from dataclasses import dataclass
 from pathlib import Path
 
-import h11
-
-from tests.conformance.ftw import Case, Expectation, Stage
+from extproc.ftw.run import Outcome, complaints, reflect, refused_by_server, run_case, run_stage
+from extproc.requests.message import split_request
 from waf_core import WAF
-from waf_core.audit import log_line
 from waf_core.compiler import CompileOptions
-from waf_core.transaction import Transaction
 
 SETUP = """
 Include @recommended
@@ -35,15 +25,6 @@ Include {root}/rules/*.conf
 """
 
 
-@dataclass(slots=True)
-class Outcome:
-    """What the engine said of one request."""
-
-    status: int
-    ids: list[int]
-    log: str
-
-
 def make_waf(root: Path, options: CompileOptions | None = None, before: str = "") -> WAF:
     """CRS with the set-up of its own tests."""
     from waf_core.baseline import resolve
@@ -51,119 +32,13 @@ def make_waf(root: Path, options: CompileOptions | None = None, before: str = ""
     return WAF.from_directives(SETUP.format(root=root, before=before), resolver=resolve, options=options)
 
 
-def split_request(raw: bytes) -> tuple[bytes, bytes, bytes, list[tuple[bytes, bytes]], bytes]:
-    """Method, URI, version, headers, body: as lenient as the least strict server.
-
-    The body is what framing says (RFC 9112, section 6): chunks win over Content-Length, which
-    is then dropped, and a request with neither has no body.
-    """
-    head, _, body = raw.partition(b"\r\n\r\n")
-    line, *header_lines = head.split(b"\r\n")
-    method, _, rest = line.partition(b" ")
-    if line.startswith(b" "):
-        method, _, rest = line.lstrip(b" ").partition(b" ")
-    uri, _, version = rest.rpartition(b" ")
-    headers = []
-    for item in header_lines:
-        name, _, value = item.partition(b":")
-        headers.append((name, value.strip(b" \t")))
-    if any(n.lower() == b"transfer-encoding" and b"chunked" in v.lower() for n, v in headers):
-        body = _dechunk(body)
-        headers = [(n, v) for n, v in headers if n.lower() != b"content-length"]
-    elif not any(n.lower() == b"content-length" for n, _ in headers):
-        body = b""
-    return method, uri, version, headers, body
-
-
-def _dechunk(body: bytes) -> bytes:
-    out = b""
-    while body:
-        size, _, rest = body.partition(b"\r\n")
-        try:
-            length = int(size.split(b";")[0], 16)
-        except ValueError:
-            return out or body
-        if length == 0:
-            break
-        out += rest[:length]
-        body = rest[length + 2 :]
-    return out
-
-
-def refused_by_server(raw: bytes) -> bool:
-    """Would an HTTP/1.1 server answer 400 before any filter runs?  h11 is the judge."""
-    connection = h11.Connection(h11.SERVER)
-    try:
-        connection.receive_data(raw)
-        while True:
-            event = connection.next_event()
-            if event in (h11.NEED_DATA, h11.PAUSED) or isinstance(event, h11.EndOfMessage):
-                return False
-    except h11.RemoteProtocolError:
-        return True
-
-
-def run_stage(waf: WAF, stage: Stage) -> tuple[Outcome, Transaction]:
-    """One request through all phases."""
-    method, uri, version, headers, body = split_request(stage.raw)
-    refused = stage.expectation.status == 400 and refused_by_server(stage.raw)
-    tx = waf.new_transaction()
-    tx.process_connection("127.0.0.1", 40000, "127.0.0.1", 80)
-    tx.process_uri(uri, method, version)
-    for name, value in headers:
-        tx.add_request_header(name, value)
-    tx.process_request_headers()
-    tx.write_request_body(body)
-    tx.process_request_body()
-    status, response_headers, response = reflect(uri, body)
-    for header, content in response_headers.items():
-        tx.add_response_header(header, content)
-    tx.process_response_headers(status, "1.1")
-    tx.write_response_body(response)
-    tx.process_response_body()
-    tx.process_logging()
-    if refused:
-        # A server in front answers, no filter is reached.
-        return Outcome(400, [], ""), tx
-    ids = [matched.rule.id for matched in tx.matched_rules]
-    log = "\n".join(log_line(tx, matched) for matched in tx.matched_rules)
-    return Outcome(status, ids, log), tx
-
-
-def reflect(uri: bytes, body: bytes) -> tuple[int, dict[str, str], bytes]:
-    """CRS's test backend: /reflect answers what the JSON body describes."""
-    headers = {"Content-Type": "text/plain; charset=utf-8"}
-    if not uri.startswith(b"/reflect"):
-        return 200, headers, b""
-    try:
-        wanted = json.loads(body)
-    except ValueError:
-        return 400, headers, b""
-    headers.update(wanted.get("headers") or {})
-    content = wanted.get("body", "").encode()
-    if wanted.get("encodedBody"):
-        content = base64.b64decode(wanted["encodedBody"])
-    return int(wanted.get("status", 200)), headers, content
-
-
-def complaints(outcome: Outcome, expected: Expectation) -> list[str]:
-    """What differs from the expectation; empty when the stage passes."""
-    out = [f"{i} did not match" for i in expected.expect_ids if i not in outcome.ids]
-    out += [f"{i} matched" for i in expected.no_expect_ids if i in outcome.ids]
-    if expected.match_regex and not re.search(expected.match_regex, outcome.log):
-        out.append(f"the log lacks {expected.match_regex!r}")
-    if expected.no_match_regex and re.search(expected.no_match_regex, outcome.log):
-        out.append(f"the log has {expected.no_match_regex!r}")
-    if expected.status is not None and outcome.status != expected.status:
-        out.append(f"status {outcome.status} instead of {expected.status}")
-    return out
-
-
-def run_case(waf: WAF, case: Case) -> list[str]:
-    """All stages; the complaints of the first that fails."""
-    for stage in case.stages:
-        outcome, _ = run_stage(waf, stage)
-        found = complaints(outcome, stage.expectation)
-        if found:
-            return found
-    return []
+__all__ = [
+    "Outcome",
+    "complaints",
+    "make_waf",
+    "reflect",
+    "refused_by_server",
+    "run_case",
+    "run_stage",
+    "split_request",
+]

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from demo.stack import Stack, http_manager
+from extproc.ftw.tests import Case, load_cases
 from tests.conformance.__main__ import amend, load_exceptions
 from tests.conformance.engine import SETUP, Outcome, complaints
-from tests.conformance.ftw import Case, load_cases
 from tests.crs import find_crs
 
 EXCEPTIONS = Path(__file__).with_name("exceptions-envoy.yaml")

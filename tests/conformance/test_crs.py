@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from extproc.ftw.tests import load_cases
 from tests.conformance.__main__ import amend, load_exceptions
 from tests.conformance.engine import make_waf, run_case
-from tests.conformance.ftw import load_cases
 from tests.crs import find_crs
 from waf_core.compiler import CompileOptions
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from extproc.ftw.tests import load_cases
 from tests.conformance.__main__ import amend, load_exceptions
 from tests.conformance.envoy import EXCEPTIONS, run
-from tests.conformance.ftw import load_cases
 from tests.crs import find_crs
 
 MAX_EXCEPTIONS = 40

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from extproc.ftw.tests import load_cases
 from tests.conformance.engine import make_waf, run_stage
-from tests.conformance.ftw import load_cases
 from tests.core.test_operators import NoTransaction
 from tests.crs import find_crs
 from waf_core.compiler import CompileOptions

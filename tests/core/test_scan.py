@@ -6,8 +6,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from extproc.ftw.tests import load_cases
 from tests.conformance.engine import make_waf, run_stage
-from tests.conformance.ftw import load_cases
 from tests.core.transactions import ids, make, run
 from tests.crs import find_crs
 from waf_core import WAF

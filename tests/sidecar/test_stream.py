@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest, ProcessingResponse
 
+from extproc.policies import PolicySet
 from extproc.stream import (
     BUFFERED,
     BUFFERED_PARTIAL,
@@ -51,7 +52,7 @@ def waf() -> WAF:
 
 
 def play(waf: WAF, *messages: ProcessingRequest, **options: Any) -> tuple[Stream, list[list[ProcessingResponse]]]:
-    stream = Stream(waf, StreamOptions(**options))
+    stream = Stream(PolicySet.single(waf), StreamOptions(**options))
     answers = [stream.handle(message) for message in messages]
     stream.close()
     return stream, answers
@@ -132,7 +133,7 @@ def test_full_duplex_past_the_limit_passes_the_rest_when_rules_say_so() -> None:
 
 def test_full_duplex_never_holds_without_bound() -> None:
     waf = make(f"SecRequestBodyLimit {MAX_HELD_BYTES * 4}\nSecRequestBodyNoFilesLimit {MAX_HELD_BYTES * 4}\n" + RULES)
-    stream = Stream(waf, StreamOptions())
+    stream = Stream(PolicySet.single(waf), StreamOptions())
     stream.handle(request_headers(method="POST", headers=FORM, end=False, mode=FULL_DUPLEX))
     piece = bytes(1 << 20)
     for _ in range(MAX_HELD_BYTES >> 20):
@@ -236,7 +237,7 @@ def test_local_reply_while_the_request_is_held(waf: WAF) -> None:
 def test_logging_runs_once_however_the_stream_ends(waf: WAF, count: int) -> None:
     messages = [request_headers(end=False, method="POST", headers=FORM), request_body(b"a=b"), response_headers()]
     finished: list[Stream] = []
-    stream = Stream(waf, StreamOptions(), finished.append)
+    stream = Stream(PolicySet.single(waf), StreamOptions(), finished.append)
     for message in messages[:count]:
         stream.handle(message)
     stream.close()

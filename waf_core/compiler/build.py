@@ -302,15 +302,15 @@ class Builder:
             statistics=statistics,
             has_clean_path=False,
             pattern_sets=pattern_sets,
-            record_openers=self._record_openers(),
+            record_openers=self._record_openers(phases),
         )
         if options.scan and options.fold:
             find_clean_path(compiled)
         return compiled
 
-    def _record_openers(self) -> list[tuple[str, Macro]]:
+    def _record_openers(self, phases: dict[int, PhaseProgram]) -> list[tuple[str, Macro]]:
         found: list[tuple[str, Macro]] = []
-        for unit in self.units:
+        for unit in (phase.units[position] for phase in phases.values() for position in sorted(phase.kept)):
             for effect in (effect for link in unit.links for effect in link.effects):
                 if isinstance(effect, InitCol | SetIdentity):
                     names = [name for name, _ in effect.key.names]

@@ -3,6 +3,8 @@ input (for each its length, a newline, its bytes).  DatabaseCache.start runs it.
 
 from __future__ import annotations
 
+import fcntl
+import os
 import sys
 from pathlib import Path
 
@@ -19,5 +21,17 @@ def read_patterns(data: bytes) -> list[bytes]:
     return patterns
 
 
+def compile_once(cache: DatabaseCache, patterns: list[bytes]) -> None:
+    """Several workers may ask at the same time: the first compiles, the others wait for its file."""
+    cache.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lock = os.open(cache.path(patterns).with_suffix(".lock"), os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if cache.load(patterns) is None:
+            cache.store(patterns)
+    finally:
+        os.close(lock)
+
+
 if __name__ == "__main__":
-    DatabaseCache(Path(sys.argv[1])).store(read_patterns(sys.stdin.buffer.read()))
+    compile_once(DatabaseCache(Path(sys.argv[1])), read_patterns(sys.stdin.buffer.read()))

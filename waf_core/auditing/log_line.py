@@ -18,7 +18,8 @@ MAX_TEXT = 1024
 SEVERITY_NAMES = ("EMERGENCY", "ALERT", "CRITICAL", "ERROR", "WARNING", "NOTICE", "INFO", "DEBUG")
 
 
-def _quote(text: str) -> str:
+def quoted(text: str) -> str:
+    """A text as it may stand between double quotes: control characters as \\xHH, of bounded length."""
     clean = text[:MAX_TEXT].replace("\\", "\\\\").replace('"', '\\"')
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in clean)
 
@@ -46,4 +47,4 @@ def log_line(tx: Transaction, matched: MatchedRule) -> str:
         ("unique_id", tx.id),
     ]
     head = f"ModSecurity: {verb} (phase {rule.phase}). Matched {matched.variable}."
-    return head + "".join(f' [{name} "{_quote(value)}"]' for name, value in fields if value)
+    return head + "".join(f' [{name} "{quoted(value)}"]' for name, value in fields if value)

@@ -47,8 +47,9 @@ class Case:
 
 
 def load_cases(folder: Path) -> Iterator[Case]:
-    """Every test below a folder, in the order of the files."""
-    for path in sorted(folder.rglob("*.yaml")):
+    """Every test of a file or below a folder, in the order of the files."""
+    files = [folder] if folder.is_file() else sorted((*folder.rglob("*.yaml"), *folder.rglob("*.yml")))
+    for path in files:
         for document in yaml.load_all(path.read_text("utf-8"), Loader=yaml.CSafeLoader):
             if not document:
                 continue

@@ -1,0 +1,1 @@
+"""The commands that ask questions: explain, replay, tune, test."""

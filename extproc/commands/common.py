@@ -1,0 +1,84 @@
+"""What all commands share: the settings options, errors, exit statuses."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+from rich.console import Console
+from rich.markup import escape
+
+from extproc.config import ConfigError, Settings, load_settings
+from extproc.policies import Policy, PolicySet, compile_policies
+from waf_core.errors import WafError
+
+EXIT_WRONG = 1
+"""The rules, settings or input are wrong."""
+EXIT_USAGE = 2
+"""The command line is wrong (click's own)."""
+EXIT_FOUND = 3
+"""The command ran, and found what it was asked to look for."""
+
+errors = Console(stderr=True, highlight=False)
+
+
+def fail(message: str) -> NoReturn:
+    """Print an error and end with status 1."""
+    errors.print("[bold red]error:[/]" if errors.is_terminal else "error:", escape(message), soft_wrap=True)
+    sys.exit(EXIT_WRONG)
+
+
+def settings_options(command: Any) -> Any:
+    """The options that choose rules, for every command that compiles them."""
+    options = [
+        click.option(
+            "--config", "-c", type=click.Path(path_type=Path), envvar="ENVOY_WAF_CONFIG", help="YAML file of settings."
+        ),
+        click.option("--rules", "-r", multiple=True, help="SecLang file, glob or named set; may be repeated."),
+        click.option("--directives", "-d", help="SecLang text after the rules."),
+        click.option("--mode", type=click.Choice(["On", "DetectionOnly", "Off"]), help="Overrides SecRuleEngine."),
+        click.option("--paranoia-level", "-p", type=int, help="Blocking paranoia level, 1 to 4."),
+        click.option("--anomaly-threshold", type=int, help="Inbound anomaly score that blocks (CRS: 5)."),
+        click.option("--data-dir", type=click.Path(path_type=Path), help="Where installed rule sets live."),
+        click.option("--crs-root", type=click.Path(path_type=Path), help="A Core Rule Set folder to use."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def given_flags(flags: dict[str, Any]) -> dict[str, Any]:
+    """Flags as load_settings takes them."""
+    return {**flags, "rules": list(flags["rules"]) or None}
+
+
+def load(config: Path | None, flags: dict[str, Any]) -> Settings:
+    """Settings, or the error and the end."""
+    try:
+        return load_settings(config, **given_flags(flags))
+    except ConfigError as error:
+        fail(str(error))
+
+
+def compile_all(settings: Settings) -> PolicySet:
+    """All policies, or the error and the end."""
+    try:
+        return compile_policies(settings)
+    except WafError as error:
+        fail(str(error))
+
+
+def choose(policies: PolicySet, name: str | None) -> Policy:
+    """A policy by name, or the error and the end."""
+    found = policies.by_name.get(name or "default")
+    if found is None:
+        fail(f"there is no policy {name!r}; there are: {', '.join(policies.by_name)}")
+    return found
+
+
+def print_json(data: Any) -> None:
+    """One JSON document on standard output."""
+    print(json.dumps(data, ensure_ascii=False))

@@ -1,0 +1,87 @@
+"""Reload when files change (watchfiles: inotify, with a fallback to polling).
+
+Folders are watched, not files: editors replace files, and Kubernetes replaces the symbolic link `..data`
+that a ConfigMap's files point through, which changes none of the files by name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Sequence
+
+import structlog
+from watchfiles import awatch
+
+from extproc.config import Reread
+from extproc.policies import PolicySet
+
+DEBOUNCE_MS = 400
+"""A change is acted on when nothing else has changed for so long."""
+
+POLL_MS = 5000
+RETRY_SECONDS = 5.0
+MAX_FOLDERS = 256
+
+
+def folders_of(files: Sequence[str]) -> list[str]:
+    """The folders to watch for these files: where they are by name, and where links lead."""
+    found: dict[str, None] = {}
+    for file in files:
+        if not os.path.isabs(file) and file.startswith("<"):
+            continue
+        for path in (os.path.abspath(file), os.path.realpath(file)):
+            folder = os.path.dirname(path)
+            if os.path.isdir(folder):
+                found[folder] = None
+    return list(found)[:MAX_FOLDERS]
+
+
+def _state(files: Sequence[str]) -> dict[str, tuple[str, int, int]]:
+    """What tells that a file has changed: where it really is, its size and its time."""
+    state = {}
+    for file in files:
+        try:
+            info = os.stat(file)
+        except OSError:
+            state[file] = ("", 0, 0)
+        else:
+            state[file] = (os.path.realpath(file), info.st_size, info.st_mtime_ns)
+    return state
+
+
+async def watch_files(files: Callable[[], Sequence[str]], changed: Callable[[], Awaitable[None]]) -> None:
+    """Call `changed` whenever one of the files, asked for anew each time, has changed.  Runs until cancelled."""
+    log = structlog.get_logger("envoy_waf")
+    state = _state(files())
+    while True:
+        folders = folders_of(files())
+        if not folders:
+            return
+        try:
+            # Also looks without an event now and then: some file systems do not tell.
+            async for _ in awatch(
+                *folders,
+                watch_filter=None,
+                debounce=DEBOUNCE_MS,
+                step=50,
+                recursive=False,
+                rust_timeout=POLL_MS,
+                yield_on_timeout=True,
+            ):
+                now = _state(files())
+                different = [name for name, what in now.items() if name in state and state[name] != what]
+                state = now
+                if different:
+                    log.info("files changed; reloading", files=different[:5])
+                    await changed()
+                    break
+        except (OSError, RuntimeError) as error:
+            log.warning("files cannot be watched", error=str(error))
+            await asyncio.sleep(RETRY_SECONDS)
+
+
+def watched_files(policies: PolicySet, reread: Reread) -> list[str]:
+    """Files whose change means a reload: those of the rules, and the settings file."""
+    files = [file for policy in policies.policies for file in policy.waf.program.files]
+    return [*dict.fromkeys(files), *([str(reread.path)] if reread.path else [])]

@@ -1,0 +1,45 @@
+"""`python -m extproc.worker_process`: one worker of a supervisor, which writes what it needs to its standard input."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from extproc import log
+from extproc.config import ConfigError, Reread
+from extproc.policies import compile_policies
+from extproc.worker import Worker
+from waf_core import WafError
+
+
+class _Reread(Reread):
+    """The settings, with this worker's own addresses."""
+
+    def __init__(self, path: Path | None, flags: dict[str, Any], own: dict[str, Any]) -> None:
+        super().__init__(path, flags)
+        self._own = own
+
+    def __call__(self) -> Any:
+        return super().__call__().model_copy(update=self._own)
+
+
+def main() -> int:
+    head = json.load(sys.stdin)
+    own = {"listen": head["listen"], "admin": head["admin"], "admin_grpc": "", "watch": False, "admin_token": None}
+    reread = _Reread(Path(head["config"]) if head["config"] else None, head["flags"], own)
+    try:
+        settings = reread()
+        log.configure(settings.log_level, settings.log_format)
+        uvloop.run(Worker(settings, compile_policies(settings), index=head["index"], reread=reread).run())
+    except (ConfigError, WafError, OSError) as error:
+        print(f"worker {head['index']}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

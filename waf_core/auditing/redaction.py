@@ -1,0 +1,103 @@
+"""What the audit log must not show: named headers and arguments, and what rules say is to be hidden.
+
+Names come from the settings (`authorization`, `cookie`, `password`, ...) and from the actions sanitiseArg,
+sanitiseRequestHeader, sanitiseResponseHeader and sanitiseMatched.  A hidden value is replaced by as many
+asterisks wherever it shows up: in its header or argument, in the URI, in the body, and in what rules
+say of it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+from urllib.parse import quote, quote_plus
+
+if TYPE_CHECKING:
+    from waf_core.transaction import Transaction
+
+DEFAULT_HEADERS = ("authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key")
+DEFAULT_ARGUMENTS = ("password", "passwd", "pwd", "pass", "secret", "token", "access_token", "api_key")
+
+MIN_VALUE = 4
+"""Shorter values are hidden where they are named only: elsewhere they would be everywhere."""
+
+MAX_VALUES = 256
+"""Hidden values that are looked for in texts."""
+
+_HEADER_VARIABLES = (b"REQUEST_HEADERS", b"RESPONSE_HEADERS")
+_COOKIE_VARIABLES = (b"REQUEST_COOKIES",)
+_ARGUMENT_VARIABLES = (b"ARGS", b"ARGS_GET", b"ARGS_POST", b"ARGS_COMBINED", b"RESPONSE_ARGS")
+
+
+def mask(length: int) -> str:
+    """Asterisks."""
+    return "*" * max(length, 1)
+
+
+class Redaction:
+    """What one transaction's record hides."""
+
+    def __init__(self, tx: Transaction, headers: Iterable[str], arguments: Iterable[str]) -> None:
+        self._headers = {name.lower().encode() for name in headers}
+        self._arguments = {name.lower().encode() for name in arguments}
+        matched: set[bytes] = set()
+        for kind, name in tx.sanitised:
+            if kind == "arg":
+                self._arguments.add(name.lower())
+            elif kind in ("request_header", "response_header"):
+                self._headers.add(name.lower())
+            else:
+                matched.add(name)
+        self._matched = matched
+        values = [v for n, v in (*tx.request_headers, *tx.response_headers) if n.lower() in self._headers]
+        if b"cookie" in self._headers:
+            values += [value for _, value in tx.request_cookies]
+        values += [v for n, v in (*tx.args, *tx.response_args) if self._is_argument(n)]
+        for rule in tx.matched_rules:
+            values += [match.value for match in rule.matches if match.name in matched]
+        texts: dict[str, None] = {}
+        for value in values[:MAX_VALUES]:
+            if len(value) >= MIN_VALUE:
+                text = value.decode("utf-8", "backslashreplace")
+                for spelling in (text, quote(value), quote_plus(value), json.dumps(text)[1:-1]):
+                    texts[spelling] = None
+        # Longer ones first: one may contain another.
+        ordered = sorted(texts, key=len, reverse=True)
+        self._values = re.compile("|".join(map(re.escape, ordered))) if ordered else None
+        names = "|".join(re.escape(name.decode("latin-1")) for name in sorted(self._arguments))
+        self._pairs = re.compile(rf"(?i)((?:^|[?&;])(?:{names})=)([^&;\s]+)") if names else None
+        self._members = re.compile(rf'(?i)("(?:{names})"\s*:\s*)("(?:[^"\\]|\\.)*"|[^\s,}}\]]+)') if names else None
+
+    def _is_argument(self, name: bytes) -> bool:
+        """`password`, and the member of that name in a document: `json.user.password`."""
+        name = name.lower()
+        return name in self._arguments or name.rpartition(b".")[2] in self._arguments
+
+    def header(self, name: bytes, value: bytes) -> str:
+        """A header's value, or asterisks."""
+        if name.lower() in self._headers:
+            return mask(len(value))
+        return self.text(value.decode("utf-8", "backslashreplace"))
+
+    def variable(self, name: bytes) -> bool:
+        """Is what a rule says of this variable hidden altogether?"""
+        collection, _, key = name.partition(b":")
+        if name in self._matched:
+            return True
+        if collection in _COOKIE_VARIABLES:
+            return b"cookie" in self._headers
+        if collection in _HEADER_VARIABLES:
+            return key.lower() in self._headers
+        return collection in _ARGUMENT_VARIABLES and self._is_argument(key)
+
+    def text(self, text: str) -> str:
+        """A text without hidden values."""
+        if self._pairs is not None:
+            text = self._pairs.sub(lambda found: found[1] + mask(len(found[2])), text)
+        if self._members is not None:
+            text = self._members.sub(lambda found: f'{found[1]}"{mask(len(found[2]) - 2)}"', text)
+        if self._values is not None:
+            text = self._values.sub(lambda found: mask(len(found[0])), text)
+        return text
