@@ -5,6 +5,7 @@ The result is plain data (JSON): the CLI prints it, the admin server sends it, t
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from waf_core import WAF
@@ -16,7 +17,7 @@ from waf_core.trace import TracedMatch, TracedRule
 MAX_SHOWN = 500
 """Bytes of one value."""
 
-SCORES = (b"inbound_anomaly_score", b"outbound_anomaly_score")
+_SCORE_NAME = re.compile(rb"(?:in|out)bound_anomaly_score(?:_pl\d)?$")
 _THRESHOLDS = (b"inbound_anomaly_score_threshold", b"outbound_anomaly_score_threshold")
 
 
@@ -85,12 +86,15 @@ def _rule(traced: TracedRule) -> dict[str, Any]:
 
 
 def _added(traced: TracedRule) -> int:
-    """What the rule added to CRS's scores of any paranoia level."""
-    total = 0
-    for name, (before, after) in traced.changes.items():
-        if name.startswith(tuple(prefix + b"_pl" for prefix in SCORES)) and after is not None:
-            total += to_int(after) - to_int(before or b"0")
-    return total
+    """What a rule of detection added to an anomaly score; those that add scores up have no severity."""
+    if traced.rule.severity is None:
+        return 0
+    added = [
+        to_int(after) - to_int(before or b"0")
+        for name, (before, after) in traced.changes.items()
+        if after is not None and _SCORE_NAME.search(name)
+    ]
+    return max(added, default=0)
 
 
 def _match(match: TracedMatch) -> dict[str, Any]:

@@ -161,11 +161,11 @@ def _build(
     parts = urlsplit(url)
     if not parts.netloc:
         raise RequestError(f"{url!r} has no host")
-    start = url.find("/", url.find("://") + 3)
-    uri = url[start:] if start != -1 else "/"
-    if uri.startswith("?"):
+    # Not put together from `parts`: the spelling is what rules are asked about.
+    rest = url[url.find("://") + 3 :].partition("#")[0]
+    uri = rest[len(parts.netloc) :]
+    if not uri.startswith("/"):
         uri = "/" + uri
-    uri = uri.partition("#")[0]
     body = b"&".join(data)
     if form:
         boundary = "------------------------envoywaf0000"

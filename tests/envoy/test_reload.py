@@ -24,7 +24,7 @@ def rule(word: str) -> str:
 def test_reload_swaps_rules_under_load_and_refuses_mistakes(tmp_path: Path) -> None:
     rules = tmp_path / "own.conf"
     rules.write_text(rule("one"))
-    with Stack("buffered", settings={"rules": ["@recommended", str(rules)]}) as stack:
+    with Stack("buffered", settings={"rules": ["@recommended", str(rules)], "watch": False}) as stack:
         admin = f"http://127.0.0.1:{stack.admin_port}"
 
         def generation() -> int:

@@ -171,7 +171,7 @@ def test_metrics_count_verdicts_and_rule_hits(stacks: Callable[..., Stack], brow
         found = re.search(pattern + r" ([0-9.e+]+)$", text, re.MULTILINE)
         return float(found.group(1)) if found else 0.0
 
-    denied = r'envoy_waf_requests_total\{phase="2",status="403",verdict="deny"\}'
+    denied = r'envoy_waf_requests_total\{phase="2",policy="default",status="403",verdict="deny"\}'
     hits = r'envoy_waf_rule_hits_total\{id="944150"\}'
     before = counter(denied), counter(hits)
     browser.get(stack.url + f"/hello?m={quote(JNDI)}")

@@ -1,0 +1,122 @@
+"""The audit record: who gets one, what it shows, what it hides, and its formats."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.core.transactions import make
+from waf_core.auditing.formats import FORMATS, to_json, to_native
+from waf_core.auditing.record import is_wanted, make_record
+from waf_core.transaction import Transaction
+
+RULES = """
+SecRuleEngine On
+SecRequestBodyAccess On
+SecAuditEngine RelevantOnly
+SecAuditLogRelevantStatus "^5"
+SecAuditLogParts ABCFHKZ
+SecRule ARGS:q "@rx evil" "id:1,phase:2,deny,log,msg:'Evil',logdata:'%{MATCHED_VAR}',severity:CRITICAL,tag:'attack-x'"
+SecRule ARGS:password "@rx ." "id:2,phase:2,pass,log,msg:'Password seen',logdata:'%{MATCHED_VAR}'"
+SecRule ARGS:card "@rx \\d" "id:3,phase:2,pass,log,msg:'Card',logdata:'%{MATCHED_VAR}',sanitiseMatched"
+SecRule ARGS:quiet "@rx ." "id:4,phase:2,pass,nolog"
+"""
+
+
+def judge(body: str, rules: str = RULES, status: int = 200) -> Transaction:
+    tx = make(rules).new_transaction("tx-1")
+    tx.process_connection("192.0.2.7", 4711, "192.0.2.1", 80)
+    tx.process_uri("/form?token=abcdef123&x=1", "POST", "1.1")
+    for name, value in (
+        ("Host", "shop.example"),
+        ("Content-Type", "application/x-www-form-urlencoded"),
+        ("Authorization", "Basic c2VjcmV0LXVzZXI="),
+        ("Cookie", "session=very-secret-cookie"),
+    ):
+        tx.add_request_header(name, value)
+    tx.process_request_headers()
+    tx.write_request_body(body.encode())
+    if tx.process_request_body() is None:
+        tx.add_response_header("Set-Cookie", "id=another-secret")
+        tx.process_response_headers(status, "1.1")
+        tx.process_response_body()
+    tx.process_logging()
+    return tx
+
+
+SECRETS = ("c2VjcmV0LXVzZXI", "very-secret-cookie", "another-secret", "abcdef123", "hunter2", "4111")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_no_format_shows_a_secret(name: str) -> None:
+    tx = judge("q=1&password=hunter2hunter2&card=4111111111111111")
+    text = FORMATS[name](make_record(tx))
+    assert not [secret for secret in SECRETS if secret in text]
+    assert "shop.example" in text
+
+
+def test_json_has_the_shape_of_modsecurity_3() -> None:
+    tx = judge("q=evil")
+    record = json.loads(to_json(make_record(tx)))["transaction"]
+    assert record["client_ip"] == "192.0.2.7"
+    assert record["unique_id"] == "tx-1"
+    assert record["is_interrupted"] is True
+    assert record["request"]["method"] == "POST"
+    assert record["request"]["http_version"] == 1.1
+    assert record["request"]["headers"]["Authorization"] == "*" * 22
+    assert record["response"]["http_code"] == 403
+    message = record["messages"][0]
+    assert message["message"] == "Evil"
+    assert message["details"]["ruleId"] == "1"
+    assert message["details"]["tags"] == ["attack-x"]
+    assert message["details"]["data"] == "evil"
+    assert record["producer"]["secrules_engine"] == "Enabled"
+
+
+def test_parts_decide_what_is_shown() -> None:
+    rules = RULES.replace("ABCFHKZ", "AZ")
+    record = json.loads(to_json(make_record(judge("q=evil", rules))))["transaction"]
+    assert record["request"]["headers"] == {}
+    assert "body" not in record["request"]
+    assert record["messages"] == []
+    assert "producer" not in record
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "wanted"),
+    [("q=1", 200, False), ("q=1", 503, True), ("q=evil", 200, True), ("quiet=1", 200, False)],
+)
+def test_relevant_only(body: str, status: int, wanted: bool) -> None:
+    tx = judge(body, status=status)
+    assert is_wanted(tx, status) is wanted
+
+
+def test_on_and_off() -> None:
+    assert is_wanted(judge("q=1", RULES.replace("RelevantOnly", "On")), 200)
+    assert not is_wanted(judge("q=evil", RULES.replace("RelevantOnly", "Off")), 403)
+
+
+def test_native_sections_cannot_be_forged() -> None:
+    tx = judge("q=evil%0a--tx1-Z--&r=\n--tx1-Z--\n")
+    text = to_native(make_record(tx))
+    lines = text.splitlines()
+    assert lines[0] == "--tx1-A--"
+    assert lines.count("--tx1-Z--") == 1
+    assert lines[-1] == "--tx1-Z--"
+    assert [line for line in lines if line.startswith('Message: Matched at ARGS:q. [file "')]
+
+
+def test_ocsf_says_blocked() -> None:
+    event = json.loads(FORMATS["OCSF"](make_record(judge("q=evil"))))
+    assert (event["class_uid"], event["action_id"], event["disposition_id"]) == (4002, 2, 2)
+    assert event["firewall_rule"]["uid"] == "1"
+    assert event["severity_id"] == 5
+
+
+def test_json_members_are_hidden_in_bodies() -> None:
+    tx = judge('{"user":{"password":"hunter2hunter2"},"n":1}')
+    record = make_record(tx)
+    assert record.request_body is not None
+    assert "hunter2" not in record.request_body
+    assert '"n":1' in record.request_body

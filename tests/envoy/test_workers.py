@@ -1,0 +1,95 @@
+"""Several workers behind Envoy: one address each, one admin server for all."""
+
+from __future__ import annotations
+
+import copy
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from demo.stack import Stack, endpoint
+from extproc.config import worker_address
+from tests.envoy.conftest import BROWSER
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.xdist_group("workers")
+
+
+def rule(word: str) -> str:
+    return f'SecRule ARGS "@streq {word}" "id:1,phase:2,deny"\n'
+
+
+def add_worker(config: dict[str, Any], stack: Stack) -> None:
+    cluster = config["static_resources"]["clusters"][1]
+    second = copy.deepcopy(cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0])
+    address = worker_address(stack.listen, 1)
+    if address.startswith("unix:"):
+        second["endpoint"]["address"] = {"pipe": {"path": address[5:]}}
+    else:
+        second["endpoint"]["address"]["socket_address"]["port_value"] = int(address.rpartition(":")[2])
+    cluster["load_assignment"]["endpoints"][0]["lb_endpoints"].append(second)
+    assert endpoint(cluster)
+
+
+@pytest.fixture(scope="module", params=["buffered", "buffered-socket"])
+def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, Path]]:
+    rules = tmp_path_factory.mktemp("rules") / "own.conf"
+    rules.write_text(rule("one"))
+    settings = {"rules": ["@recommended", str(rules)], "workers": 2}
+    with Stack(request.param, settings=settings, edit=add_worker) as stack:
+        yield stack, rules
+
+
+def status(stack: Stack, word: str) -> int:
+    return httpx.get(f"{stack.url}/hello?a={word}", headers=BROWSER).status_code
+
+
+def admin(stack: Stack, path: str) -> Any:
+    return httpx.get(f"http://127.0.0.1:{stack.admin_port}{path}").json()
+
+
+def test_both_serve_and_are_counted_together(running: tuple[Stack, Path]) -> None:
+    stack, _ = running
+    for _ in range(20):
+        assert (status(stack, "one"), status(stack, "x")) == (403, 200)
+    found = admin(stack, "/status")
+    assert found["ready"]
+    assert len({worker["pid"] for worker in found["workers"]}) == 2
+    assert eventually(lambda: sum(c[0] for c in admin(stack, "/api/summary")["slices"].values()) >= 40)
+    text = httpx.get(f"http://127.0.0.1:{stack.admin_port}/metrics").text
+    line = 'envoy_waf_requests_total{phase="2",policy="default",status="403",verdict="deny"} '
+    assert float(text.partition(line)[2].partition("\n")[0]) >= 20
+    assert len(admin(stack, "/api/events?limit=100")["events"]) >= 20
+
+
+def test_reload_of_a_changed_file_in_all_workers(running: tuple[Stack, Path]) -> None:
+    stack, rules = running
+    before = admin(stack, "/status")["generation"]
+    rules.write_text(rule("two"))
+    assert eventually(lambda: admin(stack, "/status")["generation"] > before)
+    assert {status(stack, "two") for _ in range(10)} == {403}
+    assert {status(stack, "one") for _ in range(10)} == {200}
+    rules.write_text("SecRule ARGS broken")
+    assert eventually(lambda: "reload failed; the old rules stay" in stack.sidecar.text())
+    assert {status(stack, "two") for _ in range(10)} == {403}
+    rules.write_text(rule("one"))
+    assert eventually(lambda: status(stack, "one") == 403)
+
+
+def test_a_worker_that_dies_comes_back(running: tuple[Stack, Path]) -> None:
+    stack, _ = running
+    victim = admin(stack, "/status")["workers"][0]["pid"]
+    os.kill(victim, signal.SIGKILL)
+    assert eventually(lambda: "a worker ended; it is started again" in stack.sidecar.text())
+
+    def recovered() -> bool:
+        found = admin(stack, "/status")
+        return bool(found["ready"]) and victim not in {worker["pid"] for worker in found.get("workers", [])}
+
+    assert eventually(recovered)
+    assert eventually(lambda: {status(stack, "one") for _ in range(6)} == {403})

@@ -1,0 +1,114 @@
+"""Which policy judges a request."""
+
+from __future__ import annotations
+
+import pytest
+
+from extproc.config import ConfigError, load_settings
+from extproc.policies import Policy, PolicySet, UnknownPolicyError, compile_policies, normal_path
+from waf_core import WAF, SecLangError
+
+POLICIES = [
+    {"name": "admin", "match": [{"paths": ["/admin"]}]},
+    {"name": "deep", "match": [{"paths": ["/admin/users"]}]},
+    {"name": "host", "match": [{"hosts": ["api.example.com"]}]},
+    {"name": "wild", "match": [{"hosts": ["*.example.com"]}]},
+    {"name": "route", "match": [{"routes": ["checkout"]}]},
+    {"name": "both", "match": [{"hosts": ["api.example.com"], "paths": ["/v1/"]}]},
+]
+
+
+@pytest.fixture(scope="module")
+def policies() -> PolicySet:
+    return compile_policies(load_settings(rules=["@recommended"], policies=POLICIES))
+
+
+@pytest.mark.parametrize(
+    ("host", "uri", "route", "expected"),
+    [
+        ("x.org", "/", "", "default"),
+        ("x.org", "/admin", "", "admin"),
+        ("x.org", "/admin/", "", "admin"),
+        ("x.org", "/administrator", "", "default"),
+        ("x.org", "/admin/users/7?x=1", "", "deep"),
+        ("x.org", "//admin", "", "admin"),
+        ("x.org", "/%61dmin/x", "", "admin"),
+        ("x.org", "/static/../admin", "", "admin"),
+        ("x.org", "/static/%2e%2e/admin", "", "admin"),
+        ("x.org", "http://x.org/admin", "", "admin"),
+        ("API.example.com:8443", "/", "", "host"),
+        ("api.example.com", "/v1/items", "", "both"),
+        ("www.example.com", "/", "", "wild"),
+        ("example.com", "/", "", "default"),
+        ("api.example.com", "/admin", "checkout", "route"),
+    ],
+)
+def test_selection(policies: PolicySet, host: str, uri: str, route: str, expected: str) -> None:
+    assert policies.select("", host.encode(), uri.encode(), route).name == expected
+
+
+def test_envoy_may_name_the_policy_and_a_wrong_name_is_an_error(policies: PolicySet) -> None:
+    assert policies.select("deep", b"x.org", b"/", "").name == "deep"
+    with pytest.raises(UnknownPolicyError, match="no such one"):
+        policies.select("typo", b"x.org", b"/", "")
+
+
+def test_equal_policies_share_their_program(policies: PolicySet) -> None:
+    assert policies.by_name["admin"].waf is policies.default.waf
+
+
+def test_policies_differ_where_they_say_so() -> None:
+    found = compile_policies(
+        load_settings(
+            rules=["@recommended"],
+            policies=[
+                {"name": "loose", "mode": "DetectionOnly"},
+                {"name": "own", "directives": 'SecAction "id:1,pass"'},
+            ],
+        )
+    )
+    assert found.by_name["loose"].waf.program.settings.engine.value == "DetectionOnly"
+    assert len(found.by_name["own"].waf.program.units) == len(found.default.waf.program.units) + 1
+
+
+@pytest.mark.parametrize(
+    ("policies", "message"),
+    [
+        ([{"name": "a"}, {"name": "a"}], "two policies named 'a'"),
+        ([{"name": "default"}], "two policies named 'default'"),
+        ([{"name": "a", "shadow": "b"}], "has the shadow 'b'"),
+        ([{"name": "a", "match": [{}]}], "a match needs hosts, paths or routes"),
+        ([{"name": "a", "match": [{"paths": ["x"]}]}], "has to begin with /"),
+        ([{"name": "a b"}], "policies.0.name"),
+        ([{"name": "a", "paranoia": 2}], "policies.0.paranoia"),
+    ],
+)
+def test_mistakes_are_told(policies: list[dict[str, object]], message: str) -> None:
+    with pytest.raises(ConfigError, match=message.replace("'", ".")):
+        load_settings(policies=policies)
+
+
+def test_a_broken_policy_is_told_with_its_place() -> None:
+    with pytest.raises(SecLangError, match="SecNonsense"):
+        compile_policies(
+            load_settings(rules=["@recommended"], policies=[{"name": "a", "directives": "SecNonsense On"}])
+        )
+
+
+def test_canary_keeps_its_share_and_its_clients() -> None:
+    waf = WAF.from_directives("SecRuleEngine On")
+    policy = Policy("p", waf, PolicySet.single(waf).default.info, blocking_percent=20)
+    clients = [f"10.0.{i // 250}.{i % 250}".encode() for i in range(5000)]
+    chosen = [client for client in clients if policy.blocks(client)]
+    assert 0.17 < len(chosen) / len(clients) < 0.23
+    assert all(policy.blocks(client) for client in chosen)
+    policy.blocking_percent = 0
+    assert not any(policy.blocks(client) for client in clients)
+
+
+@pytest.mark.parametrize(
+    ("uri", "path"),
+    [("/a/./b", "/a/b"), ("/a;x=1/b", "/a"), ("/a+b", "/a+b"), ("", "/"), ("/a#f", "/a"), ("*", "/")],
+)
+def test_normal_path(uri: str, path: str) -> None:
+    assert normal_path(uri.encode()) == path
