@@ -7,10 +7,11 @@ FROM python:3.12-slim AS build
 RUN apt-get update && apt-get install -y --no-install-recommends build-essential gnupg ca-certificates \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml setup.py README.md LICENSE ./
+COPY protos protos
 COPY waf_core waf_core
 COPY extproc extproc
-RUN python -m venv /opt/envoy-waf && /opt/envoy-waf/bin/pip install --no-cache-dir .
+RUN python -m venv /opt/envoy-waf && /opt/envoy-waf/bin/pip install --no-cache-dir '.[otel]'
 
 FROM build AS rules
 ARG CRS_VERSION=4.28.0
@@ -23,10 +24,11 @@ FROM python:3.12-slim
 COPY --from=build /opt/envoy-waf /opt/envoy-waf
 COPY --from=rules /var/lib/envoy-waf /var/lib/envoy-waf
 RUN useradd --system --uid 10001 --home-dir /nonexistent --shell /usr/sbin/nologin envoy-waf \
-    && mkdir -p /run/envoy-waf && chown 10001:10001 /run/envoy-waf
+    && mkdir -p -m 0700 /run/envoy-waf /var/cache/envoy-waf && chown 10001:10001 /run/envoy-waf /var/cache/envoy-waf
 USER 10001:10001
 ENV PATH=/opt/envoy-waf/bin:$PATH \
     ENVOY_WAF_DATA_DIR=/var/lib/envoy-waf \
+    ENVOY_WAF_CACHE_DIR=/var/cache/envoy-waf/hyperscan \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
 EXPOSE 9002

@@ -11,7 +11,8 @@ setup:  ## environments for the sidecar and for Envoy
 	@scripts/setup.sh
 
 setup-test:
-	@SETUP_TOOLS="gpg redis-server crs3" scripts/setup.sh
+	@SETUP_TOOLS="gpg redis-server crs3 chromium" scripts/setup.sh
+	@$(PY) scripts/get_helm.py
 
 demo: setup  ## real Envoy, sidecar and a sample upstream, with a good and a bad request
 	@$(PY) -m demo

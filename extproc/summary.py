@@ -5,6 +5,7 @@ Each worker keeps its own; the supervisor adds them up.  Everything is bounded.
 
 from __future__ import annotations
 
+import re
 import time
 from bisect import bisect_left
 from collections import Counter
@@ -19,6 +20,8 @@ MAX_NAMES = 2000
 """Paths, clients and rules that are counted; when there are more the rare ones are forgotten."""
 
 TOP = 20
+
+_MACRO = re.compile(r"%\{[^}]*\}")
 
 SCORE_BOUNDS = (0, 2, 4, 5, 7, 10, 15, 20, 30, 50, 100)
 LATENCY_BOUNDS_MS = (0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250)
@@ -65,7 +68,7 @@ class Summary:
         self._paths.add(path[:200])
         self._clients.add(client)
         for number_of, message in rules:
-            self._rules.add(f"{number_of} {message[:120]}")
+            self._rules.add(f"{number_of} {_MACRO.sub('...', message)[:120]}")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""

@@ -347,6 +347,7 @@ class Worker:
             "generation": self.generation,
             "rules": len(program.units),
             "paranoia_level": program.paranoia_level,
+            "anomaly_threshold": program.anomaly_threshold,
             "hyperscan": [patterns.uses_hyperscan for patterns in program.pattern_sets],
             "mode": program.settings.engine.value,
             "policies": [

@@ -19,6 +19,8 @@ for tool in ${SETUP_TOOLS:-}; do
     case $tool in
         redis-server) command -v redis-server >/dev/null 2>&1 || missing="$missing redis-server" ;;
         crs3) [ -d /usr/share/modsecurity-crs/rules ] || missing="$missing modsecurity-crs" ;;
+        chromium) command -v chromium >/dev/null 2>&1 || command -v chromium-browser >/dev/null 2>&1 ||
+            command -v google-chrome >/dev/null 2>&1 || missing="$missing chromium" ;;
         gpg) command -v gpg >/dev/null 2>&1 || missing="$missing gnupg" ;;
     esac
 done
@@ -38,7 +40,7 @@ install() { # folder stamp arguments...
     folder=$1
     stamp=$2
     shift 2
-    [ -f "$folder/$stamp" ] && [ "$folder/$stamp" -nt pyproject.toml ] && return
+    [ -f "$folder/$stamp" ] && [ "$folder/$stamp" -nt pyproject.toml ] && [ "$folder/$stamp" -nt protos/envoy_waf/admin/v1/admin.proto ] && return
     [ -x "$folder/bin/python" ] || "$python" -m venv "$folder"
     echo "setup: installing into $folder"
     "$folder/bin/python" -m pip install --quiet --disable-pip-version-check "$@"

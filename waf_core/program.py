@@ -80,8 +80,16 @@ class Program:
     @property
     def paranoia_level(self) -> int | None:
         """CRS's blocking paranoia level, if it is known when compiled."""
-        value = self.initial_tx.get(b"blocking_paranoia_level")
+        return self._constant(b"blocking_paranoia_level")
+
+    @property
+    def anomaly_threshold(self) -> int | None:
+        """The inbound anomaly score that blocks, if it is known when compiled."""
+        return self._constant(b"inbound_anomaly_score_threshold")
+
+    def _constant(self, name: bytes) -> int | None:
+        value = self.initial_tx.get(name)
         for phase in self.phases.values():
             for batch in phase.batches.values():
-                value = batch.get(b"blocking_paranoia_level", value)
+                value = batch.get(name, value)
         return int(value) if value and value.isdigit() else None

@@ -5,6 +5,7 @@ const $ = (id) => document.getElementById(id);
 const MAX_EVENTS = 100;
 const SUMMARY_MS = 3000;
 let token = "";
+let threshold = 5;
 
 function element(name, text, className) {
   const made = document.createElement(name);
@@ -101,7 +102,7 @@ async function summary() {
   const rate = recent.reduce((total, [, counts]) => total + counts[0], 0) / 60;
   $("n-rate").textContent = rate.toFixed(1);
   drawTimeline(data.slices, data.slice_seconds);
-  drawBars("scores", data.score_bounds, data.scores, "points", (bound) => bound >= 5);
+  drawBars("scores", data.score_bounds, data.scores, "points", (bound) => bound >= threshold);
   drawBars("latencies", data.latency_bounds_ms, data.latencies, "ms", (bound) => bound > 50);
   drawTop("rules", data.rules);
   drawTop("paths", data.paths);
@@ -110,14 +111,15 @@ async function summary() {
 
 async function status() {
   const data = await ask("status");
+  threshold = data.anomaly_threshold || 5;
   const names = data.policies.map((policy) => `${policy.name} (${policy.mode}, ${policy.rules} rules)`).join(", ");
   $("what").textContent = `${data.ruleset.text} · generation ${data.generation} · ${names}`;
 }
 
 async function refresh() {
   try {
-    await summary();
     await status();
+    await summary();
     say("live");
     $("token").hidden = true;
   } catch (error) {
@@ -137,7 +139,7 @@ function addEvent(event) {
   const row = element("li");
   const button = element("button");
   button.type = "button";
-  const time = new Date(event.time * 1000).toLocaleTimeString();
+  const time = new Date(event.time * 1000).toLocaleTimeString([], { hour12: false });
   const rules = event.rules.map((rule) => rule.id).join(" ");
   button.append(
     element("span", time),
