@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 import statistics
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -40,13 +42,39 @@ def quiet(config: dict[str, Any], stack: Stack) -> None:
     http_manager(config).pop("access_log")
 
 
+def headers_only(config: dict[str, Any], stack: Stack) -> None:
+    """What Envoy sends when only the head of the request is wanted."""
+    quiet(config, stack)
+    found = next(f for f in http_manager(config)["http_filters"] if "ext_proc" in f["name"])
+    found["typed_config"]["processing_mode"] = {
+        "request_header_mode": "SEND", "response_header_mode": "SKIP", "request_body_mode": "NONE",
+        "response_body_mode": "NONE", "request_trailer_mode": "SKIP", "response_trailer_mode": "SKIP",
+    }  # fmt: skip
+
+
+REQUEST_RULES_ONLY = """
+SecResponseBodyAccess Off
+SecRuleRemoveById 950000-959999
+SecRuleRemoveById 980000-980999
+"""
+
+KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "no filter": (without_filter, {}),
+    "no-op, all messages": (quiet, {}),
+    "envoy-waf, all phases": (quiet, {}),
+    "no-op, request headers": (headers_only, {}),
+    "envoy-waf, no response rules": (quiet, {"directives": REQUEST_RULES_ONLY}),
+}
+
+
 @contextlib.contextmanager
 def path(kind: str) -> Iterator[Stack]:
     """A running stack of one kind."""
-    edit = without_filter if kind == "no filter" else quiet
-    stack = Stack("buffered", crs=find_crs(), edit=edit, sidecar=kind == "envoy-waf", settings={"log_level": "error"})
+    edit, settings = KINDS[kind]
+    ours = kind.startswith("envoy-waf")
+    stack = Stack("buffered", crs=find_crs(), edit=edit, sidecar=ours, settings={"log_level": "error", **settings})
     try:
-        if kind == "no-op server":
+        if kind.startswith("no-op"):
             command = [sys.executable, "-m", "bench.noop", stack.listen]
             stack.processes.append(Process("noop", command, stack.folder))
         stack.start()
@@ -94,26 +122,68 @@ async def saturate(url: str) -> float:
 
 
 def run() -> dict[str, Any]:
-    kinds = ("no filter", "no-op server", "envoy-waf")
+    kinds = tuple(KINDS)
     latencies: dict[str, list[float]] = {kind: [] for kind in kinds}
     rates: dict[str, list[float]] = {kind: [] for kind in kinds}
+    cpu: dict[str, dict[str, list[float]]] = {kind: {} for kind in kinds}
     with contextlib.ExitStack() as stacks:
-        urls = {kind: stacks.enter_context(path(kind)).url for kind in kinds}
+        running = {kind: stacks.enter_context(path(kind)) for kind in kinds}
+        urls = {kind: stack.url for kind, stack in running.items()}
         for url in urls.values():
             asyncio.run(saturate(url))
         for _ in range(ROUNDS):
             for kind, url in urls.items():
                 latencies[kind] += asyncio.run(steady(url))
-                rates[kind].append(asyncio.run(saturate(url)))
+                before = _cpu(running[kind])
+                rate = asyncio.run(saturate(url))
+                rates[kind].append(rate)
+                spent = {name: now - before.get(name, 0.0) for name, now in _cpu(running[kind]).items()}
+                for name, seconds in spent.items():
+                    cpu[kind].setdefault(name, []).append(seconds / (rate * SATURATION_SECONDS) * 1000)
     base = statistics.median(latencies["no filter"])
     rows, results = [], []
     for kind in kinds:
         values = sorted(latencies[kind])
         average, p50, p99 = statistics.mean(values), statistics.median(values), values[int(len(values) * 0.99)]
         rate = statistics.median(rates[kind])
-        rows.append([kind, "", f"{average:.2f}", f"{p50:.2f}", f"{p99:.2f}", f"{p50 - base:.2f}", f"{rate:.0f}"])
+        spent = {name: statistics.median(values) for name, values in cpu[kind].items()}
+        server = spent.get("sidecar", spent.get("noop", 0.0))
+        rows.append(
+            [kind, "", f"{average:.2f}", f"{p50:.2f}", f"{p99:.2f}", f"{p50 - base:.2f}", f"{rate:.0f}",
+             f"{spent.get('envoy', 0):.2f}", f"{server:.2f}"]
+        )  # fmt: skip
         results.append(
-            {"path": kind, "average_ms": average, "p50_ms": p50, "p99_ms": p99, "added_p50_ms": p50 - base, "rps": rate}
+            {
+                "path": kind,
+                "average_ms": average,
+                "p50_ms": p50,
+                "p99_ms": p99,
+                "added_p50_ms": p50 - base,
+                "rps": rate,
+                "cpu_ms": spent,
+            }
         )
-    print(table(["path", "", "average ms", "p50 ms", "p99 ms", "added p50 ms", "requests/s"], rows))
+    print(table(["path", "", "average ms", "p50 ms", "p99 ms", "added p50 ms", "requests/s",
+                 "Envoy CPU ms", "server CPU ms"], rows))  # fmt: skip
+    found = {item["path"]: item for item in results}
+    for ours, noop, bound in (
+        ("envoy-waf, all phases", "no-op, all messages", 1.4),
+        ("envoy-waf, no response rules", "no-op, request headers", 1.5),
+    ):
+        ratio = found[ours]["added_p50_ms"] / max(found[noop]["added_p50_ms"], 0.01)
+        share = found[ours]["rps"] / found[noop]["rps"]
+        print(
+            f"{ours}: added p50 {ratio:.2f} x the no-op server's (bound {bound} x:"
+            f" {'holds' if ratio <= bound else 'MISSED'}), {share:.2f} x its requests a second"
+        )
     return {"envoy": results}
+
+
+def _cpu(stack: Stack) -> dict[str, float]:
+    """Seconds of CPU that each process of a stack has used (proc(5), stat: utime and stime)."""
+    ticks = os.sysconf("SC_CLK_TCK")
+    used = {}
+    for process in stack.processes:
+        fields = Path(f"/proc/{process.child.pid}/stat").read_text().rpartition(")")[2].split()
+        used[process.name] = (int(fields[11]) + int(fields[12])) / ticks
+    return used

@@ -177,6 +177,24 @@ class Stream:
             return [CONTINUE_RESPONSE_TRAILERS]
         raise StreamError(f"the first message is {kind}: request_header_mode has to be SEND")
 
+    def weight(self, message: ProcessingRequest) -> int:
+        """Bytes of a body that handling this message will judge: of the last piece all that came before, too."""
+        kind = message.WhichOneof("request")
+        tx = self.tx
+        if tx is None:
+            return 0
+        if kind == "request_body" or kind == "request_trailers":
+            if self._request.judged:
+                return 0
+            ends = kind != "request_body" or message.request_body.end_of_stream
+            return len(message.request_body.body) + (tx.request_body_length if ends else 0)
+        if kind == "response_body" or kind == "response_trailers":
+            if self._response.judged:
+                return 0
+            ends = kind != "response_body" or message.response_body.end_of_stream
+            return len(message.response_body.body) + (tx.response_body_length if ends else 0)
+        return 0
+
     def close(self) -> None:
         """The stream is over: phase 5, exactly once."""
         if self._closed:

@@ -9,8 +9,10 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
@@ -71,6 +73,14 @@ FIXED_SETTINGS = (
 )  # fmt: skip
 """What a reload does not change: addresses, files and connections."""
 
+LIGHT_BYTES = 16384
+"""Larger bodies are judged on a thread (1 us a byte at worst)."""
+
+HEAVY_THREADS = 2
+
+SWITCH_SECONDS = 0.001
+"""How long a thread may keep the interpreter when the event loop waits for it (Python's own value: 5 ms)."""
+
 RECORDED_BYTES = 65536
 """Bytes of each body that are kept until a stream ends, for explanations."""
 
@@ -100,6 +110,7 @@ class Worker:
         self._loader: DatabaseLoader | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._reloading = asyncio.Lock()
+        self._threads = ThreadPoolExecutor(HEAVY_THREADS, thread_name_prefix="heavy")
         self._streams = 0
         self._stop = asyncio.Event()
         self._health = HealthServicer()
@@ -141,7 +152,10 @@ class Worker:
                         await self._fetch_records(stream.begin(message).expected_records(), buffered, stream)
                 start = time.perf_counter()
                 try:
-                    answers = stream.handle(message)
+                    if stream.weight(message) > LIGHT_BYTES:
+                        answers = await self._aside(stream, message)
+                    else:
+                        answers = stream.handle(message)
                 except StreamError as error:
                     self._metrics.stream_errors.labels("protocol").inc()
                     self._log.error("Envoy's filter is configured wrongly", error=str(error))
@@ -170,6 +184,16 @@ class Worker:
             self._finish(stream, spent)
             if buffered is not None and buffered.changes:
                 await self._exchange_records(buffered, stream)
+
+    async def _aside(self, stream: Stream, message: ProcessingRequest) -> list[ProcessingResponse]:
+        """Judge a large body on a thread, so that small requests need not wait for it.  The transaction belongs
+        to that thread until it is done, even when the stream is cancelled meanwhile."""
+        future = asyncio.get_running_loop().run_in_executor(self._threads, stream.handle, message)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            await asyncio.wait({future})
+            raise
 
     async def _fetch_records(self, keys: Sequence[Key], buffered: BufferedStore, stream: Stream) -> None:
         """Bring the records that the rules will open."""
@@ -240,6 +264,7 @@ class Worker:
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._hangup)
         settle()
+        sys.setswitchinterval(SWITCH_SECONDS)
         server = self._server()
         address = parse_address(self.settings.listen)
         if isinstance(address, str):
@@ -270,6 +295,7 @@ class Worker:
         self._log.info("draining", streams=self._streams, seconds=self.settings.drain_seconds)
         await server.stop(self.settings.drain_seconds)
         await servers.stop()
+        self._threads.shutdown(wait=False)
         if self.records is not None:
             await self.records.close()
         if self._audit is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -31,15 +32,22 @@ class MemoryStore:
         self._clock = clock
         self._max_records = max_records
         self._records: OrderedDict[tuple[str, bytes], _Record] = OrderedDict()
+        # Large bodies are judged on threads of their own.
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._records)
 
     def load(self, collection: str, key: bytes, timeout: int) -> dict[bytes, bytes]:
-        record = self._live(collection, key)
-        return dict(record.values) if record else {}
+        with self._lock:
+            record = self._live(collection, key)
+            return dict(record.values) if record else {}
 
     def commit(self, collection: str, key: bytes, changes: Sequence[Change], timeout: int) -> None:
+        with self._lock:
+            self._commit(collection, key, changes, timeout)
+
+    def _commit(self, collection: str, key: bytes, changes: Sequence[Change], timeout: int) -> None:
         now = self._clock()
         record = self._live(collection, key)
         if record is None:

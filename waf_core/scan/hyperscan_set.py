@@ -20,6 +20,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -101,7 +102,8 @@ class HyperscanSet:
         """`database` None: there are no patterns."""
         self._scan: Callable[..., Any] | None = database.scan if database is not None else None
         self._hits: list[int] = []
-        # One callback for all scans: the engine scans from one thread at a time.
+        # One callback and one scratch space for all scans: threads take turns.
+        self._lock = threading.Lock()
         append = self._hits.append
 
         def on_match(number: int, start: int, end: int, flags: int, context: object) -> None:
@@ -113,10 +115,11 @@ class HyperscanSet:
         """Candidates, each once."""
         if self._scan is None:
             return []
-        hits = self._hits
-        hits.clear()
-        self._scan(value, match_event_handler=self._on_match)
-        return hits[:]
+        with self._lock:
+            hits = self._hits
+            hits.clear()
+            self._scan(value, match_event_handler=self._on_match)
+            return hits[:]
 
 
 @dataclass(frozen=True, slots=True)

@@ -183,9 +183,10 @@ class PatternSet:
         found, all that are, seldom one more.  Forms without any are left out."""
         if not wanted:
             return {}
-        databases = self._databases
+        # In this order: another thread may bring the databases in just now, and take the set away after that.
+        fallback, databases = self._set, self._databases
         if databases is None:
-            return self._one_by_one(self._set, self._all_numbers, wanted)
+            return self._one_by_one(fallback, self._all_numbers, wanted)
         found: dict[bytes, int] = {}
         short: dict[bytes, int] = {}
         for form, mask in wanted.items():

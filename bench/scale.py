@@ -1,0 +1,188 @@
+"""`python -m bench scale`: processes, growth, memory, start-up.
+
+processes   transactions a second of one and of two engine processes, nothing else running
+growth      time of a transaction against body size, number of arguments and number of rules; docs/growth.png
+memory      resident bytes of one engine after 10^4 and 10^5 varied transactions
+start-up    from the command to /readyz, with an empty and with a warm cache of databases
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from bench.cases import CASES, Request, browser_get, form, json_body
+from bench.engines import Ours
+from bench.report import table
+from demo.stack import PROJECT, Process, free_port
+from tests.crs import find_crs
+from waf_core import WAF
+from waf_core.memory import settle
+
+SECONDS = 4.0
+TRANSACTIONS = 100_000
+MEMORY_BOUND_MB = 150
+GROWTH = PROJECT / "docs" / "growth.png"
+
+
+def _root() -> Path:
+    root = find_crs()
+    if root is None:
+        raise SystemExit("no Core Rule Set found: run `envoy-waf crs install`, or set CRS_ROOT")
+    return root
+
+
+def _work(barrier: Any, results: Any, seed: int) -> None:
+    engine = Ours(_root(), 1)
+    rng = random.Random(seed)
+    requests = [browser_get(rng) for _ in range(2000)]
+    for request in requests[:200]:
+        engine.run(request)
+    barrier.wait()
+    start, count = time.perf_counter(), 0
+    while time.perf_counter() - start < SECONDS:
+        engine.run(requests[count % len(requests)])
+        count += 1
+    results.put(count / (time.perf_counter() - start))
+
+
+def processes(number: int) -> float:
+    """Transactions a second of so many processes together."""
+    context = multiprocessing.get_context("spawn")
+    barrier, results = context.Barrier(number), context.Queue()
+    children = [context.Process(target=_work, args=(barrier, results, seed)) for seed in range(number)]
+    for child in children:
+        child.start()
+    total = sum(float(results.get()) for _ in children)
+    for child in children:
+        child.join()
+    return total
+
+
+def _milliseconds(engine: Any, make: Any, count: int = 12) -> float:
+    rng = random.Random(3)
+    engine.run(make(rng))
+    requests = [make(rng) for _ in range(count)]
+    start = time.process_time()
+    for request in requests:
+        engine.run(request)
+    return (time.process_time() - start) / count * 1000
+
+
+def _arguments(number: int) -> Any:
+    def make(rng: random.Random) -> Request:
+        request = browser_get(rng)
+        request.uri = "/s?" + "&".join(f"f{i}=v{rng.randrange(10**6)}x" for i in range(number))
+        return request
+
+    return make
+
+
+def growth() -> dict[str, list[tuple[float, float]]]:
+    """(x, ms) of each curve."""
+    engine = Ours(_root(), 1)
+    curves: dict[str, list[tuple[float, float]]] = {}
+    curves["JSON body, kB"] = [(k, _milliseconds(engine, json_body(k * 1000))) for k in (1, 2, 5, 10, 20, 30)]
+    curves["arguments"] = [(n, _milliseconds(engine, _arguments(n))) for n in (1, 10, 50, 100, 200, 500, 1000)]
+    rules = []
+    for number in (10, 100, 500, 1000, 2000):
+        text = "SecRuleEngine On\nSecRequestBodyAccess On\n" + "\n".join(
+            f'SecRule ARGS|REQUEST_HEADERS "@rx (?i)word{i}[a-z]+x{i}" "id:{i + 1},phase:2,deny"' for i in range(number)
+        )
+        own = Ours.__new__(Ours)
+        own.waf = WAF.from_directives(text)
+        settle()
+        rules.append((float(number), _milliseconds(own, form)))
+    curves["rules of one's own (RE2 alone)"] = rules
+    return curves
+
+
+def draw(curves: dict[str, list[tuple[float, float]]], path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, len(curves), figsize=(4 * len(curves), 3.2), layout="constrained")
+    for axis, (name, points) in zip(axes, curves.items(), strict=True):
+        axis.plot(*zip(*points, strict=True), marker="o")
+        axis.set_xlabel(name)
+        axis.set_ylabel("CPU of a transaction, ms")
+        axis.set_ylim(bottom=0)
+        axis.grid(alpha=0.3)
+    figure.savefig(path, dpi=80)
+
+
+def _resident() -> float:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def _remember(results: Any) -> None:
+    engine = Ours(_root(), 1)
+    rng = random.Random(9)
+    makers = [CASES[name] for name in ("browser GET", "browser GET", "form", "GraphQL", "SQLi GET")]
+    found = []
+    for number in range(1, TRANSACTIONS + 1):
+        engine.run(rng.choice(makers)(rng))
+        if number in (TRANSACTIONS // 10, TRANSACTIONS // 2, TRANSACTIONS):
+            found.append((number, _resident()))
+    results.put(found)
+
+
+def memory() -> list[tuple[int, float]]:
+    """(transactions, resident MB) of a process that does nothing else."""
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    child = context.Process(target=_remember, args=(results,))
+    child.start()
+    found: list[tuple[int, float]] = results.get()
+    child.join()
+    return found
+
+
+def start_up(cache: Path) -> float:
+    """Seconds from the command to readiness."""
+    port, admin = free_port(), free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        command = [
+            str(PROJECT / ".venv" / "bin" / "envoy-waf"), "serve", "--listen", f"127.0.0.1:{port}",
+            "--admin", f"127.0.0.1:{admin}", "--crs-root", str(_root()),
+        ]  # fmt: skip
+        start = time.perf_counter()
+        process = Process("sidecar", command, Path(folder), {"ENVOY_WAF_CACHE_DIR": str(cache)})
+        process.wait_for(f"http://127.0.0.1:{admin}/readyz")
+        seconds = time.perf_counter() - start
+        deadline = time.monotonic() + 60
+        while "databases loaded" not in process.text() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        process.stop()
+    return seconds
+
+
+def run() -> dict[str, Any]:
+    one, two = processes(1), processes(2)
+    print(table(["processes", "", "transactions/s", "bound 1.8 x"], [
+        ["1", "", f"{one:.0f}", ""], ["2", "", f"{two:.0f}", f"{two / one:.2f} {'holds' if two >= 1.8 * one else 'MISSED'}"],
+    ]))  # fmt: skip
+    found = memory()
+    rows = [[str(n), "", f"{mb:.0f}", "holds" if mb <= MEMORY_BOUND_MB else "MISSED"] for n, mb in found]
+    print("\n" + table(["transactions", "", "resident MB", f"bound {MEMORY_BOUND_MB} MB"], rows))
+    with tempfile.TemporaryDirectory() as folder:
+        cold, warm = start_up(Path(folder)), start_up(Path(folder))
+    print("\n" + table(["start-up", "", "seconds", "bound"], [
+        ["cold cache", "", f"{cold:.1f}", "10 s " + ("holds" if cold <= 10 else "MISSED")],
+        ["warm cache", "", f"{warm:.1f}", "2 s " + ("holds" if warm <= 2 else "MISSED")],
+    ]))  # fmt: skip
+    curves = growth()
+    draw(curves, GROWTH)
+    for name, points in curves.items():
+        print(f"\n{name}: " + ", ".join(f"{x:g}: {ms:.2f} ms" for x, ms in points))
+    print(f"drawn in {GROWTH}")
+    return {"scale": {"processes": [one, two], "memory": found, "cold": cold, "warm": warm, "growth": curves}}
