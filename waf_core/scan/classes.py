@@ -15,8 +15,8 @@ _GROUPS = (
 _PLAIN = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./?=&:,+% "
 
 MAX_SPECIAL = 4
-"""A value with more classes than these beyond plain ones counts as having all: so that what attackers send
-does not fill memory with plans that are used once."""
+"""A value with more classes than these beyond plain ones counts as having all (`are_many`): so that what
+attackers send does not fill memory with plans that are used once."""
 
 MAX_KNOWN_SETS = 4096
 
@@ -50,17 +50,20 @@ _known: dict[frozenset[int], int] = {}
 
 
 def classes_of(value: bytes) -> int:
-    """The classes that a value has bytes of; ALL_CLASSES when they are many."""
+    """The classes that a value has bytes of."""
     present = frozenset(value.translate(TABLE))
     found = _known.get(present)
     if found is None:
         found = sum(1 << number for number in present)
-        if (found & ~_PLAIN_CLASSES).bit_count() > MAX_SPECIAL:
-            found = ALL_CLASSES
         if len(_known) >= MAX_KNOWN_SETS:
             _known.clear()
         _known[present] = found
     return found
+
+
+def are_many(classes: int) -> bool:
+    """Are they so many that a plan of their own would not be used again?"""
+    return (classes & ~_PLAIN_CLASSES).bit_count() > MAX_SPECIAL
 
 
 def classes_with(members: int) -> int:

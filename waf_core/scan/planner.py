@@ -21,7 +21,7 @@ from waf_core.operators.needs import Needs
 from waf_core.operators.phrases import Phrases
 from waf_core.operators.regex import Rx
 from waf_core.scan.budget import PlanBudget
-from waf_core.scan.classes import ALL_CLASSES, classes_of, classes_with
+from waf_core.scan.classes import ALL_CLASSES, are_many, classes_of, classes_with
 from waf_core.transformations import TRAITS, UNKNOWN, Transformation
 
 Place = tuple[int, int]
@@ -122,11 +122,13 @@ _NOTHING = Plan((), (), ())
 class Planner:
     """Makes and keeps the plans for the tests behind some chains."""
 
-    __slots__ = ("_branches", "_budget", "_items", "_plans")
+    __slots__ = ("_branches", "_budget", "_items", "_plans", "_relevant")
 
     def __init__(self, items: Sequence[tuple[Chain, ChainTests]], budget: PlanBudget) -> None:
         self._items = items
         self._budget = budget
+        self._relevant = _relevant_classes(items)
+        """Classes that make a difference to any of the chains or tests."""
         self._plans: tuple[dict[int, Plan], ...] = tuple({} for _ in range(len(LENGTHS) + 1))
         self._branches: dict[tuple[tuple[int, int], ...], Planner] = {}
         """By (number of the item, steps taken)."""
@@ -138,11 +140,11 @@ class Planner:
             rank, longest, classes = len(LENGTHS), _MANY, ALL_CLASSES
         else:
             rank = bisect_left(LENGTHS, size)
-            longest, classes = LENGTHS[rank], classes_of(value)
+            longest, classes = LENGTHS[rank], classes_of(value) & self._relevant
         plans = self._plans[rank]
         plan = plans.get(classes)
         if plan is None:
-            if self._budget.left <= 0 and classes != ALL_CLASSES:
+            if self._budget.left <= 0 or classes == ALL_CLASSES or are_many(classes):
                 return self._for_everything(rank, longest)
             self._budget.left -= 1
             if len(plans) >= MAX_PLANS:
@@ -191,6 +193,19 @@ class Planner:
             rest = [(self._items[number][0][taken:], self._items[number][1]) for number, taken in key]
             planner = self._branches[key] = Planner(rest, self._budget)
         return planner
+
+
+def _relevant_classes(items: Sequence[tuple[Chain, ChainTests]]) -> int:
+    """Those that a step acts on, and those that a test needs."""
+    found = 0
+    for chain, tests in items:
+        for function in chain:
+            for touched, _ in _effects(function)[0]:
+                found |= touched
+        for condition in tests.conditions:
+            for clause in condition.clauses:
+                found |= clause
+    return found
 
 
 def _slot(form: int, parts: Sequence[tuple[ChainTests, int, int, int]]) -> Slot:

@@ -9,6 +9,7 @@ from waf_core.transformations import transformation
 _ESCAPES = b"\"'\\^"
 _SEPARATORS = re.compile(rb"[ ,;\t\r\n]+")
 _SPACE_BEFORE = re.compile(rb" ([/(])")
+_find_separator = _SEPARATORS.search
 _CAN_CHANGE = re.compile(rb"[\"'\\^,;\t\r\n A-Z]")
 
 
@@ -27,6 +28,7 @@ def cmd_line(value: bytes) -> bytes:
     if not _CAN_CHANGE.search(value):
         return value
     out = value.translate(None, _ESCAPES)
-    out = _SEPARATORS.sub(b" ", out)
-    out = _SPACE_BEFORE.sub(rb"\1", out).lower()
+    if _find_separator(out):
+        out = _SPACE_BEFORE.sub(rb"\1", _SEPARATORS.sub(b" ", out))
+    out = out.lower()
     return value if out == value else out
