@@ -8,10 +8,19 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -33,6 +42,14 @@ def default_data_dir() -> Path:
         return Path("/var/lib/envoy-waf")
     base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(base) / "envoy-waf"
+
+
+def _switch(value: Any) -> Any:
+    """YAML takes On and Off for true and false."""
+    return {True: "On", False: "Off"}[value] if isinstance(value, bool) else value
+
+
+EngineModeName = Annotated[Literal["On", "DetectionOnly", "Off"], BeforeValidator(_switch)]
 
 
 class MatchSettings(BaseModel):
@@ -63,7 +80,7 @@ class PolicySettings(BaseModel):
     match: list[MatchSettings] = Field(default_factory=list)
     rules: list[str] | None = None
     directives: str | None = None
-    mode: Literal["On", "DetectionOnly", "Off"] | None = None
+    mode: EngineModeName | None = None
     paranoia_level: int | None = Field(None, ge=1, le=4)
     anomaly_threshold: int | None = Field(None, ge=1, le=10000)
     multiphase: bool | None = None
@@ -84,7 +101,7 @@ class Settings(BaseSettings):
         " Core Rule Set, else @baseline",
     )
     directives: str = Field("", description="SecLang text after the rules: your own exclusions and settings")
-    mode: Literal["On", "DetectionOnly", "Off"] | None = Field(None, description="overrides SecRuleEngine")
+    mode: EngineModeName | None = Field(None, description="overrides SecRuleEngine")
     paranoia_level: int | None = Field(None, ge=1, le=4, description="blocking paranoia level, 1 to 4")
     anomaly_threshold: int | None = Field(None, ge=1, le=10000, description="inbound anomaly score that blocks")
     blocking_percent: float = Field(

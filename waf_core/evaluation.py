@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from waf_core.actions import MAX_COLLECTION_KEYS
 from waf_core.operators.restpath import RestPath
-from waf_core.rule import Link, Match, MatchedRule, Unit
+from waf_core.rule import Link, Match, MatchedRule, Memo, Memory, Unit
 from waf_core.selection import read_target
 from waf_core.settings import EngineMode
 from waf_core.transformations import Transformation, apply_chain
@@ -24,6 +25,12 @@ MAX_LOGGED_MATCHES = 64
 """Values of one rule that a transaction keeps for its logs (all of them count)."""
 
 MAX_MATCHED_RULES = 4096
+
+MAX_MEMORIES = 1024
+"""Outcomes that one unit remembers; later ones are not."""
+
+MAX_MEMORY_BYTES = 2048
+"""Input of one outcome."""
 
 _DIGITS = tuple(b"%d" % i for i in range(10))
 
@@ -117,11 +124,52 @@ def _disrupt(tx: Transaction, unit: Unit) -> bool:
 def evaluate_unit(tx: Transaction, unit: Unit, hits: HitValues) -> bool:
     """Evaluate a chain; on a match of all its links, log it and return True."""
     if tx.trace is None:
+        if unit.memo is not None and not tx.removed_targets:
+            return _remembered(tx, unit, unit.memo, hits)
         return _evaluate(tx, unit, hits)
     tx.trace.begin(tx)
     holds = _evaluate(tx, unit, hits)
     tx.trace.end(tx, unit, holds)
     return holds
+
+
+def _remembered(tx: Transaction, unit: Unit, memo: Memo, hits: HitValues) -> bool:
+    """As `_evaluate`, by what the unit did the last time with the same input, if it did not match."""
+    store = tx.tx
+    if any(read_target(tx, target) for target in memo.patterns):
+        return _evaluate(tx, unit, hits)
+    pairs = [tuple(read_target(tx, target)) for target in memo.targets]
+    key = (*pairs, *map(store.get, memo.keys))
+    known = memo.known.get(key)
+    if known is not None and len(store) + len(known.writes) < MAX_COLLECTION_KEYS:
+        for digit in _DIGITS:
+            store.pop(digit, None)
+        store.update(known.writes)
+        tx.matched_var, tx.matched_var_name = known.matched_var, known.matched_var_name
+        tx.matched_vars = list(known.matched_vars)
+        tx.current_unit = unit
+        return False
+    tx.tx = watched = _Watched(store)
+    matched = _evaluate(tx, unit, hits)
+    tx.tx = dict(watched)
+    size = sum(len(value) for values in pairs for _, value in values)
+    # It has captured if its first rule matched at all.
+    if not matched and b"0" in watched.written and len(memo.known) < MAX_MEMORIES and size <= MAX_MEMORY_BYTES:
+        writes = {name: watched[name] for name in watched.written if name in watched}
+        memo.known[key] = Memory(writes, tx.matched_var, tx.matched_var_name, tx.matched_vars)
+    return matched
+
+
+class _Watched(dict[bytes, bytes]):
+    """TX while a unit is evaluated whose writes are wanted."""
+
+    def __init__(self, values: dict[bytes, bytes]) -> None:
+        super().__init__(values)
+        self.written: set[bytes] = set()
+
+    def __setitem__(self, name: bytes, value: bytes) -> None:
+        super().__setitem__(name, value)
+        self.written.add(name)
 
 
 def _evaluate(tx: Transaction, unit: Unit, hits: HitValues) -> bool:

@@ -86,6 +86,27 @@ class Link:
 
 
 @dataclass(slots=True)
+class Memory:
+    """What a unit that did not match has done to TX, and what it left in the MATCHED_ variables."""
+
+    writes: dict[bytes, bytes]
+    matched_var: bytes
+    matched_var_name: bytes
+    matched_vars: list[Pair]
+
+
+@dataclass(slots=True)
+class Memo:
+    """Outcomes of a unit by its input (waf_core/compiler/memo.py): the values of `targets`, and of the TX
+    variables `keys`.  It holds as long as no TX variable fits `patterns` beforehand."""
+
+    targets: list[Target]
+    keys: tuple[bytes, ...]
+    patterns: list[Target]
+    known: dict[tuple[object, ...], Memory] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class Unit:
     """A rule with all links of its chain.
 
@@ -105,6 +126,7 @@ class Unit:
     skip: int = 0
     skip_after: str | None = None
     sanitise_matched: bool = False
+    memo: Memo | None = None
     position_in_phase: int = 0
     skip_to: int | None = None
     """Position in the phase at which evaluation goes on after a match, if it skips."""

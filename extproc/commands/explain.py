@@ -83,7 +83,7 @@ def explain_command(
 def _text(explanation: dict[str, Any], everything: bool) -> str:
     text = render(explanation, everything=everything)
     if explanation["proposals"] and explanation["verdict"] != "pass":
-        text += "\n\nIf this request is legitimate, exclude no more than this (after the rules):\n"
+        text += "\n\nIf this request is legitimate, exclude no more than this (before the rules):\n"
         text += "\n".join(explanation["proposals"])
     return text
 

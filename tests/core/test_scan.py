@@ -220,3 +220,36 @@ def test_values_are_remembered_within_bounds() -> None:
     assert waf.program.statistics.scans == 7
     assert ids(run(waf, "/?v=evil")) == [1]
     assert ids(run(waf, "/?v=evil")) == [1]
+
+
+MEMO_TRAPS = [
+    # CRS 920450: each header's name is noted, and one of the notes is refused.
+    'SecRule ARGS_NAMES "@rx ^.*$" "id:1,phase:1,pass,log,capture,t:lowercase,setvar:tx.n_%{tx.0}=/%{tx.0}/,chain"\n'
+    'SecRule TX:/^n_/ "@within %{tx.bad}" "setvar:tx.score=+5"\n'
+    'SecRule MATCHED_VAR "@rx ." "id:2,phase:1,pass,log"\nSecRule TX:0 "@rx ." "id:3,phase:1,pass,log"',
+    # What is refused comes from traffic, after the notes of the same names have been remembered.
+    'SecRule ARGS:x "@rx ^(.+)$" "id:5,phase:1,pass,nolog,capture,setvar:tx.bad=/%{tx.1}/"\n'
+    'SecRule ARGS_NAMES "@rx ^(.).*$" "id:1,phase:1,pass,log,capture,setvar:tx.n_%{tx.0}=/%{tx.0}/,chain"\n'
+    'SecRule TX:/^n_/ "@within %{tx.bad}" "t:none"\nSecRule TX:1 "@rx ." "id:3,phase:1,pass,log"',
+    # A note of the same kind is there already.
+    'SecRule ARGS:x "@rx ." "id:5,phase:1,pass,nolog,setvar:tx.n_old=/evil/"\n'
+    'SecRule ARGS_NAMES "@rx ^.*$" "id:1,phase:1,pass,log,capture,setvar:tx.n_%{tx.0}=/%{tx.0}/,chain"\n'
+    'SecRule TX:/^n_/ "@within %{tx.bad}" "t:none"',
+    # The target of a chain is removed for one request.
+    'SecRule ARGS:x "@streq off" "id:5,phase:1,pass,nolog,ctl:ruleRemoveTargetById=1;ARGS_NAMES:evil"\n'
+    'SecRule ARGS_NAMES "@rx ^.*$" "id:1,phase:1,pass,log,capture,setvar:tx.n_%{tx.0}=/%{tx.0}/,chain"\n'
+    'SecRule TX:/^n_/ "@within %{tx.bad}" "t:none"',
+]
+
+
+@pytest.mark.parametrize("rules", MEMO_TRAPS)
+def test_what_is_remembered_of_chains_never_changes_an_answer(rules: str) -> None:
+    rules = 'SecAction "id:9,phase:1,pass,nolog,setvar:tx.bad=/evil/ /worse/"\n' + rules
+    planned, plain = make(rules), make(rules, PLAIN)
+    assert any(unit.memo for phase in planned.program.phases.values() for unit in phase.units)
+    uris = ["/", "/?a=1", "/?a=2&b=1", "/?evil=1", "/?x=a&a=1", "/?x=evil&a=1", "/?x=off&evil=1", "/?x=off&a=1"]
+    for uri in [*uris, *uris, *reversed(uris)]:
+        one, two = run(planned, uri), run(plain, uri)
+        assert ids(one) == ids(two), uri
+        assert one.tx == two.tx, uri
+        assert (one.matched_var, one.matched_var_name) == (two.matched_var, two.matched_var_name), uri

@@ -95,3 +95,11 @@ def test_own_directives_come_last_and_errors_point_at_them(tmp_path: Path) -> No
     settings = load_settings(data_dir=tmp_path, directives="SecRuleRemoveById 8190010\nSecBogus x")
     with pytest.raises(Exception, match=r"<directives>:2:1: unknown directive"):
         RuleSets(settings).compile()
+
+
+@pytest.mark.parametrize(("text", "mode"), [("On", "On"), ("Off", "Off"), ("DetectionOnly", "DetectionOnly")])
+def test_yaml_takes_on_for_true(tmp_path: Path, text: str, mode: str) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text(f"mode: {text}\npolicies: [{{name: a, mode: {text}}}]\n")
+    settings = load_settings(path)
+    assert settings.mode == settings.policies[0].mode == mode

@@ -1,0 +1,71 @@
+"""Chains whose outcome is the same for the same input, remembered.
+
+CRS has chains that note every header's name in TX and then look among those notes.  The scan cannot rule
+them out, since TX changes while a phase runs; but what they do depends on little, and that little (the
+header names of a browser) repeats from request to request.  A unit is remembered if
+
+  - its first rule looks at fixed variables and captures, every later one at TX;
+  - its operators depend on the value and on TX variables alone;
+  - it does nothing but set TX variables, to texts made of constants and of what it captured.
+
+Only "no match" is remembered, with what the unit did to TX on the way (waf_core/evaluation.py).
+"""
+
+from __future__ import annotations
+
+from waf_core.actions import SetVar
+from waf_core.macros import Macro
+from waf_core.program import Program
+from waf_core.rule import Link, Memo, Unit
+
+_DIGITS = frozenset(b"%d" % i for i in range(10))
+
+
+def find_memos(program: Program) -> None:
+    """Set `memo` of the units that can have one."""
+    for phase in program.phases.values():
+        for position in phase.kept:
+            unit = phase.units[position]
+            unit.memo = _memo(unit)
+
+
+def _memo(unit: Unit) -> Memo | None:
+    first, *rest = unit.links
+    if not rest or not first.capture or unit.sanitise_matched:
+        return None
+    if any(target.variable.dynamic or target.count or target.xpath is not None for target in first.targets):
+        return None
+    if any(target.variable.name != "TX" or target.count for link in rest for target in link.targets):
+        return None
+    # What the last rule does it does only when the whole chain matches, and that is not remembered.
+    if not all(_only_notes(link) for link in unit.links[:-1]):
+        return None
+    keys: set[bytes] = set()
+    for link in unit.links:
+        if link.operator is None:
+            return None
+        if not link.operator.pure:
+            names = Macro(link.operator_argument).names
+            if not names or any(name != "TX" or key is None for name, key in names):
+                return None
+            keys.update(key for _, key in names if key is not None)
+        for target in link.targets:
+            if target.variable.name == "TX":
+                if target.pattern is None and target.key is None:
+                    return None
+                if target.key is not None:
+                    keys.add(target.key)
+    if keys & _DIGITS:
+        return None
+    patterns = [target for link in rest for target in link.targets if target.pattern is not None]
+    return Memo(first.targets, tuple(sorted(keys)), patterns)
+
+
+def _only_notes(link: Link) -> bool:
+    for effect in link.effects:
+        if not isinstance(effect, SetVar) or effect.collection != "TX" or effect.kind != "set":
+            return False
+        for name, key in (*effect.name.names, *effect.value.names):
+            if name not in ("MATCHED_VAR", "MATCHED_VAR_NAME") and not (name == "TX" and key in _DIGITS):
+                return False
+    return True
