@@ -75,6 +75,8 @@ def main() -> int:
                 f"""
 Everything keeps running until Ctrl-C.  Try:
   {curl(stack, "/hello?file=../../../../etc/passwd", None)}
+  http://127.0.0.1:{stack.admin_port}/                   the dashboard, in a browser
+  .venv/bin/envoy-waf explain --id REFERENCE --admin http://127.0.0.1:{stack.admin_port}    why a request was blocked
   curl -s http://127.0.0.1:{stack.admin_port}/status     what is loaded
   curl -s http://127.0.0.1:{stack.admin_port}/metrics    what happened, for Prometheus
   tail -f {stack.sidecar.output}      why it was blocked

@@ -51,15 +51,17 @@ def find_envoy() -> str:
     raise StackError("there is no Envoy: run `make setup`, or set ENVOY_BIN")
 
 
-def find_crs() -> Path | None:
-    """CRS_ROOT, an installed Core Rule Set, or the copy beside the project."""
+def find_crs(*, with_tests: bool = False) -> Path | None:
+    """CRS_ROOT, an installed Core Rule Set, or the copy beside the project; `with_tests`: one that has its
+    regression tests."""
     if "CRS_ROOT" in os.environ:
         root = Path(os.environ["CRS_ROOT"])
         return root if (root / "rules").is_dir() else None
     from extproc.config import default_data_dir
 
     for folder in (default_data_dir() / "crs", PROJECT.parent / "shared" / "crs"):
-        found = sorted(path for path in folder.glob("coreruleset-*") if (path / "rules").is_dir())
+        needed = "tests/regression" if with_tests else "rules"
+        found = sorted(path for path in folder.glob("coreruleset-*") if (path / needed).is_dir())
         if found:
             return found[-1]
     return None

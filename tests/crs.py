@@ -1,20 +1,12 @@
-"""Where tests find the Core Rule Set: CRS_ROOT, the data folder, or beside the project."""
+"""The Core Rule Set that tests use: one that has its regression tests."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-PROJECT = Path(__file__).parent.parent
+from demo import stack
 
 
 def find_crs() -> Path | None:
-    """The newest CRS within reach that has its regression tests, or None."""
-    if os.environ.get("CRS_ROOT"):
-        path = Path(os.environ["CRS_ROOT"])
-        return path if (path / "rules").is_dir() else None
-    beside = PROJECT.parent / "shared" / "crs"
-    for path in sorted(beside.glob("coreruleset-*"), reverse=True):
-        if (path / "rules").is_dir():
-            return path
-    return None
+    """CRS_ROOT, the data folder, or the copy beside the project; None where there is none."""
+    return stack.find_crs(with_tests=True)

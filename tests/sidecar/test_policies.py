@@ -57,6 +57,21 @@ def test_equal_policies_share_their_program(policies: PolicySet) -> None:
     assert policies.by_name["admin"].waf is policies.default.waf
 
 
+def test_policies_that_differ_share_their_patterns() -> None:
+    found = compile_policies(
+        load_settings(
+            rules=["@recommended", "@baseline"], policies=[{"name": "own", "directives": 'SecAction "id:1,pass"'}]
+        )
+    )
+    operators = [
+        {u.info.id: u.links[0].operator for u in policy.waf.program.units if u.links[0].operator_name == "rx"}
+        for policy in found.policies
+    ]
+    assert found.default.waf is not found.by_name["own"].waf
+    assert operators[0]
+    assert all(operators[1][number] is operator for number, operator in operators[0].items())
+
+
 def test_policies_differ_where_they_say_so() -> None:
     found = compile_policies(
         load_settings(

@@ -10,6 +10,7 @@ the document; invalid UTF-8 inside strings is kept and judged, not refused.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 Pair = tuple[bytes, bytes]
@@ -69,27 +70,37 @@ def parse_json(body: bytes, depth_limit: int, limit: int) -> tuple[list[Pair], b
         return [], False, f"nested deeper than {depth_limit} levels"
     except ValueError as error:
         return [], False, str(error)
+    return _arguments(value, depth_limit, limit)
+
+
+def _arguments(value: Any, depth_limit: int, limit: int) -> tuple[list[Pair], bool, str | None]:
+    """Walk a document in its order, without recursion: `stack` has the containers that are open."""
     out: list[Pair] = []
-    stack: list[tuple[str, Any, int]] = [("json", value, 0)]
-    while stack:
-        name, item, depth = stack.pop()
-        if isinstance(item, _Object | list):
-            if depth >= depth_limit:
-                return out, False, f"nested deeper than {depth_limit} levels"
-            if depth and (not item or not isinstance(item, _Object)):
-                if len(out) >= limit:
-                    return out, True, None
-                out.append((_encode(name), b"" if isinstance(item, _Object) else b"%d" % len(item)))
-            members = item if isinstance(item, _Object) else [(str(i), v) for i, v in enumerate(item)]
-            stack.extend((f"{name}.{key}", member, depth + 1) for key, member in reversed(members))
-            continue
-        if len(out) >= limit:
-            return out, True, None
-        if item is None:
-            encoded = b""
-        elif isinstance(item, str):
-            encoded = _encode(item)
+    members: Iterator[tuple[str, Any]] = iter((("json", value),))
+    prefix = ""
+    stack: list[tuple[str, Iterator[tuple[str, Any]]]] = []
+    while True:
+        for key, item in members:
+            if len(out) >= limit and not isinstance(item, list):
+                return out, True, None
+            if isinstance(item, str):
+                out.append((_encode(prefix + key), _encode(item)))
+            elif isinstance(item, list):
+                depth = len(stack)
+                if depth >= depth_limit:
+                    return out, False, f"nested deeper than {depth_limit} levels"
+                an_object = isinstance(item, _Object)
+                if depth and (not item or not an_object):
+                    if len(out) >= limit:
+                        return out, True, None
+                    out.append((_encode(prefix + key), b"" if an_object else b"%d" % len(item)))
+                stack.append((prefix, members))
+                prefix = f"{prefix}{key}."
+                members = iter(item if an_object else [(str(i), member) for i, member in enumerate(item)])
+                break
+            else:
+                out.append((_encode(prefix + key), b"" if item is None else b"true" if item else b"false"))
         else:
-            encoded = b"true" if item else b"false"
-        out.append((_encode(name), encoded))
-    return out, False, None
+            if not stack:
+                return out, False, None
+            prefix, members = stack.pop()

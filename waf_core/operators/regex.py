@@ -9,6 +9,7 @@ exceeded the value counts as a match, because an attacker can cause it.
 from __future__ import annotations
 
 import re
+from weakref import WeakValueDictionary
 
 import re2
 import regex
@@ -147,12 +148,21 @@ _HINTS = {
 }
 
 
+_compiled: WeakValueDictionary[bytes, Rx] = WeakValueDictionary()
+"""Rules and policies with the same pattern share its automaton."""
+
+
 def compile_pattern(pattern: bytes, env: OperatorEnv) -> Operator:
     """RE2 where it can, else the bounded fallback, with a note for `envoy-waf check`."""
+    known = _compiled.get(pattern)
+    if known is not None:
+        return known
     try:
-        return Rx(pattern)
+        made = _compiled[pattern] = Rx(pattern)
     except OperatorError as error:
         reason = str(error)
+    else:
+        return made
     fallback = BacktrackingRx(pattern)
     place, hint = _beyond_re2(pattern)
     shown = pattern[place : place + 40].decode("latin-1")

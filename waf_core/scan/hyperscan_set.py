@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 from waf_core.scan.split import MAX_PIECES, halves
 
@@ -122,7 +123,7 @@ class HyperscanSet:
             return hits[:]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Databases:
     """`main` has every pattern that Hyperscan takes as it is; `large` the pieces of those that are too
     large for it (waf_core/scan/split.py): bounded too, but ten times slower than the rest together."""
@@ -191,6 +192,10 @@ def _compiles(pattern: bytes, flag: int) -> bool:
     return True
 
 
+_loaded_databases: WeakValueDictionary[tuple[str, int, int], Databases] = WeakValueDictionary()
+"""(path, time, size) of a file -> what was loaded from it: policies with the same patterns share it."""
+
+
 class DatabaseCache:
     """Databases in files of a folder that only its owner can write.
 
@@ -214,8 +219,13 @@ class DatabaseCache:
         try:
             if not self._private(self.folder) or not self._private(path):
                 return None
-            if path.stat().st_size > MAX_DATABASE_BYTES:
+            info = path.stat()
+            if info.st_size > MAX_DATABASE_BYTES:
                 return None
+            key = (str(path), info.st_mtime_ns, info.st_size)
+            known = _loaded_databases.get(key)
+            if known is not None:
+                return known
             content = path.read_bytes()
         except OSError:
             return None
@@ -226,9 +236,11 @@ class DatabaseCache:
         try:
             sizes = json.loads(head)
             main, large = data[: sizes["main"]], data[sizes["main"] :]
-            return Databases(_loaded(main), _loaded(large), sizes["large_numbers"], sizes["left"])
+            databases = Databases(_loaded(main), _loaded(large), sizes["large_numbers"], sizes["left"])
         except (hyperscan.error, ValueError, KeyError):
             return None
+        _loaded_databases[key] = databases
+        return databases
 
     @staticmethod
     def _private(path: Path) -> bool:
