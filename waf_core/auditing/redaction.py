@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
 
@@ -64,11 +65,8 @@ class Redaction:
                 for spelling in (text, quote(value), quote_plus(value), json.dumps(text)[1:-1]):
                     texts[spelling] = None
         # Longer ones first: one may contain another.
-        ordered = sorted(texts, key=len, reverse=True)
-        self._values = re.compile("|".join(map(re.escape, ordered))) if ordered else None
-        names = "|".join(re.escape(name.decode("latin-1")) for name in sorted(self._arguments))
-        self._pairs = re.compile(rf"(?i)((?:^|[?&;])(?:{names})=)([^&;\s]+)") if names else None
-        self._members = re.compile(rf'(?i)("(?:{names})"\s*:\s*)("(?:[^"\\]|\\.)*"|[^\s,}}\]]+)') if names else None
+        self._values = sorted(texts, key=len, reverse=True)
+        self._named = _named(frozenset(self._arguments))
 
     def _is_argument(self, name: bytes) -> bool:
         """`password`, and the member of that name in a document: `json.user.password`."""
@@ -94,10 +92,21 @@ class Redaction:
 
     def text(self, text: str) -> str:
         """A text without hidden values."""
-        if self._pairs is not None:
-            text = self._pairs.sub(lambda found: found[1] + mask(len(found[2])), text)
-        if self._members is not None:
-            text = self._members.sub(lambda found: f'{found[1]}"{mask(len(found[2]) - 2)}"', text)
-        if self._values is not None:
-            text = self._values.sub(lambda found: mask(len(found[0])), text)
+        if self._named is not None:
+            pairs, members = self._named
+            text = pairs.sub(lambda found: found[1] + mask(len(found[2])), text)
+            text = members.sub(lambda found: f'{found[1]}"{mask(len(found[2]) - 2)}"', text)
+        for value in self._values:
+            if value in text:
+                text = text.replace(value, mask(len(value)))
         return text
+
+
+@lru_cache(maxsize=256)
+def _named(arguments: frozenset[bytes]) -> tuple[re.Pattern[str], re.Pattern[str]] | None:
+    """`name=value` in URIs and forms, `"name": value` in JSON."""
+    if not arguments:
+        return None
+    names = "|".join(re.escape(name.decode("latin-1")) for name in sorted(arguments))
+    pairs = re.compile(rf"(?i)((?:^|[?&;])(?:{names})=)([^&;\s]+)")
+    return pairs, re.compile(rf'(?i)("(?:{names})"\s*:\s*)("(?:[^"\\]|\\.)*"|[^\s,}}\]]+)')
