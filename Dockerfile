@@ -11,7 +11,9 @@ COPY pyproject.toml setup.py README.md LICENSE ./
 COPY protos protos
 COPY waf_core waf_core
 COPY extproc extproc
-RUN python -m venv /opt/envoy-waf && /opt/envoy-waf/bin/pip install --no-cache-dir '.[otel]'
+RUN python -m venv /opt/envoy-waf && /opt/envoy-waf/bin/pip install --no-cache-dir '.[otel]' \
+    # xds-protos brings an older copy of its modules: the package itself has to come last.
+    && /opt/envoy-waf/bin/pip install --no-cache-dir --force-reinstall --no-deps opentelemetry-proto
 
 FROM build AS rules
 ARG CRS_VERSION=4.28.0

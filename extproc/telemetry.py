@@ -7,6 +7,7 @@ there.  Names follow the semantic conventions for HTTP servers; ours begin with 
 from __future__ import annotations
 
 import time
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from extproc import __version__
@@ -34,7 +35,11 @@ class StreamTracer:
             from opentelemetry.sdk.trace.export import BatchSpanProcessor
             from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
         except ImportError as error:
-            raise ConfigError("otlp_endpoint needs the extra `otel`: pip install 'envoy-waf[otel]'") from error
+            hint = "pip install 'envoy-waf[otel]'"
+            if find_spec("opentelemetry.exporter") is not None:
+                # xds-protos brings an older `opentelemetry.proto` of its own; whichever came last is there.
+                hint = "pip install --force-reinstall --no-deps opentelemetry-proto"
+            raise ConfigError(f"otlp_endpoint needs the extra `otel`: {hint}  ({error})") from error
         resource = Resource.create({"service.name": "envoy-waf", "service.version": __version__})
         insecure = not endpoint.startswith("https://")
         self._traces = TracerProvider(resource=resource)

