@@ -18,7 +18,7 @@ import redis.asyncio as redis
 from redis.exceptions import RedisError
 
 from waf_core.operators.numeric import to_int
-from waf_core.persistence import Change
+from waf_core.persistence import Change, StoreUnavailableError
 from waf_core.persistence.buffered import Key
 
 BREAKER_FAILURES = 3
@@ -29,10 +29,6 @@ CALL_SECONDS = 0.25
 MAX_FIELDS = 512
 MAX_FIELD_BYTES = 4096
 PREFIX = b"envoy-waf:"
-
-
-class StoreUnavailableError(Exception):
-    """Redis did not answer, or the breaker is open."""
 
 
 class RedisStore:

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import structlog
@@ -33,7 +33,6 @@ from extproc.events import Recorder
 from extproc.explain import explain
 from extproc.metrics import Metrics
 from extproc.policies import METADATA_KEY, PolicySet, compile_policies
-from extproc.redis_store import RedisStore, StoreUnavailableError
 from extproc.requests.plain import exchange_from_json
 from extproc.stream import MAX_HELD_BYTES, Stream, StreamError, StreamOptions
 from extproc.telemetry import StreamTracer
@@ -41,7 +40,11 @@ from extproc.tuning import propose_for
 from extproc.watch import watch_files, watched_files
 from waf_core import WafError
 from waf_core.memory import settle
+from waf_core.persistence import StoreUnavailableError
 from waf_core.persistence.buffered import BufferedStore, Key
+
+if TYPE_CHECKING:
+    from extproc.redis_store import RedisStore
 
 SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
 
@@ -116,6 +119,8 @@ class Worker:
         self._health = HealthServicer()
         self.records: RedisStore | None = None
         if settings.redis_url:
+            from extproc.redis_store import RedisStore  # 7 MB that others need not hold
+
             timeout = policies.default.waf.program.settings.collection_timeout
             self.records = RedisStore(settings.redis_url, timeout)
 

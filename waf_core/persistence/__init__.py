@@ -12,6 +12,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 
+class StoreUnavailableError(Exception):
+    """The store did not answer, or has not for a while and is not asked now."""
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """One change of one variable.
@@ -39,4 +43,4 @@ class Store(Protocol):
 
 from waf_core.persistence.memory import MemoryStore  # noqa: E402
 
-__all__ = ["Change", "MemoryStore", "Store"]
+__all__ = ["Change", "MemoryStore", "Store", "StoreUnavailableError"]

@@ -53,7 +53,7 @@ class ScanLimits:
 
     set_max_mem: int = 96 << 20
     """Bytes the automaton of one RE2 Set may use before it starts over."""
-    cache_entries: int = 4096
+    cache_entries: int = 2048
     """Values remembered by one scanner and generation (there are two)."""
     cache_value_bytes: int = 512
     """Longer values are not remembered."""
