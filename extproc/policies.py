@@ -135,7 +135,7 @@ def compile_policies(settings: Settings) -> PolicySet:
     compiled: dict[str, WAF] = {}
     policies = []
     for name, own in parts:
-        rulesets = RuleSets(own)
+        rulesets = RuleSets(own, name)
         key = own.model_dump_json(
             include={"rules", "directives", "mode", "paranoia_level", "anomaly_threshold", "multiphase"}
         )

@@ -42,8 +42,10 @@ def _version_key(path: Path) -> tuple[int, ...]:
 class RuleSets:
     """Resolves names for the parser, from the settings."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, policy: str = "default") -> None:
+        """`policy`: named in the positions of errors."""
         self.settings = settings
+        self._of = "" if policy == "default" else f" of policy {policy}"
         self.crs = crs_folder(settings)
 
     def resolve(self, argument: str) -> Sequence[str] | None:
@@ -64,7 +66,7 @@ class RuleSets:
         if self.crs is None or not (self.crs / "rules").is_dir():
             raise SecLangError(
                 "the Core Rule Set is not installed",
-                Position("<settings>", 1),
+                Position(f"<settings{self._of}>", 1),
                 argument,
                 "run `envoy-waf crs install`, set crs_root, or use @baseline",
             )
@@ -103,11 +105,11 @@ class RuleSets:
         nodes: list[Node] = []
         for rule in settings.rules or self.default_rules():
             if rule.startswith(("@crs/", "@baseline")):
-                nodes += parse_text(self._overrides(), source, file="<settings>")
-            nodes += parse_text(f'Include "{rule}"', source, file="<rules>")
-        nodes += parse_text(settings.directives, source, file="<directives>")
+                nodes += parse_text(self._overrides(), source, file=f"<settings{self._of}>")
+            nodes += parse_text(f'Include "{rule}"', source, file=f"<rules{self._of}>")
+        nodes += parse_text(settings.directives, source, file=f"<directives{self._of}>")
         if settings.mode:
-            nodes += parse_text(f"SecRuleEngine {settings.mode}", source, file="<mode>")
+            nodes += parse_text(f"SecRuleEngine {settings.mode}", source, file=f"<mode{self._of}>")
         return nodes
 
     def _overrides(self) -> str:
