@@ -20,6 +20,7 @@ from waf_core.auditing.formats import FORMATS
 from waf_core.auditing.record import is_wanted, make_record
 from waf_core.auditing.redaction import Redaction
 from waf_core.exchange import Exchange, run
+from waf_core.transaction import Transaction
 
 MAX_LOGGED_TEXT = 400
 """Characters of one value in a log line."""
@@ -44,7 +45,7 @@ class Recorder:
 
     def __init__(self, metrics: Metrics, settings: Settings, audit: AuditLog | None) -> None:
         self._metrics = metrics
-        self._settings = settings
+        self.settings = settings
         self._audit = audit
         self._log = structlog.get_logger("envoy_waf")
         self.summary = Summary()
@@ -91,9 +92,10 @@ class Recorder:
         if tx.outbound_data_error:
             metrics.truncated.labels("response").inc()
         metrics.count_scans(stream.policy.waf.program.statistics)
+        hidden: Redaction | None = None  # made once, and only for what is told
         told = [m for m in tx.matched_rules if m.log]
         self.summary.add(
-            verdict="blocked" if stop else "detected" if tx.detected else "pass",
+            verdict=tx.verdict,
             score=score,
             seconds=seconds,
             path=_text(tx.filename),
@@ -101,17 +103,20 @@ class Recorder:
             rules=[(m.rule.id, m.rule.message) for m in told],
         )
         if stop is not None or tx.detected is not None or told:
-            self._tell(stream, seconds, score)
+            hidden = self._redaction(tx)
+            self._tell(stream, hidden, seconds, score)
         if self._audit is not None and is_wanted(tx, stop.status if stop else tx.response_status):
-            record = make_record(
-                tx, headers=self._settings.redact_headers, arguments=self._settings.redact_arguments, policy=policy
-            )
-            name = self._settings.audit_format or tx.program.settings.audit_log_format
+            hidden = hidden or self._redaction(tx)
+            record = make_record(tx, hidden, policy=policy)
+            name = self.settings.audit_format or tx.program.settings.audit_log_format
             self._audit.put(FORMATS[name](record))
         if stream.policy.shadow is not None:
-            self._judge_aside(stream, stream.policy.shadow)
+            self._judge_aside(stream, stream.policy.shadow, hidden)
 
-    def _judge_aside(self, stream: Stream, shadow: Policy) -> None:
+    def _redaction(self, tx: Transaction) -> Redaction:
+        return Redaction(tx, self.settings.redact_headers, self.settings.redact_arguments)
+
+    def _judge_aside(self, stream: Stream, shadow: Policy, hidden: Redaction | None) -> None:
         """The candidate's verdict on what was seen of the same request."""
         tx = stream.tx
         assert tx is not None
@@ -127,15 +132,14 @@ class Recorder:
                 live=live,
                 candidate=candidate,
                 transaction_id=tx.id,
-                path=Redaction(tx, self._settings.redact_headers, self._settings.redact_arguments).text(_text(tx.uri)),
-                rules=[m.rule.id for m in other.matched_rules if m.log][: self._settings.logged_rules],
+                path=(hidden or self._redaction(tx)).text(_text(tx.uri)),
+                rules=[m.rule.id for m in other.matched_rules if m.log][: self.settings.logged_rules],
             )
 
-    def _tell(self, stream: Stream, seconds: float, score: int) -> None:
+    def _tell(self, stream: Stream, hidden: Redaction, seconds: float, score: int) -> None:
         tx = stream.tx
         assert tx is not None
         verdict = tx.interruption or tx.detected
-        hidden = Redaction(tx, self._settings.redact_headers, self._settings.redact_arguments)
 
         def value(name: bytes, text: str) -> str:
             return "***" if hidden.variable(name) else hidden.text(text[:MAX_LOGGED_TEXT])
@@ -159,7 +163,7 @@ class Recorder:
                     "value": value(matched.variable.encode(), matched.value.decode("utf-8", "backslashreplace")),
                     **({"data": value(matched.variable.encode(), matched.data)} if matched.data else {}),
                 }
-                for matched in tx.matched_rules[: self._settings.logged_rules]
+                for matched in tx.matched_rules[: self.settings.logged_rules]
                 if matched.log
             ],
         }

@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from extproc.tuning import propose_for
 from waf_core import WAF
-from waf_core.auditing.log_line import SEVERITY_NAMES
 from waf_core.exchange import Exchange, run
 from waf_core.operators.numeric import to_int
 from waf_core.trace import TracedMatch, TracedRule
@@ -41,7 +41,7 @@ def explain(waf: WAF, exchange: Exchange, policy: str = "default") -> dict[str, 
         "client": exchange.client_ip,
         "label": exchange.label,
         "mode": tx.engine.value,
-        "verdict": _verdict(tx.interruption is not None, tx.detected is not None),
+        "verdict": tx.verdict,
         "status": stop.status if stop else 0,
         "decided_by": stop.rule_id if stop else 0,
         "reason": _reason(stop, rules),
@@ -49,11 +49,8 @@ def explain(waf: WAF, exchange: Exchange, policy: str = "default") -> dict[str, 
         "thresholds": threshold,
         "limits": tx.limits,
         "rules": [rule for rule in rules if rule["matches"] or rule["decides"] or rule["score"]],
+        "proposals": [p.text for p in propose_for(rules, show(exchange.uri).partition("?")[0])],
     }
-
-
-def _verdict(interrupted: bool, detected: bool) -> str:
-    return "blocked" if interrupted else "detected" if detected else "pass"
 
 
 def _reason(stop: Any, rules: list[dict[str, Any]]) -> str:
@@ -73,7 +70,7 @@ def _rule(traced: TracedRule) -> dict[str, Any]:
         "phase": traced.phase,
         "message": show(traced.message.encode("utf-8", "replace")),
         "logged": traced.logged,
-        "severity": SEVERITY_NAMES[info.severity] if info.severity is not None else "",
+        "severity": info.severity_name,
         "file": info.position.file,
         "line": info.position.line,
         "tags": list(info.tags),

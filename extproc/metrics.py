@@ -98,7 +98,6 @@ class Metrics:
         )
         self._rule_ids: set[int] = set()
         self._families: set[str] = set()
-        self._counted: dict[int, tuple[int, int]] = {}
 
     def serve(self, policies: PolicySet, generation: int) -> None:
         """Tell what is served from now on."""
@@ -110,16 +109,11 @@ class Metrics:
 
     def count_scans(self, statistics: ScanStatistics) -> None:
         """Take over what a program's scanner has counted since the last time."""
-        scans, failures = self._counted.get(id(statistics), (0, 0))
-        if statistics.scans != scans:
-            self.scans.inc(statistics.scans - scans)
-        if statistics.set_failures != failures:
-            self.scan_fallbacks.inc(statistics.set_failures - failures)
-        self._counted[id(statistics)] = (statistics.scans, statistics.set_failures)
-
-    def forget_scans(self) -> None:
-        """Other programs serve from now on."""
-        self._counted.clear()
+        scans, failures = statistics.take()
+        if scans:
+            self.scans.inc(scans)
+        if failures:
+            self.scan_fallbacks.inc(failures)
 
     def family(self, tags: Sequence[str]) -> None:
         """Count a match for its families of attack."""

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from extproc.config import MatchSettings, Settings
 from extproc.rulesets import RuleSetInfo, RuleSets
 from waf_core import WAF
+from waf_core.request_target import host_of, origin_form
 from waf_core.transformations.path import normalize_path
 from waf_core.transformations.url import url_decode
 
@@ -87,10 +88,6 @@ class PolicySet:
     def policies(self) -> list[Policy]:
         return list(self.by_name.values())
 
-    @property
-    def uses_routes(self) -> bool:
-        return bool(self._rules)
-
     def select(self, named: str, authority: bytes, uri: bytes, route: str) -> Policy:
         """The policy of a request.  Raises UnknownPolicyError."""
         if named:
@@ -100,8 +97,7 @@ class PolicySet:
             return policy
         if not self._rules:
             return self.default
-        host = authority.decode("latin-1").lower()
-        host = host[: host.rfind("]") + 1] if host.startswith("[") else host.partition(":")[0]
+        host = host_of(authority).decode("latin-1").lower()
         path = normal_path(uri)
         for rule in self._rules:
             if rule.fits(host, path, route):
@@ -111,11 +107,9 @@ class PolicySet:
 
 def normal_path(uri: bytes) -> str:
     """The path of a URI as servers understand it: decoded, without `//`, `/./` and `/../`."""
-    raw = uri
-    if not raw.startswith(b"/"):
-        _, separator, rest = raw.partition(b"://")
-        raw = rest[rest.find(b"/") :] if separator and b"/" in rest else b"/"
-    path = raw.partition(b"?")[0].partition(b"#")[0]
+    path = origin_form(uri).partition(b"?")[0].partition(b"#")[0]
+    if not path.startswith(b"/"):
+        return "/"
     path = url_decode(path.replace(b"+", b"%2B")).partition(b";")[0]
     return normalize_path(path).decode("latin-1")
 

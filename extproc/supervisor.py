@@ -115,7 +115,7 @@ class Supervisor:
         for child in self._children:
             self._keep(self._tend(child))
         if self.settings.watch:
-            self._keep(watch_files(lambda: self._files, self._reload_and_forget))
+            self._keep(watch_files(lambda: self._files, self.reload))
         await self._stop.wait()
         self._log.info("stopping workers", workers=len(self._children))
         for task in self._tasks:
@@ -197,9 +197,6 @@ class Supervisor:
         for child in self._children:
             if child.process is not None and child.process.returncode is None:
                 child.process.send_signal(signal.SIGHUP)
-
-    async def _reload_and_forget(self) -> None:
-        await self.reload()
 
     # -- Control ----------------------------------------------------------------------------------
 

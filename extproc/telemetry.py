@@ -62,8 +62,7 @@ class StreamTracer:
         if tx is None:
             return
         stop = tx.interruption or tx.detected
-        verdict = "blocked" if tx.interruption else "detected" if tx.detected else "pass"
-        labels: dict[str, Any] = {"waf.policy": stream.policy.name, "waf.verdict": verdict}
+        labels: dict[str, Any] = {"waf.policy": stream.policy.name, "waf.verdict": tx.verdict}
         self._requests.add(1, labels)
         self._seconds.record(seconds, labels)
         carrier = {"traceparent": stream.trace_parent} if stream.trace_parent else {}

@@ -96,13 +96,11 @@ def propose(findings: Iterable[Finding]) -> list[Proposal]:
     ]
 
 
-def propose_for(explanation: Mapping[str, Any]) -> list[Proposal]:
-    """Exclusions for one explained request (extproc/explain.py)."""
-    parts = str(explanation["request"]).split(" ")
-    path = parts[1].partition("?")[0] if len(parts) > 1 else "/"
+def propose_for(rules: Iterable[Mapping[str, Any]], path: str) -> list[Proposal]:
+    """Exclusions for the rules of one explained request (extproc/explain.py) to this path."""
     findings = [
         Finding(rule["id"], match["variable"], path)
-        for rule in explanation["rules"]
+        for rule in rules
         if rule["score"] and not _is_scoring(rule["tags"], rule["id"])
         for match in rule["matches"]
     ]

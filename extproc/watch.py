@@ -50,7 +50,7 @@ def _state(files: Sequence[str]) -> dict[str, tuple[str, int, int]]:
     return state
 
 
-async def watch_files(files: Callable[[], Sequence[str]], changed: Callable[[], Awaitable[None]]) -> None:
+async def watch_files(files: Callable[[], Sequence[str]], changed: Callable[[], Awaitable[object]]) -> None:
     """Call `changed` whenever one of the files, asked for anew each time, has changed.  Runs until cancelled."""
     log = structlog.get_logger("envoy_waf")
     state = _state(files())

@@ -36,7 +36,6 @@ from extproc.policies import METADATA_KEY, PolicySet, compile_policies
 from extproc.requests.plain import exchange_from_json
 from extproc.stream import MAX_HELD_BYTES, Stream, StreamError, StreamOptions
 from extproc.telemetry import StreamTracer
-from extproc.tuning import propose_for
 from extproc.watch import watch_files, watched_files
 from waf_core import WafError
 from waf_core.memory import settle
@@ -97,7 +96,6 @@ class Worker:
         """`index`: which of the supervisor's workers this is; `reread`: gives the settings anew for a reload."""
         self.settings = settings
         self.policies = policies
-        self.index = index
         self._reread = reread
         self.generation = 1
         """Counts the policy sets that this process has served."""
@@ -111,7 +109,7 @@ class Worker:
         self._tracer = StreamTracer(settings.otlp_endpoint) if settings.otlp_endpoint else None
         self._options = self._stream_options()
         self._loader: DatabaseLoader | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[object]] = set()
         self._reloading = asyncio.Lock()
         self._threads = ThreadPoolExecutor(HEAVY_THREADS, thread_name_prefix="heavy")
         self._streams = 0
@@ -289,7 +287,7 @@ class Worker:
         self._log.info("ready", listen=self.settings.listen, admin=self.settings.admin or None)
         self._load_databases()
         if self.settings.watch and self._reread is not None:
-            self._keep(watch_files(self._watched, self.reload_and_forget))
+            self._keep(watch_files(self._watched, self.reload))
         await self._stop.wait()
         self.ready = False
         if self._loader is not None:
@@ -313,7 +311,7 @@ class Worker:
         """SIGHUP: logs have been rotated, rules may have changed."""
         if self._audit is not None:
             self._audit.reopen()
-        self._keep(self.reload_and_forget())
+        self._keep(self.reload())
 
     def _watched(self) -> list[str]:
         assert self._reread is not None
@@ -340,7 +338,6 @@ class Worker:
             self.policies = policies
             self._options = self._stream_options()
             self.generation += 1
-            self._metrics.forget_scans()
             self._metrics.serve(policies, self.generation)
             self._metrics.reloads.labels("ok").inc()
             self._log.info(
@@ -360,10 +357,6 @@ class Worker:
         if changed:
             self._log.warning("settings that need a restart have changed; they stay as they are", settings=changed)
         return settings.model_copy(update={name: getattr(self.settings, name) for name in FIXED_SETTINGS})
-
-    async def reload_and_forget(self) -> None:
-        """For signals and file changes: the log tells the outcome."""
-        await self.reload()
 
     async def status(self) -> dict[str, Any]:
         """What serves."""
@@ -427,9 +420,7 @@ class Worker:
         policy = self.policies.by_name.get(name)
         if policy is None:
             raise ControlError(f"there is no policy {name!r}; there are {', '.join(self.policies.by_name)}")
-        explanation = explain(policy.waf, exchange, name)
-        explanation["proposals"] = [p.text for p in propose_for(explanation)]
-        return explanation
+        return explain(policy.waf, exchange, name)
 
     # -- the process, continued -------------------------------------------------------------------
 
@@ -440,7 +431,7 @@ class Worker:
         self._loader = DatabaseLoader([policy.waf for policy in self.policies.policies])
         self._keep(self._loader.run())
 
-    def _keep(self, coroutine: Coroutine[Any, Any, None]) -> None:
+    def _keep(self, coroutine: Coroutine[Any, Any, object]) -> None:
         """Run aside; a task that nobody holds could vanish."""
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)

@@ -210,9 +210,6 @@ class SetAttribute:
         setattr(tx, self.attribute, self.value)
 
 
-_set = SetAttribute
-
-
 def _on_off(name: str, text: str) -> bool:
     lowered = text.strip().lower()
     if lowered not in ("on", "off"):
@@ -265,19 +262,19 @@ def _processor(text: str) -> bytes:
 
 
 CTL: dict[str, Callable[[str], Callable[[Transaction], None]]] = {
-    "ruleengine": lambda v: _set("engine", _engine(v)),
-    "auditengine": lambda v: _set("audit_engine", _audit(v)),
+    "ruleengine": lambda v: SetAttribute("engine", _engine(v)),
+    "auditengine": lambda v: SetAttribute("audit_engine", _audit(v)),
     "auditlogparts": _audit_parts,
-    "debugloglevel": lambda v: _set("debug_log_level", _number("debugLogLevel", v)),
-    "forcerequestbodyvariable": lambda v: _set("force_request_body", _on_off("forceRequestBodyVariable", v)),
-    "forceresponsebodyvariable": lambda v: _set("force_response_body", _on_off("forceResponseBodyVariable", v)),
-    "requestbodyaccess": lambda v: _set("request_body_access", _on_off("requestBodyAccess", v)),
-    "requestbodylimit": lambda v: _set("request_body_limit", _number("requestBodyLimit", v)),
-    "requestbodyprocessor": lambda v: _set("body_processor", _processor(v)),
-    "responsebodyaccess": lambda v: _set("response_body_access", _on_off("responseBodyAccess", v)),
-    "responsebodylimit": lambda v: _set("response_body_limit", _number("responseBodyLimit", v)),
-    "responsebodyprocessor": lambda v: _set("response_body_processor", _processor(v)),
-    "parsexmlintoargs": lambda v: _set("parse_xml_into_args", v.strip().capitalize()),
+    "debugloglevel": lambda v: SetAttribute("debug_log_level", _number("debugLogLevel", v)),
+    "forcerequestbodyvariable": lambda v: SetAttribute("force_request_body", _on_off("forceRequestBodyVariable", v)),
+    "forceresponsebodyvariable": lambda v: SetAttribute("force_response_body", _on_off("forceResponseBodyVariable", v)),
+    "requestbodyaccess": lambda v: SetAttribute("request_body_access", _on_off("requestBodyAccess", v)),
+    "requestbodylimit": lambda v: SetAttribute("request_body_limit", _number("requestBodyLimit", v)),
+    "requestbodyprocessor": lambda v: SetAttribute("body_processor", _processor(v)),
+    "responsebodyaccess": lambda v: SetAttribute("response_body_access", _on_off("responseBodyAccess", v)),
+    "responsebodylimit": lambda v: SetAttribute("response_body_limit", _number("responseBodyLimit", v)),
+    "responsebodyprocessor": lambda v: SetAttribute("response_body_processor", _processor(v)),
+    "parsexmlintoargs": lambda v: SetAttribute("parse_xml_into_args", v.strip().capitalize()),
 }
 """Lower-cased name of a ctl option that needs no rules -> its maker."""
 

@@ -21,6 +21,8 @@ from waf_core.variables import Pair, Variable
 if TYPE_CHECKING:
     from waf_core.transaction import Transaction
 
+SEVERITY_NAMES = ("EMERGENCY", "ALERT", "CRITICAL", "ERROR", "WARNING", "NOTICE", "INFO", "DEBUG")
+
 Effect = Callable[["Transaction"], None]
 """A non-disruptive action, ready to run."""
 
@@ -42,6 +44,11 @@ class RuleInfo:
     position: Position
     text: str
     """The rule as written, first line of the chain."""
+
+    @property
+    def severity_name(self) -> str:
+        """The severity in words; "" when the rule has none."""
+        return SEVERITY_NAMES[self.severity] if self.severity is not None else ""
 
 
 @dataclass(slots=True)

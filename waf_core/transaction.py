@@ -36,6 +36,7 @@ from waf_core.bodies.xml import XmlDocument
 from waf_core.errors import UsageError
 from waf_core.operators.numeric import to_int
 from waf_core.persistence import Change, Store
+from waf_core.request_target import host_of, origin_form
 from waf_core.settings import AuditEngine, EngineMode, LimitAction
 from waf_core.transformations.url import url_decode
 from waf_core.variables import PROCESS_ENVIRONMENT, REGISTRY, Pair
@@ -195,13 +196,7 @@ class Transaction:
         # A request line without a version is HTTP/0.9 (RFC 1945, section 4.1).
         version = _to_bytes(http_version) or b"0.9"
         self.protocol = version if version[:5].upper() == b"HTTP/" else b"HTTP/" + version
-        if not raw.startswith(b"/"):
-            # Absolute form (RFC 9112, section 3.2.2): scheme and authority are not the path.
-            scheme, separator, rest = raw.partition(b"://")
-            if separator and scheme.isalpha():
-                slash = min((i for i in (rest.find(b"/"), rest.find(b"?")) if i != -1), default=len(rest))
-                raw = rest[slash:] or b"/"
-        self.uri = raw
+        self.uri = raw = origin_form(raw)
         path, _, query = raw.partition(b"?")
         self.query_string = query
         # In a path a plus is a plus.
@@ -241,8 +236,7 @@ class Transaction:
                 if not self.body_processor:
                     self._choose_processor(value)
             elif lowered == b"host" and not self.server_name:
-                host = value.strip()
-                self.server_name = host[: host.find(b"]") + 1] if host.startswith(b"[") else host.split(b":")[0]
+                self.server_name = host_of(value.strip())
         if "request_headers" in self.limits or "arguments" in self.limits:
             return self.reject(400, "more headers or arguments than the limit allows")
         return self._run(1)
@@ -505,6 +499,11 @@ class Transaction:
             if key is None or item_key.lower() == key:
                 return value
         return b""
+
+    @property
+    def verdict(self) -> str:
+        """blocked; detected (it would be, if the engine were On); pass."""
+        return "blocked" if self.interruption else "detected" if self.detected else "pass"
 
     @property
     def anomaly_score(self) -> int:

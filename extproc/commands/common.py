@@ -17,8 +17,6 @@ from waf_core.errors import WafError
 
 EXIT_WRONG = 1
 """The rules, settings or input are wrong."""
-EXIT_USAGE = 2
-"""The command line is wrong (click's own)."""
 EXIT_FOUND = 3
 """The command ran, and found what it was asked to look for."""
 

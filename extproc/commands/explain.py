@@ -16,7 +16,6 @@ from extproc.explain import explain, render
 from extproc.requests.curl import parse_curl
 from extproc.requests.files import from_raw, read_exchanges
 from extproc.requests.plain import RequestError
-from extproc.tuning import propose_for
 from waf_core.exchange import Exchange
 
 ADMIN_SECONDS = 30.0
@@ -69,9 +68,7 @@ def explain_command(
         for exchange in exchanges:
             host = next((v for n, v in exchange.headers if n.lower() == b"host"), b"")
             chosen = choose(policies, policy) if policy else policies.select("", host, exchange.uri, "")
-            explanation = explain(chosen.waf, exchange, chosen.name)
-            explanation["proposals"] = [p.text for p in propose_for(explanation)]
-            found.append(explanation)
+            found.append(explain(chosen.waf, exchange, chosen.name))
     if as_json:
         print_json(found[0] if len(found) == 1 else found)
     else:

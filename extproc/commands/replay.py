@@ -15,7 +15,6 @@ from extproc.commands.common import EXIT_FOUND, choose, compile_all, fail, load,
 from extproc.requests.files import read_exchanges
 from extproc.requests.plain import RequestError
 from waf_core.exchange import run
-from waf_core.transaction import Transaction
 
 MAX_LISTED = 100
 """Requests that the summary lists one by one."""
@@ -66,12 +65,12 @@ def replay_command(
             for exchange in track(exchanges, description=path.name, console=console, disable=not console.is_terminal,
                                   transient=True):  # fmt: skip
                 tx = run(first.waf, exchange)
-                mine = _verdict(tx)
+                mine = tx.verdict
                 counts[mine] += 1
                 for matched in tx.matched_rules:
                     if matched.log:
                         rules[f"{matched.rule.id} {matched.rule.message[:90]}"] += 1
-                other = _verdict(run(second.waf, exchange)) if second is not None else None
+                other = run(second.waf, exchange).verdict if second is not None else None
                 if other is not None and other != mine:
                     counts["difference"] += 1
                 interesting = mine != "pass" if other is None else other != mine
@@ -108,10 +107,6 @@ def replay_command(
         counts["blocked"] + counts["detected"] if chosen == "block" else counts["difference"] * (chosen != "never")
     )
     sys.exit(EXIT_FOUND if stopped else 0)
-
-
-def _verdict(tx: Transaction) -> str:
-    return "blocked" if tx.interruption else "detected" if tx.detected else "pass"
 
 
 def _print(summary: dict[str, Any], compared: bool) -> None:

@@ -222,6 +222,14 @@ def test_values_are_remembered_within_bounds() -> None:
     assert ids(run(waf, "/?v=evil")) == [1]
 
 
+def test_counters_are_taken_once() -> None:
+    statistics = ScanStatistics(scans=3, set_failures=1)
+    assert statistics.take() == (3, 1)
+    statistics.scans += 2
+    assert statistics.take() == (2, 0)
+    assert (statistics.scans, statistics.set_failures) == (5, 1)
+
+
 MEMO_TRAPS = [
     # CRS 920450: each header's name is noted, and one of the notes is refused.
     'SecRule ARGS_NAMES "@rx ^.*$" "id:1,phase:1,pass,log,capture,t:lowercase,setvar:tx.n_%{tx.0}=/%{tx.0}/,chain"\n'

@@ -123,7 +123,16 @@ def test_canary_keeps_its_share_and_its_clients() -> None:
 
 @pytest.mark.parametrize(
     ("uri", "path"),
-    [("/a/./b", "/a/b"), ("/a;x=1/b", "/a"), ("/a+b", "/a+b"), ("", "/"), ("/a#f", "/a"), ("*", "/")],
+    [
+        ("/a/./b", "/a/b"),
+        ("/a;x=1/b", "/a"),
+        ("/a+b", "/a+b"),
+        ("", "/"),
+        ("/a#f", "/a"),
+        ("*", "/"),
+        ("http://x?next=/admin", "/"),
+        ("http://x", "/"),
+    ],
 )
 def test_normal_path(uri: str, path: str) -> None:
     assert normal_path(uri.encode()) == path

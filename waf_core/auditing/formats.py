@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from waf_core.auditing.log_line import SEVERITY_NAMES, quoted
+from waf_core.auditing.log_line import bracketed
 from waf_core.auditing.record import AuditRecord, Message
 
 PRODUCT = "envoy-waf"
@@ -153,11 +153,11 @@ def _native_message(message: Message) -> str:
         ("id", str(rule.id)),
         ("msg", message.text),
         ("data", message.data),
-        ("severity", SEVERITY_NAMES[rule.severity] if rule.severity is not None else ""),
+        ("severity", rule.severity_name),
         ("ver", rule.version),
         *(("tag", tag) for tag in rule.tags),
     ]
-    return f"Message: Matched at {_line(message.variable)}." + "".join(f' [{n} "{quoted(v)}"]' for n, v in fields if v)
+    return f"Message: Matched at {_line(message.variable)}." + bracketed(fields)
 
 
 _OCSF_SEVERITY = {0: 6, 1: 5, 2: 5, 3: 4, 4: 3, 5: 2, 6: 1, 7: 1}

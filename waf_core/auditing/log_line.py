@@ -6,6 +6,7 @@ own test tools read.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,10 +16,13 @@ if TYPE_CHECKING:
 MAX_TEXT = 1024
 """Characters of one message or of its data in a log line."""
 
-SEVERITY_NAMES = ("EMERGENCY", "ALERT", "CRITICAL", "ERROR", "WARNING", "NOTICE", "INFO", "DEBUG")
+
+def bracketed(fields: Iterable[tuple[str, str]]) -> str:
+    """` [name "value"]` of each field that has a value."""
+    return "".join(f' [{name} "{_quoted(value)}"]' for name, value in fields if value)
 
 
-def quoted(text: str) -> str:
+def _quoted(text: str) -> str:
     """A text as it may stand between double quotes: control characters as \\xHH, of bounded length."""
     clean = text[:MAX_TEXT].replace("\\", "\\\\").replace('"', '\\"')
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in clean)
@@ -37,7 +41,7 @@ def log_line(tx: Transaction, matched: MatchedRule) -> str:
         ("rev", rule.revision),
         ("msg", matched.message),
         ("data", matched.data),
-        ("severity", SEVERITY_NAMES[rule.severity] if rule.severity is not None else ""),
+        ("severity", rule.severity_name),
         ("ver", rule.version),
         ("maturity", rule.maturity),
         ("accuracy", rule.accuracy),
@@ -47,4 +51,4 @@ def log_line(tx: Transaction, matched: MatchedRule) -> str:
         ("unique_id", tx.id),
     ]
     head = f"ModSecurity: {verb} (phase {rule.phase}). Matched {matched.variable}."
-    return head + "".join(f' [{name} "{quoted(value)}"]' for name, value in fields if value)
+    return head + bracketed(fields)

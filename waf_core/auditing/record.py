@@ -7,12 +7,11 @@ SecAuditLogParts, SecAuditLogRelevantStatus).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from waf_core.auditing.redaction import DEFAULT_ARGUMENTS, DEFAULT_HEADERS, Redaction, mask
+from waf_core.auditing.redaction import Redaction, mask
 from waf_core.settings import AuditEngine
 
 if TYPE_CHECKING:
@@ -95,15 +94,9 @@ def is_wanted(tx: Transaction, status: int) -> bool:
     return pattern is not None and pattern.search(str(status)) is not None
 
 
-def make_record(
-    tx: Transaction,
-    *,
-    headers: Iterable[str] = DEFAULT_HEADERS,
-    arguments: Iterable[str] = DEFAULT_ARGUMENTS,
-    policy: str = "default",
-) -> AuditRecord:
-    """The record of a finished transaction; `headers` and `arguments` are names whose values are hidden."""
-    hidden = Redaction(tx, headers, arguments)
+def make_record(tx: Transaction, hidden: Redaction | None = None, *, policy: str = "default") -> AuditRecord:
+    """The record of a finished transaction, without what `hidden` hides (None: what is hidden by default)."""
+    hidden = hidden or Redaction(tx)
     verdict = tx.interruption or tx.detected
     settings = tx.program.settings
     parts = tx.audit_parts

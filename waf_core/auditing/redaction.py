@@ -40,7 +40,13 @@ def mask(length: int) -> str:
 class Redaction:
     """What one transaction's record hides."""
 
-    def __init__(self, tx: Transaction, headers: Iterable[str], arguments: Iterable[str]) -> None:
+    def __init__(
+        self,
+        tx: Transaction,
+        headers: Iterable[str] = DEFAULT_HEADERS,
+        arguments: Iterable[str] = DEFAULT_ARGUMENTS,
+    ) -> None:
+        """`headers` and `arguments` are names whose values are hidden."""
         self._headers = {name.lower().encode() for name in headers}
         self._arguments = {name.lower().encode() for name in arguments}
         matched: set[bytes] = set()

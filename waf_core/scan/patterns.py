@@ -49,7 +49,7 @@ MAX_SET_MEM = 1 << 30
 
 @dataclass(slots=True)
 class ScanLimits:
-    """Bounds of the scan's memory; see docs/performance.md for how they were chosen."""
+    """Bounds of the scan's memory and time."""
 
     set_max_mem: int = 96 << 20
     """Bytes the automaton of one RE2 Set may use before it starts over."""
@@ -73,6 +73,13 @@ class ScanStatistics:
     """Values that were not remembered and had to be scanned."""
     set_failures: int = 0
     """RE2 Sets that ran out of memory: those values took the slow, exact path."""
+    _taken: tuple[int, int] = (0, 0)
+
+    def take(self) -> tuple[int, int]:
+        """(scans, set failures) since the last time."""
+        now, before = (self.scans, self.set_failures), self._taken
+        self._taken = now
+        return now[0] - before[0], now[1] - before[1]
 
 
 class PatternSet:
@@ -204,9 +211,8 @@ class PatternSet:
             if candidates.bit_count() > FEW_CANDIDATES:
                 for form, mask in part.items():
                     _note(found, form, _mask(databases.main.match(form)) & mask)
-            elif candidates:
-                for form, mask in part.items():
-                    _note(found, form, candidates & mask)
+            else:
+                _note_all(found, part, candidates)
         large = {form: mask for form, mask in wanted.items() if mask & self._large_mask}
         if large:
             self._find_large(databases, large, found)
@@ -227,10 +233,7 @@ class PatternSet:
                 start = time.perf_counter_ns()
                 numbers = self._match_set(self._large, joined, self._large_numbers)
                 self._budget -= time.perf_counter_ns() - start
-            candidates = _mask(numbers) & self._large_mask
-            if candidates:
-                for form, mask in part.items():
-                    _note(found, form, candidates & mask)
+            _note_all(found, part, _mask(numbers) & self._large_mask)
 
     def _one_by_one(
         self, patterns: re2._re2.Set | None, numbers: Sequence[int], wanted: Mapping[bytes, int]
@@ -267,8 +270,7 @@ class PatternSet:
                 candidates = 0
                 for index in {match[0] for match in matches}:
                     candidates |= users[index]
-                for form, mask in part.items():
-                    _note(found, form, candidates & mask)
+                _note_all(found, part, candidates)
         return found
 
 
@@ -297,3 +299,10 @@ def _mask(numbers: Iterable[int]) -> int:
 def _note(found: dict[bytes, int], form: bytes, mask: int) -> None:
     if mask:
         found[form] = found.get(form, 0) | mask
+
+
+def _note_all(found: dict[bytes, int], part: Mapping[bytes, int], candidates: int) -> None:
+    """Something was found in the joined forms: each may have it."""
+    if candidates:
+        for form, mask in part.items():
+            _note(found, form, candidates & mask)
