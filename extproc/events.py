@@ -46,6 +46,7 @@ class Recorder:
     def __init__(self, metrics: Metrics, settings: Settings, audit: AuditLog | None) -> None:
         self._metrics = metrics
         self.settings = settings
+        """Those that serve: the worker sets them anew when it reloads."""
         self._audit = audit
         self._log = structlog.get_logger("envoy_waf")
         self.summary = Summary()

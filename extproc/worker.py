@@ -337,6 +337,7 @@ class Worker:
             self.settings = self._kept(settings)
             self.policies = policies
             self._options = self._stream_options()
+            self._recorder.settings = self.settings
             self.generation += 1
             self._metrics.serve(policies, self.generation)
             self._metrics.reloads.labels("ok").inc()

@@ -66,10 +66,12 @@ def stack(tmp_path_factory: pytest.TempPathFactory, collector: tuple[list[Any], 
 
 
 def block(stack: Stack, **headers: str) -> str:
-    """Send one bad request; its transaction id."""
+    """Send one bad request; its transaction id, when the sidecar has told of it (after the answer)."""
     answer = httpx.get(f"{stack.url}/hello?a=evil&password=hunter2", headers={**SECRETS, **headers})
     assert answer.status_code == 403
-    return answer.text.rpartition(" ")[2].strip()
+    number = answer.text.rpartition(" ")[2].strip()
+    assert eventually(lambda: number in httpx.get(f"http://127.0.0.1:{stack.admin_port}/api/events").text)
+    return number
 
 
 def records(stack: Stack) -> list[dict[str, Any]]:
@@ -197,6 +199,19 @@ def test_on_other_addresses_a_token_is_needed(token: str | None) -> None:
         if token:
             right = httpx.get(f"{url}/status", headers={"Authorization": f"Bearer {token}"})
             assert right.status_code == 200
+
+
+def test_what_is_hidden_changes_with_a_reload() -> None:
+    rule = 'SecRule ARGS:pin "@rx ." "id:1,phase:2,pass,log"'
+    with Stack("buffered", settings={"rules": ["@recommended"], "directives": rule}) as stack:
+        httpx.get(f"{stack.url}/hello?pin=12345", headers=BROWSER)
+        assert eventually(lambda: "12345" in stack.sidecar.text())
+        settings = stack.folder / "settings.yaml"
+        settings.write_text(settings.read_text() + "redact_arguments: [pin]\n")
+        assert eventually(lambda: "rules reloaded" in stack.sidecar.text())
+        httpx.get(f"{stack.url}/hello?pin=67890", headers=BROWSER)
+        assert eventually(lambda: stack.sidecar.text().count("rules matched") == 2)
+        assert "67890" not in stack.sidecar.text()
 
 
 def test_a_config_map_swap_is_seen(tmp_path: Path) -> None:
