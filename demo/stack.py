@@ -23,6 +23,8 @@ from typing import Any
 
 import yaml
 
+from extproc.config import PORT_STEP
+
 PROJECT = Path(__file__).parent.parent
 START_SECONDS = 30.0
 
@@ -31,15 +33,16 @@ class StackError(Exception):
     """A part did not come up; the message has the end of its output."""
 
 
-def free_port() -> int:
+def free_port(workers: int = 1) -> int:
     """A TCP port that nothing listens on now, below the range of outgoing connections (so that
-    none of those takes it before its server does)."""
+    none of those takes it before its server does); for several workers, one whose other ports are free too."""
     for _ in range(1000):
-        port = random.randrange(15000, 32000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
+        port = random.randrange(15000, 31000)
+        with contextlib.ExitStack() as probes, contextlib.suppress(OSError):
+            for index in range(workers):
+                probes.enter_context(socket.socket()).bind(("127.0.0.1", port + index * PORT_STEP))
             return port
-    raise StackError("no free TCP port between 15000 and 32000")
+    raise StackError("no free TCP port between 15000 and 31000")
 
 
 def find_envoy() -> str:
@@ -141,7 +144,7 @@ class Stack:
         if "socket" in bootstrap:
             self.listen = f"unix:{self.folder / 'extproc.sock'}"
         else:
-            self.listen = f"127.0.0.1:{free_port()}"
+            self.listen = f"127.0.0.1:{free_port(self.settings.get('workers', 1))}"
 
     @property
     def url(self) -> str:
