@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from waf_core.actions import MAX_COLLECTION_KEYS
 from waf_core.operators.restpath import RestPath
+from waf_core.program import FIRST_PHASE
 from waf_core.rule import Link, Match, MatchedRule, Memo, Memory, Unit
 from waf_core.selection import read_target
 from waf_core.settings import EngineMode
@@ -18,7 +19,7 @@ from waf_core.transformations import Transformation, apply_chain
 from waf_core.variables import Pair
 
 if TYPE_CHECKING:
-    from waf_core.program import HitValues, PhaseProgram
+    from waf_core.program import PhaseProgram
     from waf_core.transaction import Transaction
 
 MAX_LOGGED_MATCHES = 64
@@ -40,14 +41,13 @@ def run_phase(tx: Transaction, phase: int) -> None:
     program = tx.program.phases[phase]
     units = program.units
     order = program.always
-    hits: HitValues = {}
-    fired: set[int] = set()
     skip_to = 0
-    if program.scan is not None:
-        fired = program.scan(tx, hits)
+    if tx.scanned < phase:
+        _scan(tx, phase)
+    fired = _fired(tx, program) if tx.hits and program.gates else set()
     if tx.clean:
         if program.clean_tx is not None and fired <= program.harmless:
-            if _stays_clean(tx, program, fired, hits):
+            if _stays_clean(tx, program, fired):
                 tx.tx.update(program.clean_tx)
                 return
             if fired:
@@ -69,7 +69,7 @@ def run_phase(tx: Transaction, phase: int) -> None:
         unit = units[position]
         if unit.index in tx.removed_units:
             continue
-        if not evaluate_unit(tx, unit, hits):
+        if not evaluate_unit(tx, unit):
             continue
         if unit.disruption != "pass" and _disrupt(tx, unit):
             return
@@ -79,7 +79,31 @@ def run_phase(tx: Transaction, phase: int) -> None:
             return
 
 
-def _stays_clean(tx: Transaction, program: PhaseProgram, fired: set[int], hits: HitValues) -> bool:
+def _scan(tx: Transaction, phase: int) -> None:
+    """Judge the values that have been settled since the last phase that ran."""
+    for settled in range(max(tx.scanned + 1, FIRST_PHASE[phase]), phase + 1):
+        scan = tx.program.phases[settled].scan
+        if scan is not None:
+            scan(tx)
+    tx.scanned = phase
+
+
+def _fired(tx: Transaction, program: PhaseProgram) -> set[int]:
+    """Positions of the units all of whose gates have hits."""
+    gates = program.gates
+    seen: dict[int, int] = {}
+    for index, number in tx.hits:
+        if index in gates:
+            seen[index] = seen.get(index, 0) | 1 << number
+    fired = set()
+    for index, mask in seen.items():
+        position, needed = gates[index]
+        if mask == needed:
+            fired.add(position)
+    return fired
+
+
+def _stays_clean(tx: Transaction, program: PhaseProgram, fired: set[int]) -> bool:
     """Evaluate harmless units; False when one that is not silent matched, or a guard has values."""
     clean = True
     if fired:
@@ -87,7 +111,7 @@ def _stays_clean(tx: Transaction, program: PhaseProgram, fired: set[int], hits: 
     skip_to = 0
     for position in sorted(fired):
         unit = program.units[position]
-        if position < skip_to or unit.index in tx.removed_units or not evaluate_unit(tx, unit, hits):
+        if position < skip_to or unit.index in tx.removed_units or not evaluate_unit(tx, unit):
             continue
         clean &= not (unit.log or unit.audit_log or unit.info.severity is not None)
         skip_to = unit.skip_to or 0
@@ -121,23 +145,23 @@ def _disrupt(tx: Transaction, unit: Unit) -> bool:
     return True
 
 
-def evaluate_unit(tx: Transaction, unit: Unit, hits: HitValues) -> bool:
+def evaluate_unit(tx: Transaction, unit: Unit) -> bool:
     """Evaluate a chain; on a match of all its links, log it and return True."""
     if tx.trace is None:
         if unit.memo is not None and not tx.removed_targets:
-            return _remembered(tx, unit, unit.memo, hits)
-        return _evaluate(tx, unit, hits)
+            return _remembered(tx, unit, unit.memo)
+        return _evaluate(tx, unit)
     tx.trace.begin(tx)
-    holds = _evaluate(tx, unit, hits)
+    holds = _evaluate(tx, unit)
     tx.trace.end(tx, unit, holds)
     return holds
 
 
-def _remembered(tx: Transaction, unit: Unit, memo: Memo, hits: HitValues) -> bool:
+def _remembered(tx: Transaction, unit: Unit, memo: Memo) -> bool:
     """As `_evaluate`, by what the unit did the last time with the same input, if it did not match."""
     store = tx.tx
     if any(read_target(tx, target) for target in memo.patterns):
-        return _evaluate(tx, unit, hits)
+        return _evaluate(tx, unit)
     pairs = [tuple(read_target(tx, target)) for target in memo.targets]
     key = (*pairs, *map(store.get, memo.keys))
     known = memo.known.get(key)
@@ -150,7 +174,7 @@ def _remembered(tx: Transaction, unit: Unit, memo: Memo, hits: HitValues) -> boo
         tx.current_unit = unit
         return False
     tx.tx = watched = _Watched(store)
-    matched = _evaluate(tx, unit, hits)
+    matched = _evaluate(tx, unit)
     tx.tx = dict(watched)
     size = sum(len(value) for values in pairs for _, value in values)
     # It has captured if its first rule matched at all.
@@ -172,12 +196,13 @@ class _Watched(dict[bytes, bytes]):
         self.written.add(name)
 
 
-def _evaluate(tx: Transaction, unit: Unit, hits: HitValues) -> bool:
+def _evaluate(tx: Transaction, unit: Unit) -> bool:
+    hits = tx.hits
     tx.matched_vars = []
     tx.current_unit = unit
     matches: list[Pair] = []
     for number, link in enumerate(unit.links):
-        values = hits.get((unit.position_in_phase, number)) if hits else None
+        values = hits.get((unit.index, number)) if hits else None
         if not _evaluate_link(tx, unit, link, values, matches):
             return False
     if unit.info.severity is not None and unit.info.severity < tx.highest_severity:

@@ -16,10 +16,14 @@ if TYPE_CHECKING:
     from waf_core.transaction import Transaction
 
 HitValues = dict[tuple[int, int], set[bytes]]
-"""(unit position, link number) -> the values that the scan found to match."""
+"""(index of the unit, link number) -> the values that the scan found to match."""
 
-Scan = Callable[["Transaction", HitValues], set[int]]
-"""Judges the fixed values of a phase; returns the positions of units to evaluate."""
+FIRST_PHASE = {1: 1, 2: 1, 3: 3, 4: 3, 5: 5}
+"""Phase -> the first one whose scan judges values for it."""
+
+Scan = Callable[["Transaction"], None]
+"""Judges the values that are settled with a phase, for all phases that look at them; what it finds is added
+to the transaction's `hits`."""
 
 
 @dataclass(slots=True)
@@ -34,8 +38,9 @@ class PhaseProgram:
     batches: dict[int, dict[bytes, bytes | None]] = field(default_factory=dict)
     """Position -> TX variables that units decided when compiled set there (None: delete)."""
     scan: Scan | None = None
-    scanned: int = 0
-    """Units that only the scan can bring to evaluation."""
+    gates: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """Units that only the scan can bring to evaluation: index -> (position, mask of the links that have to
+    have hits)."""
     clean_tx: dict[bytes, bytes] | None = None
     """What this phase does to TX in a transaction in which nothing but harmless units has fired;
     None when there is no such thing (waf_core/compiler/clean.py)."""

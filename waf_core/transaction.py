@@ -42,7 +42,7 @@ from waf_core.transformations.url import url_decode
 from waf_core.variables import PROCESS_ENVIRONMENT, REGISTRY, Pair
 
 if TYPE_CHECKING:
-    from waf_core.program import Program
+    from waf_core.program import HitValues, Program
     from waf_core.rule import MatchedRule, Target, Unit
     from waf_core.trace import Trace
 
@@ -170,6 +170,10 @@ class Transaction:
         self.session_id: bytes = b""
         self.user_id: bytes = b""
         self.current_unit: Unit | None = None
+        self.hits: HitValues = {}
+        """What the scans have found so far."""
+        self.scanned: int = 0
+        """The phase up to which values have been judged."""
         self.removed_units: frozenset[int] = frozenset()
         self.removed_targets: list[tuple[frozenset[int], Target]] = []
         self.sanitised: set[tuple[str, bytes]] = set()

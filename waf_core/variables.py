@@ -34,6 +34,15 @@ class Variable:
     phase: int = 1
     """The first phase in which it has its value."""
     select: Callable[[Transaction, str], Sequence[Pair]] | None = None
+    settled: int = 0
+    """The first phase from which on it no longer changes, where that is not `phase`."""
+    parts: tuple[str, ...] = ()
+    """Variables that together have the same pairs, where one of them is there earlier than the others."""
+
+    @property
+    def fixed_from(self) -> int:
+        """The first phase from which on it does not change (for variables that are not dynamic)."""
+        return self.settled or self.phase
 
 
 REGISTRY: dict[str, Variable] = {}
@@ -61,8 +70,10 @@ ALWAYS_EMPTY = {
 """Variables that have no value of their own behind Envoy, and why."""
 
 
-def _scalar(name: str, read: Callable[[Transaction], bytes], *, dynamic: bool = False, phase: int = 1) -> None:
-    REGISTRY[name] = Variable(name, lambda tx: ((b"", read(tx)),), False, dynamic, phase)
+def _scalar(
+    name: str, read: Callable[[Transaction], bytes], *, dynamic: bool = False, phase: int = 1, settled: int = 0
+) -> None:
+    REGISTRY[name] = Variable(name, lambda tx: ((b"", read(tx)),), False, dynamic, phase, settled=settled)
 
 
 def _optional(name: str, read: Callable[[Transaction], bytes | None], *, dynamic: bool = False, phase: int = 1) -> None:
@@ -75,8 +86,10 @@ def _optional(name: str, read: Callable[[Transaction], bytes | None], *, dynamic
     REGISTRY[name] = Variable(name, get, False, dynamic, phase)
 
 
-def _collection(name: str, get: Getter, *, dynamic: bool = False, phase: int = 1) -> None:
-    REGISTRY[name] = Variable(name, get, True, dynamic, phase)
+def _collection(
+    name: str, get: Getter, *, dynamic: bool = False, phase: int = 1, settled: int = 0, parts: tuple[str, ...] = ()
+) -> None:
+    REGISTRY[name] = Variable(name, get, True, dynamic, phase, settled=settled, parts=parts)
 
 
 def _names(pairs: Sequence[Pair]) -> Sequence[Pair]:
@@ -93,14 +106,14 @@ def _flag(value: object) -> bytes:
 
 # -- the request ---------------------------------------------------------------------------
 
-_collection("ARGS", lambda tx: tx.args)
+_collection("ARGS", lambda tx: tx.args, settled=2, parts=("ARGS_GET", "ARGS_POST"))
 _collection("ARGS_GET", lambda tx: tx.args_get)
 _collection("ARGS_POST", lambda tx: tx.args_post, phase=2)
 _collection("ARGS_PATH", lambda tx: tx.args_path, dynamic=True)  # Coraza
-_collection("ARGS_NAMES", lambda tx: _names(tx.args))
+_collection("ARGS_NAMES", lambda tx: _names(tx.args), settled=2, parts=("ARGS_GET_NAMES", "ARGS_POST_NAMES"))
 _collection("ARGS_GET_NAMES", lambda tx: _names(tx.args_get))
 _collection("ARGS_POST_NAMES", lambda tx: _names(tx.args_post), phase=2)
-_scalar("ARGS_COMBINED_SIZE", lambda tx: _size(tx.args))
+_scalar("ARGS_COMBINED_SIZE", lambda tx: _size(tx.args), settled=2)
 _collection("REQUEST_HEADERS", lambda tx: tx.request_headers)
 _collection("REQUEST_HEADERS_NAMES", lambda tx: _names(tx.request_headers))
 _collection("REQUEST_COOKIES", lambda tx: tx.request_cookies)
@@ -120,13 +133,13 @@ _scalar("FULL_REQUEST", lambda tx: tx.full_request, phase=2)
 _scalar("FULL_REQUEST_LENGTH", lambda tx: b"%d" % len(tx.full_request), phase=2)
 _optional("AUTH_TYPE", lambda tx: tx.auth_type)
 _optional("REMOTE_USER", lambda tx: tx.remote_user)
-_scalar("REQBODY_PROCESSOR", lambda tx: tx.body_processor)
+_scalar("REQBODY_PROCESSOR", lambda tx: tx.body_processor, settled=2)
 _scalar("REQBODY_ERROR", lambda tx: _flag(tx.body_error), phase=2)
 _scalar("REQBODY_ERROR_MSG", lambda tx: tx.body_error.encode("utf-8", "replace"), phase=2)
 _scalar("REQBODY_PROCESSOR_ERROR", lambda tx: _flag(tx.body_error), phase=2)
 _scalar("REQBODY_PROCESSOR_ERROR_MSG", lambda tx: tx.body_error.encode("utf-8", "replace"), phase=2)
 _scalar("INBOUND_DATA_ERROR", lambda tx: _flag(tx.inbound_data_error), phase=2)
-_scalar("URLENCODED_ERROR", lambda tx: _flag(tx.urlencoded_error))
+_scalar("URLENCODED_ERROR", lambda tx: _flag(tx.urlencoded_error), settled=2)
 _collection("FILES", lambda tx: tx.files, phase=2)
 _collection("FILES_NAMES", lambda tx: tx.file_names, phase=2)
 _collection("FILES_SIZES", lambda tx: tx.file_sizes, phase=2)
@@ -178,7 +191,7 @@ _scalar("RESPONSE_STATUS", lambda tx: b"%d" % tx.response_status, phase=3)
 _scalar("RESPONSE_PROTOCOL", lambda tx: tx.response_protocol, phase=3)
 _scalar("STATUS_LINE", lambda tx: b"%b %d" % (tx.response_protocol, tx.response_status), phase=3)
 _scalar("RESPONSE_CONTENT_TYPE", lambda tx: tx.response_header(b"content-type"), phase=3)
-_scalar("RESPONSE_CONTENT_LENGTH", lambda tx: tx.response_content_length, phase=3)
+_scalar("RESPONSE_CONTENT_LENGTH", lambda tx: tx.response_content_length, phase=3, settled=4)
 _optional("RESPONSE_BODY", lambda tx: tx.response_body_variable, phase=4)
 _collection("RESPONSE_ARGS", lambda tx: tx.response_args, phase=4)  # Coraza
 REGISTRY["RESPONSE_XML"] = Variable(

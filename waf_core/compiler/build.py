@@ -284,9 +284,7 @@ class Builder:
         pattern_sets: list[PatternSet] = []
         if options.scan:
             planner = Planner(statistics, options.limits or ScanLimits())
-            for phase, program in phases.items():
-                planner.plan(phase, program)
-            planner.finish()
+            planner.plan(phases)
             pattern_sets = planner.pattern_sets
         names = {target.variable.name for unit in self.units for link in unit.links for target in link.targets}
         self._check_phases()

@@ -49,14 +49,13 @@ def find_clean_path(program: Program) -> None:
     """Set `clean_tx` and `harmless` of the phases, as far as the path goes."""
     tx = Transaction(program, "clean")
     tx.clean = False
+    tx.scanned = max(program.phases)
     for phase, phase_program in program.phases.items():
         if not all(_depends_on_tx_alone(phase_program, position) for position in phase_program.always):
             break
         before = dict(tx.tx)
-        scan, phase_program.scan = phase_program.scan, None
         tx.phase = phase
         evaluation.run_phase(tx, phase)
-        phase_program.scan = scan
         guards = _guards(phase_program)
         if any(read_target(tx, guard) for guard in guards):
             break

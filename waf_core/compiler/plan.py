@@ -6,28 +6,33 @@ cached by value.  A unit is *gated* by those of its links that are of this kind 
 link with side effects before them): unless each of them has a value that matches, the unit
 cannot match and is not touched.  All other units are visited in every transaction.
 
+A value is judged once, as soon as it is settled, for the rules of all phases that look at it: what is
+known with the request's headers is judged with phase 1, also for phase 2, and only what the body brings
+is left for then.  ARGS, which grows, is judged in its parts.  Requests and responses are apart.
+
 `&NAME` counts as a value too (the number in decimal).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from waf_core.program import HitValues, PhaseProgram, Scan
+from waf_core.program import FIRST_PHASE, HitValues, PhaseProgram, Scan
 from waf_core.rule import Link, Target, Unit
 from waf_core.scan.batch import Pending, judge
 from waf_core.scan.patterns import PatternSet, ScanLimits, ScanStatistics
 from waf_core.scan.planner import Place
 from waf_core.scan.scanner import Scanner, Test
 from waf_core.selection import make_reader
-from waf_core.variables import Pair
+from waf_core.variables import REGISTRY, Pair, Variable
 
 if TYPE_CHECKING:
     from waf_core.transaction import Transaction
 
 _Values = Callable[["Transaction"], Sequence[Pair]]
 _Source = tuple[_Values, Scanner | None, dict[bytes, Scanner] | None]
+_Item = tuple[Target, Link, Place]
 
 
 class Planner:
@@ -39,47 +44,44 @@ class Planner:
         self._request = PatternSet(statistics, limits)
         self._response = PatternSet(statistics, limits)
 
-    def plan(self, phase: int, program: PhaseProgram) -> None:
-        """Set `always` and `scan` of a phase."""
-        gated: dict[int, list[int]] = {}
-        for position in sorted(program.kept):
-            numbers = _gates(program.units[position])
-            if numbers:
-                gated[position] = numbers
-        program.always = tuple(
-            sorted(p for p in {*program.kept, *program.batches} if p not in gated or p in program.batches)
-        )
-        program.scanned = len(gated)
-        if gated:
+    def plan(self, phases: Mapping[int, PhaseProgram]) -> None:
+        """Set `always`, `gates` and `scan` of the phases."""
+        counts: dict[int, list[_Item]] = {phase: [] for phase in phases}
+        groups: dict[int, dict[tuple[str, str | None], list[_Item]]] = {phase: {} for phase in phases}
+        for phase, program in phases.items():
+            for position in sorted(program.kept):
+                unit = program.units[position]
+                numbers = _gates(unit)
+                if numbers:
+                    program.gates[unit.index] = (position, sum(1 << number for number in numbers))
+                for number in numbers:
+                    link = unit.links[number]
+                    for target in link.targets:
+                        item = (target, link, (unit.index, number))
+                        if target.count:
+                            counts[_stage(target.variable, phase)].append(item)
+                            continue
+                        for variable in _parts(target, phase):
+                            group = groups[_stage(variable, phase)]
+                            group.setdefault((variable.name, target.xpath), []).append(item)
+            gated = {position for position, _ in program.gates.values()}
+            program.always = tuple(
+                sorted(p for p in {*program.kept, *program.batches} if p not in gated or p in program.batches)
+            )
+        for phase, program in phases.items():
             patterns = self._request if phase <= 2 else self._response
-            program.scan = self._scan(program, gated, patterns)
+            sources = [self._source(REGISTRY[name], items, patterns) for (name, _), items in groups[phase].items()]
+            sources += [self._count_source(item, patterns) for item in counts[phase]]
+            if sources:
+                program.scan = _make_scan(sources, patterns, self._statistics)
+        self._request.compile()
+        self._response.compile()
 
     @property
     def pattern_sets(self) -> list[PatternSet]:
         return [self._request, self._response]
 
-    def finish(self) -> None:
-        self._request.compile()
-        self._response.compile()
-
-    def _scan(self, program: PhaseProgram, gated: dict[int, list[int]], patterns: PatternSet) -> Scan:
-        groups: dict[tuple[int, str | None], list[tuple[Target, Link, Place]]] = {}
-        counts: list[tuple[Target, Link, Place]] = []
-        for position, numbers in gated.items():
-            for number in numbers:
-                link = program.units[position].links[number]
-                for target in link.targets:
-                    item = (target, link, (position, number))
-                    if target.count:
-                        counts.append(item)
-                    else:
-                        groups.setdefault((id(target.variable), target.xpath), []).append(item)
-        sources = [self._source(items, patterns) for items in groups.values()]
-        sources += [self._count_source(item, patterns) for item in counts]
-        need = {position: sum(1 << number for number in numbers) for position, numbers in gated.items()}
-        return _make_scan(sources, need, patterns, self._statistics)
-
-    def _scanner(self, items: Sequence[tuple[Target, Link, Place]], patterns: PatternSet) -> Scanner:
+    def _scanner(self, items: Sequence[_Item], patterns: PatternSet) -> Scanner:
         scanner = Scanner(self._limits)
         for _, link, place in items:
             assert link.operator is not None
@@ -87,10 +89,8 @@ class Planner:
         scanner.compile(patterns)
         return scanner
 
-    def _source(self, items: list[tuple[Target, Link, Place]], patterns: PatternSet) -> _Source:
+    def _source(self, variable: Variable, items: list[_Item], patterns: PatternSet) -> _Source:
         """One variable: a scanner for any key, and one for each key that rules name."""
-        first = items[0][0]
-        variable = first.variable
         general = [item for item in items if item[0].key is None]
         keys = {item[0].key for item in items if item[0].key is not None}
         keys |= {key for item in general for key in item[0].excluded_keys}
@@ -101,16 +101,28 @@ class Planner:
             special[key] = self._scanner(chosen, patterns)
         default = self._scanner(general, patterns) if general else None
         values: _Values = variable.get
-        if first.xpath is not None and variable.select is not None:
-            select_values, xpath = variable.select, first.xpath
+        xpath = items[0][0].xpath
+        if xpath is not None and variable.select is not None:
+            select_values = variable.select
 
             def values(tx: Transaction) -> Sequence[Pair]:
                 return select_values(tx, xpath)
 
         return (values, default, special or None)
 
-    def _count_source(self, item: tuple[Target, Link, Place], patterns: PatternSet) -> _Source:
+    def _count_source(self, item: _Item, patterns: PatternSet) -> _Source:
         return (make_reader(item[0]), self._scanner([item], patterns), None)
+
+
+def _stage(variable: Variable, phase: int) -> int:
+    """The phase whose scan judges a variable for rules of `phase`: the first one at which it is settled."""
+    return phase if variable.fixed_from > phase else max(variable.fixed_from, FIRST_PHASE[phase])
+
+
+def _parts(target: Target, phase: int) -> list[Variable]:
+    """The variables to read instead of a target's: the parts of it that there are in this phase."""
+    parts = [REGISTRY[name] for name in target.variable.parts]
+    return [part for part in parts if part.phase <= phase] or [target.variable]
 
 
 def _gates(unit: Unit) -> list[int]:
@@ -128,11 +140,10 @@ def _gates(unit: Unit) -> list[int]:
     return numbers
 
 
-def _make_scan(
-    sources: Sequence[_Source], need: dict[int, int], patterns: PatternSet, statistics: ScanStatistics
-) -> Scan:
-    def scan(tx: Transaction, hits: HitValues) -> set[int]:
+def _make_scan(sources: Sequence[_Source], patterns: PatternSet, statistics: ScanStatistics) -> Scan:
+    def scan(tx: Transaction) -> None:
         pending: Pending = {}
+        hits = tx.hits
         for values, default, special in sources:
             for key, value in values(tx):
                 scanner = default if special is None else special.get(key.lower(), default)
@@ -155,12 +166,6 @@ def _make_scan(
             patterns.begin()
             for value, found in judge(pending, patterns, tx):
                 _note(hits, found, value)
-        if not hits:
-            return set()
-        seen: dict[int, int] = {}
-        for position, number in hits:
-            seen[position] = seen.get(position, 0) | 1 << number
-        return {position for position, mask in seen.items() if mask == need[position]}
 
     return scan
 
