@@ -95,7 +95,7 @@ class Planner:
         keys = {item[0].key for item in items if item[0].key is not None}
         keys |= {key for item in general for key in item[0].excluded_keys}
         special: dict[bytes, Scanner] = {}
-        for key in keys:
+        for key in sorted(keys):
             chosen = [i for i in general if key not in i[0].excluded_keys]
             chosen += [i for i in items if i[0].key == key]
             special[key] = self._scanner(chosen, patterns)

@@ -32,11 +32,21 @@ Chain = tuple[Transformation, ...]
 MAX_PLANS = 256
 """Plans that one planner keeps for each rank of length; when there are more it starts over."""
 
+SIGHTINGS = 3
+"""The plan for all classes has to do until values of some classes have come so often: decoded noise is different
+each time, and a plan costs as much as ten values."""
+
+MAX_SIGHTED = 2048
+"""Sets of classes whose sightings one planner counts; then it starts over."""
+
 CLASSED_VALUE_BYTES = 4096
 """Longer values count as having all classes: finding them would cost more than it saves."""
 
 LENGTHS = (4, 8, 16, 32, 64, CLASSED_VALUE_BYTES)
 """Plans are made for values of up to so many bytes."""
+
+_RANKS = bytes(bisect_left(LENGTHS, size) for size in range(CLASSED_VALUE_BYTES + 1))
+"""Length -> index in LENGTHS."""
 
 _MANY = 1 << 62
 
@@ -122,7 +132,7 @@ _NOTHING = Plan((), (), ())
 class Planner:
     """Makes and keeps the plans for the tests behind some chains."""
 
-    __slots__ = ("_branches", "_budget", "_items", "_plans", "_relevant")
+    __slots__ = ("_branches", "_budget", "_items", "_plans", "_relevant", "_sighted")
 
     def __init__(self, items: Sequence[tuple[Chain, ChainTests]], budget: PlanBudget) -> None:
         self._items = items
@@ -130,6 +140,8 @@ class Planner:
         self._relevant = _relevant_classes(items)
         """Classes that make a difference to any of the chains or tests."""
         self._plans: tuple[dict[int, Plan], ...] = tuple({} for _ in range(len(LENGTHS) + 1))
+        self._sighted: dict[tuple[int, int], int] = {}
+        """(rank, classes) -> how often they came, of those without a plan."""
         self._branches: dict[tuple[tuple[int, int], ...], Planner] = {}
         """By (number of the item, steps taken)."""
 
@@ -137,24 +149,33 @@ class Planner:
         """The plan for values like this one."""
         size = len(value)
         if size > CLASSED_VALUE_BYTES:
-            rank, longest, classes = len(LENGTHS), _MANY, ALL_CLASSES
-        else:
-            rank = bisect_left(LENGTHS, size)
-            longest, classes = LENGTHS[rank], classes_of(value) & self._relevant
+            return self._for_everything(len(LENGTHS))
+        rank = _RANKS[size]
+        classes = classes_of(value) & self._relevant
+        return self._plans[rank].get(classes) or self._new(rank, classes)
+
+    def _new(self, rank: int, classes: int) -> Plan:
+        if self._budget.left <= 0 or are_many(classes):
+            return self._for_everything(rank)
+        key = (rank, classes)
+        sightings = self._sighted.get(key, 0) + 1
+        if sightings < SIGHTINGS:
+            if len(self._sighted) >= MAX_SIGHTED:
+                self._sighted.clear()
+            self._sighted[key] = sightings
+            return self._for_everything(rank)
+        self._sighted.pop(key, None)
+        self._budget.left -= 1
         plans = self._plans[rank]
-        plan = plans.get(classes)
-        if plan is None:
-            if self._budget.left <= 0 or classes == ALL_CLASSES or are_many(classes):
-                return self._for_everything(rank, longest)
-            self._budget.left -= 1
-            if len(plans) >= MAX_PLANS:
-                plans.clear()
-            plan = plans[classes] = self._make(classes, longest)
+        if len(plans) >= MAX_PLANS:
+            plans.clear()
+        plan = plans[classes] = self._make(classes, LENGTHS[rank])
         return plan
 
-    def _for_everything(self, rank: int, longest: int) -> Plan:
+    def _for_everything(self, rank: int) -> Plan:
         plan = self._plans[rank].get(ALL_CLASSES)
         if plan is None:
+            longest = LENGTHS[rank] if rank < len(LENGTHS) else _MANY
             plan = self._plans[rank][ALL_CLASSES] = self._make(ALL_CLASSES, longest)
         return plan
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
-
 from waf_core.transformations import transformation
 
 _ESCAPES = b"\"'\\^"
-_SEPARATORS = re.compile(rb"[ ,;\t\r\n]+")
-_SPACE_BEFORE = re.compile(rb" ([/(])")
-_find_separator = _SEPARATORS.search
-_CAN_CHANGE = re.compile(rb"[\"'\\^,;\t\r\n A-Z]")
+_SEPARATORS = b" ,;\t\r\n"
+_TO_SPACES = bytes.maketrans(_SEPARATORS, b" " * len(_SEPARATORS))
+_SPECIAL = _ESCAPES + _SEPARATORS
 
 
 @transformation(
@@ -25,10 +22,11 @@ _CAN_CHANGE = re.compile(rb"[\"'\\^,;\t\r\n A-Z]")
 def cmd_line(value: bytes) -> bytes:
     r"""Delete `\ " ' ^`, turn runs of `, ; white space` into one space, delete
     spaces before `/` and `(`, lower the case."""
-    if not _CAN_CHANGE.search(value):
-        return value
-    out = value.translate(None, _ESCAPES)
-    if _find_separator(out):
-        out = _SPACE_BEFORE.sub(rb"\1", _SEPARATORS.sub(b" ", out))
-    out = out.lower()
+    out = value.lower()
+    if len(out.translate(None, _SPECIAL)) != len(out):
+        out = out.translate(_TO_SPACES, _ESCAPES)
+        # Each round halves every run of spaces.
+        while b"  " in out:
+            out = out.replace(b"  ", b" ")
+        out = out.replace(b" /", b"/").replace(b" (", b"(")
     return value if out == value else out

@@ -1,0 +1,34 @@
+"""Ordinary text, the same in every process: what patterns are timed with when databases are compiled."""
+
+from __future__ import annotations
+
+import random
+import string
+
+_WORDS = (
+    "the and for with order item user name page price search login account street city green large small shirt "
+    "coffee table garden light summer Monday March true false null en-US text/html gzip Mozilla/5.0 Safari "
+    "max-age=0 no-cache application/json multipart/form-data https://www.example.com/shop/item?id= session="
+).split()
+_BYTES = 16384
+
+
+def _make() -> bytes:
+    rng = random.Random(1)
+    out: list[str] = []
+    size = 0
+    while size < _BYTES:
+        kind = rng.randrange(4)
+        if kind == 0:
+            piece = str(rng.randrange(10**9))
+        elif kind == 1:
+            piece = "".join(rng.choices(string.ascii_letters + string.digits, k=rng.randrange(4, 40)))
+        else:
+            piece = " ".join(rng.choices(_WORDS, k=rng.randrange(1, 8)))
+        piece += rng.choice("\n\n\n&=;,")
+        out.append(piece)
+        size += len(piece)
+    return "".join(out)[:_BYTES].encode()
+
+
+SAMPLE = _make()
