@@ -1,12 +1,13 @@
 r"""`@detectSQLi` and `@detectXSS`: libinjection.
 
-The binding takes `str` and encodes it as UTF-8.  libinjection takes 0xA0 for white space
-and every other high byte for a word character; Latin-1 decoding would turn 0xA0 into C2 A0
-and `1\xa0or\xa01=1` would pass, so 0xA0 becomes a space first (checked against the C
-function on bytes).  NUL needs no care: the binding passes the length along.
+The C functions are called as they are (`libinjection_sqli`, `libinjection_xss` in libinjection.h; the package's
+library exports them), on bytes: the package's own functions take text and make a dictionary of every
+token, which costs more than the analysis.
 """
 
 from __future__ import annotations
+
+import ctypes
 
 import libinjection
 
@@ -22,19 +23,39 @@ _MARKUP = Needs(length=2, clauses=(of_bytes(b"<="),))
 """A tag opens with `<`; inside one, where libinjection also begins, an attribute needs its `=`.  (Checked
 against the library with 1.5 million strings of attack fragments without both.)"""
 
-_NBSP_TO_SPACE = bytes(0x20 if b == 0xA0 else b for b in range(256))
+RELEASE_BYTES = 4096
+"""Other threads may run while a value longer than this is looked at."""
+
+FINGERPRINT_BYTES = 8
+"""What libinjection_sqli writes at most, with the NUL at its end."""
+
+
+def _functions(library: ctypes.CDLL) -> tuple[ctypes._NamedFuncPointer, ctypes._NamedFuncPointer]:
+    sqli, xss = library.libinjection_sqli, library.libinjection_xss
+    sqli.argtypes = (ctypes.c_char_p, ctypes.c_size_t, ctypes.c_char_p)
+    xss.argtypes = (ctypes.c_char_p, ctypes.c_size_t)
+    return sqli, xss
+
+
+_sqli, _xss = _functions(ctypes.PyDLL(libinjection.__file__))
+_sqli_released, _xss_released = _functions(ctypes.CDLL(libinjection.__file__))
+_unread = ctypes.create_string_buffer(FINGERPRINT_BYTES)
 
 
 class DetectSqli(Operator):
     """Captures the fingerprint, as ModSecurity does."""
 
     def match(self, value: bytes, tx: Expander) -> Captures | None:
-        if value.isalnum():
+        fingerprint = ctypes.create_string_buffer(FINGERPRINT_BYTES)
+        if not self.holds(value, tx) or not _sqli(value, len(value), fingerprint):
             return None
-        found = libinjection.is_sql_injection(value.translate(_NBSP_TO_SPACE).decode("latin-1"))
-        if not found["is_sqli"]:
-            return None
-        return (str(found["fingerprint"]).encode("latin-1", "replace"),)
+        return (fingerprint.value,)
+
+    def holds(self, value: bytes, tx: Expander) -> bool:
+        size = len(value)
+        if size > RELEASE_BYTES:
+            return bool(_sqli_released(value, size, _unread))
+        return not value.isalnum() and bool(_sqli(value, size, _unread))
 
     def needs(self) -> Needs:
         return _NOT_A_WORD
@@ -44,18 +65,21 @@ class DetectXss(Operator):
     """libinjection's HTML5 tokenizer; captures the whole value."""
 
     def match(self, value: bytes, tx: Expander) -> Captures | None:
-        found = libinjection.is_xss(value.decode("latin-1"))
-        return (value,) if found["is_xss"] else None
+        return (value,) if self.holds(value, tx) else None
+
+    def holds(self, value: bytes, tx: Expander) -> bool:
+        size = len(value)
+        return bool((_xss_released if size > RELEASE_BYTES else _xss)(value, size))
 
     def needs(self) -> Needs:
         return _MARKUP
 
 
 @operator("detectSQLi")
-def _sqli(argument: bytes, env: OperatorEnv) -> Operator:
+def _make_sqli(argument: bytes, env: OperatorEnv) -> Operator:
     return DetectSqli()
 
 
 @operator("detectXSS")
-def _xss(argument: bytes, env: OperatorEnv) -> Operator:
+def _make_xss(argument: bytes, env: OperatorEnv) -> Operator:
     return DetectXss()

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from waf_core.operators import Operator
-from waf_core.operators.needs import Needs
+from waf_core.operators.needs import ALL, Needs, of_bytes
 from waf_core.operators.phrases import Phrases
 from waf_core.operators.regex import Rx
 from waf_core.scan.budget import PlanBudget
@@ -35,6 +35,9 @@ MAX_PLANS = 256
 SIGHTINGS = 3
 """The plan for all classes has to do until values of some classes have come so often: decoded noise is different
 each time, and a plan costs as much as ten values."""
+
+MAX_TELLING = 48
+"""Bytes; values are looked through first for those that all tests of a planner need, if they are so few."""
 
 MAX_SIGHTED = 2048
 """Sets of classes whose sightings one planner counts; then it starts over."""
@@ -77,16 +80,29 @@ class ChainTests:
     phrases: dict[int, tuple[Phrases, list[Place]]] = field(default_factory=dict)
     others: dict[tuple[int, bool], Question] = field(default_factory=dict)
     conditions: list[_Condition] = field(default_factory=list)
+    needs: list[Needs] = field(default_factory=list)
 
     def note_conditions(self) -> None:
         """What each test needs; to be called when all are there."""
         for number, (pattern, _) in self.patterns.items():
-            self.conditions.append(_Condition.of("patterns", pattern.needs(), 1 << number))
+            self._note("patterns", pattern.needs(), 1 << number)
         for number, (phrases, _) in self.phrases.items():
-            self.conditions.append(_Condition.of("phrases", phrases.needs(), 1 << number))
+            self._note("phrases", phrases.needs(), 1 << number)
         for index, (operator, negated, _) in enumerate(self.others.values()):
-            needs = Needs() if negated else operator.needs()
-            self.conditions.append(_Condition.of("others", needs, 1 << index))
+            self._note("others", Needs() if negated else operator.needs(), 1 << index)
+
+    def _note(self, kind: str, needs: Needs, bit: int) -> None:
+        self.needs.append(needs)
+        self.conditions.append(_Condition.of(kind, needs, bit))
+
+    def telling(self, chain: Chain) -> int:
+        """Bytes (a set in the sense of needs.py) of which a value has to have one for any of the tests to hold
+        behind the chain."""
+        out = 0
+        for needs in self.needs:
+            sets = [_before(chain, clause) for clause in needs.clauses]
+            out |= min(sets, key=int.bit_count, default=ALL)
+        return out
 
     def possible(self, classes: int, longest: int) -> tuple[int, int, int]:
         """Masks of the patterns, phrase lists and others that may hold for such a form."""
@@ -132,13 +148,18 @@ _NOTHING = Plan((), (), ())
 class Planner:
     """Makes and keeps the plans for the tests behind some chains."""
 
-    __slots__ = ("_branches", "_budget", "_items", "_plans", "_relevant", "_sighted")
+    __slots__ = ("_branches", "_budget", "_items", "_plans", "_relevant", "_sighted", "_telling")
 
     def __init__(self, items: Sequence[tuple[Chain, ChainTests]], budget: PlanBudget) -> None:
         self._items = items
         self._budget = budget
         self._relevant = _relevant_classes(items)
         """Classes that make a difference to any of the chains or tests."""
+        telling = 0
+        for chain, tests in items:
+            telling |= tests.telling(chain)
+        self._telling = _members(telling) if telling.bit_count() <= MAX_TELLING else None
+        """Values without any of these bytes need no plan; None: most have some."""
         self._plans: tuple[dict[int, Plan], ...] = tuple({} for _ in range(len(LENGTHS) + 1))
         self._sighted: dict[tuple[int, int], int] = {}
         """(rank, classes) -> how often they came, of those without a plan."""
@@ -148,6 +169,8 @@ class Planner:
     def plan(self, value: bytes) -> Plan:
         """The plan for values like this one."""
         size = len(value)
+        if self._telling is not None and len(value.translate(None, self._telling)) == size:
+            return _NOTHING
         if size > CLASSED_VALUE_BYTES:
             return self._for_everything(len(LENGTHS))
         rank = _RANKS[size]
@@ -186,7 +209,9 @@ class Planner:
         for number, (chain, tests) in enumerate(self._items):
             reduced, taken, present, length = _reduce(chain, classes, longest)
             if present == ALL_CLASSES != classes:
-                branching.setdefault(reduced, []).append((number, taken))
+                *_, length = _reduce(chain[taken:], ALL_CLASSES, length)
+                if any(tests.possible(ALL_CLASSES, length)):
+                    branching.setdefault(reduced, []).append((number, taken))
                 continue
             masks = tests.possible(present, length)
             if any(masks):
@@ -214,6 +239,19 @@ class Planner:
             rest = [(self._items[number][0][taken:], self._items[number][1]) for number, taken in key]
             planner = self._branches[key] = Planner(rest, self._budget)
         return planner
+
+
+def _before(chain: Chain, members: int) -> int:
+    """A value that has one of `members` behind the chain had one of these ahead of it."""
+    for function in reversed(chain):
+        for touched, emitted in TRAITS.get(function, UNKNOWN).effects:
+            if of_bytes(emitted) & members:
+                members |= of_bytes(touched)
+    return members
+
+
+def _members(members: int) -> bytes:
+    return bytes(byte for byte in range(256) if members >> byte & 1)
 
 
 def _relevant_classes(items: Sequence[tuple[Chain, ChainTests]]) -> int:
@@ -280,4 +318,4 @@ def _effects(function: Transformation) -> tuple[tuple[tuple[int, int], ...], flo
 
 
 def _classes(members: bytes) -> int:
-    return classes_with(sum(1 << byte for byte in set(members)))
+    return classes_with(of_bytes(set(members)))

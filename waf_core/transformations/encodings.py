@@ -18,14 +18,16 @@ _SQL_HEX = re.compile(rb"0[xX]((?:[0-9a-fA-F]{2})+)")
 def _decode_quads(text: bytes) -> bytes:
     """Decode base64 digits; a lone digit at the end carries no byte and is dropped."""
     odd = len(text) & 3
-    if odd == 1:
-        return _decode(text[:-1])
-    return _decode(text + _PADDING[odd] if odd else text)
+    if not odd:
+        return _decode(text)
+    return _decode(text[:-1] if odd == 1 else text + _PADDING[odd])
 
 
 @transformation("base64Decode", growth=0.75)
 def base64_decode(value: bytes) -> bytes:
     """Decode up to the first byte outside the alphabet (padding may be missing)."""
+    if value.isalnum():
+        return _decode_quads(value)
     match = _base64_prefix(value)
     return _decode_quads(match.group()) if match else b""
 
