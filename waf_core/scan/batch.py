@@ -14,8 +14,11 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from waf_core.macros import Expander
 from waf_core.scan.patterns import PatternSet
-from waf_core.scan.planner import Place, Plan, Slot
+from waf_core.scan.planner import NOTHING, Place, Plan, Slot
 from waf_core.scan.scanner import Scanner
+
+_Entry = tuple[bytes, Slot, list[Place]]
+"""A form, what is asked of it, and where the answer goes."""
 
 Pending = dict[Scanner, dict[bytes, None]]
 """For each scanner the values that it has to judge."""
@@ -23,22 +26,29 @@ Pending = dict[Scanner, dict[bytes, None]]
 
 def judge(pending: Pending, patterns: PatternSet, tx: Expander) -> Iterator[tuple[bytes, tuple[Place, ...]]]:
     """The places whose test holds, for each value that has any; all answers are remembered."""
-    batch = _Batch(tx)
+    entries: list[_Entry] = []
     waiting: list[tuple[Scanner, bytes, list[Place]]] = []
     for scanner, values in pending.items():
-        planner = scanner.planner
+        plan_of = scanner.planner.plan
         for value in values:
-            plan = planner.plan(value)
-            if plan.empty:
+            plan = plan_of(value)
+            if plan is NOTHING:
                 scanner.remember(value, ())
                 continue
             places: list[Place] = []
             waiting.append((scanner, value, places))
-            batch.add(plan, value, places)
-    found_patterns = patterns.find_patterns(batch.pattern_forms)
-    found_phrases = patterns.find_phrases(batch.phrase_forms)
+            _ask(plan, value, places, entries, tx)
+    pattern_forms: dict[bytes, int] = {}
+    phrase_forms: dict[bytes, int] = {}
+    for form, slot, _ in entries:
+        if slot.patterns:
+            pattern_forms[form] = pattern_forms.get(form, 0) | slot.patterns
+        if slot.phrases:
+            phrase_forms[form] = phrase_forms.get(form, 0) | slot.phrases
+    found_patterns = patterns.find_patterns(pattern_forms)
+    found_phrases = patterns.find_phrases(phrase_forms)
     if found_patterns or found_phrases:
-        _confirm(batch.entries, found_patterns, found_phrases, tx)
+        _confirm(entries, found_patterns, found_phrases, tx)
     for scanner, value, places in waiting:
         found = tuple(dict.fromkeys(places)) if places else ()
         scanner.remember(value, found)
@@ -46,44 +56,29 @@ def judge(pending: Pending, patterns: PatternSet, tx: Expander) -> Iterator[tupl
             yield value, found
 
 
-class _Batch:
-    """Collects what is asked of each form; single questions are answered at once."""
-
-    __slots__ = ("_tx", "entries", "pattern_forms", "phrase_forms")
-
-    def __init__(self, tx: Expander) -> None:
-        self._tx = tx
-        self.entries: list[tuple[bytes, Slot, list[Place]]] = []
-        self.pattern_forms: dict[bytes, int] = {}
-        """Form -> mask of the patterns that are wanted of it."""
-        self.phrase_forms: dict[bytes, int] = {}
-
-    def add(self, plan: Plan, value: bytes, places: list[Place]) -> None:
-        """Make the forms of a value; a plan's branches are no deeper than its longest chain."""
-        tx = self._tx
-        forms = [value]
-        for earlier, function in plan.steps:
-            forms.append(function(forms[earlier]))
-        for slot in plan.slots:
-            form = forms[slot.form]
-            if slot.tests:
-                self.entries.append((form, slot, places))
-                if slot.patterns:
-                    self.pattern_forms[form] = self.pattern_forms.get(form, 0) | slot.patterns
-                if slot.phrases:
-                    self.phrase_forms[form] = self.phrase_forms.get(form, 0) | slot.phrases
-            for operator, negated, wanted in slot.others:
-                if operator.holds(form, tx) is not negated:
-                    places += wanted
-        for number, planner in plan.branches:
-            form = forms[number]
-            deeper = planner.plan(form)
-            if not deeper.empty:
-                self.add(deeper, form, places)
+def _ask(plan: Plan, value: bytes, places: list[Place], entries: list[_Entry], tx: Expander) -> None:
+    """Make the forms of a value, and note what is asked of each; single questions are answered at once.  A
+    plan's branches are no deeper than its longest chain."""
+    steps, slots, branches = plan
+    forms = [value]
+    for earlier, function in steps:
+        forms.append(function(forms[earlier]))
+    for number, slot, others in slots:
+        form = forms[number]
+        if slot is not None:
+            entries.append((form, slot, places))
+        for holds, negated, wanted in others:
+            if holds(form, tx) is not negated:
+                places += wanted
+    for number, planner in branches:
+        form = forms[number]
+        deeper = planner.plan(form)
+        if deeper is not NOTHING:
+            _ask(deeper, form, places, entries, tx)
 
 
 def _confirm(
-    entries: Iterable[tuple[bytes, Slot, list[Place]]],
+    entries: Iterable[_Entry],
     patterns: Mapping[bytes, int],
     phrases: Mapping[bytes, int],
     tx: Expander,

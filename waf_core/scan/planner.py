@@ -13,9 +13,11 @@ Behind a transformation that may bring in any byte (decoders) nothing is known; 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
+from waf_core.macros import Expander
 from waf_core.operators import Operator
 from waf_core.operators.needs import ALL, Needs, of_bytes
 from waf_core.operators.phrases import Phrases
@@ -119,30 +121,26 @@ class ChainTests:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """What is asked of one form: masks of pattern and phrase-list numbers, and single questions."""
+    """What is asked of one form in common with others: masks of pattern and phrase-list numbers."""
 
-    form: int
     patterns: int
     phrases: int
     tests: tuple[ChainTests, ...]
-    others: tuple[Question, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """`steps` make forms from earlier ones (form 0 is the value): (earlier form, function).  `branches` are
-    (form, planner for it)."""
+Holds = Callable[[bytes, Expander], bool]
+
+
+class Plan(NamedTuple):
+    """`steps` make forms from earlier ones (form 0 is the value): (earlier form, function).  `slots` are (form,
+    what is asked of it in common, what by itself: (function, negated, places)), `branches` (form, planner for it)."""
 
     steps: tuple[tuple[int, Transformation], ...]
-    slots: tuple[Slot, ...]
+    slots: tuple[tuple[int, Slot | None, tuple[tuple[Holds, bool, list[Place]], ...]], ...]
     branches: tuple[tuple[int, Planner], ...]
 
-    @property
-    def empty(self) -> bool:
-        return not self.slots and not self.branches
 
-
-_NOTHING = Plan((), (), ())
+NOTHING = Plan((), (), ())
 
 
 class Planner:
@@ -170,7 +168,7 @@ class Planner:
         """The plan for values like this one."""
         size = len(value)
         if self._telling is not None and len(value.translate(None, self._telling)) == size:
-            return _NOTHING
+            return NOTHING
         if size > CLASSED_VALUE_BYTES:
             return self._for_everything(len(LENGTHS))
         rank = _RANKS[size]
@@ -217,7 +215,7 @@ class Planner:
             if any(masks):
                 kept.setdefault(reduced, []).append((tests, *masks))
         if not kept and not branching:
-            return _NOTHING
+            return NOTHING
         forms: dict[Chain, int] = {(): 0}
         steps: list[tuple[int, Transformation]] = []
 
@@ -227,7 +225,7 @@ class Planner:
                 forms[chain] = len(steps)
             return forms[chain]
 
-        slots = tuple(_slot(form(chain), parts) for chain, parts in kept.items())
+        slots = tuple((form(chain), *_slot(parts)) for chain, parts in kept.items())
         branches = tuple((form(chain), self._branch(tuple(items))) for chain, items in branching.items())
         return Plan(tuple(steps), slots, branches)
 
@@ -267,7 +265,9 @@ def _relevant_classes(items: Sequence[tuple[Chain, ChainTests]]) -> int:
     return found
 
 
-def _slot(form: int, parts: Sequence[tuple[ChainTests, int, int, int]]) -> Slot:
+def _slot(
+    parts: Sequence[tuple[ChainTests, int, int, int]],
+) -> tuple[Slot | None, tuple[tuple[Holds, bool, list[Place]], ...]]:
     all_patterns = all_phrases = 0
     others: dict[tuple[int, bool], Question] = {}
     for tests, patterns, phrases, mask in parts:
@@ -279,7 +279,8 @@ def _slot(form: int, parts: Sequence[tuple[ChainTests, int, int, int]]) -> Slot:
                 known = others.get(key)
                 others[key] = (operator, negated, [*known[2], *places]) if known else question
     tests_of = tuple(tests for tests, patterns, phrases, _ in parts if patterns or phrases)
-    return Slot(form, all_patterns, all_phrases, tests_of, tuple(others.values()))
+    slot = Slot(all_patterns, all_phrases, tests_of) if tests_of else None
+    return slot, tuple((operator.holds, negated, wanted) for operator, negated, wanted in others.values())
 
 
 def _reduce(chain: Chain, classes: int, longest: int) -> tuple[Chain, int, int, int]:
