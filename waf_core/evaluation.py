@@ -7,12 +7,14 @@ variables which rules change, are evaluated here, exactly and in the order of th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from waf_core.actions import MAX_COLLECTION_KEYS
+from waf_core.operators import Captures
 from waf_core.operators.restpath import RestPath
 from waf_core.program import FIRST_PHASE
-from waf_core.rule import Link, Match, MatchedRule, Memo, Memory, Unit
+from waf_core.rule import Link, Match, MatchedRule, Memo, Memory, Routine, Unit
 from waf_core.selection import read_target
 from waf_core.settings import EngineMode
 from waf_core.transformations import Transformation, apply_chain
@@ -39,8 +41,7 @@ _DIGITS = tuple(b"%d" % i for i in range(10))
 def run_phase(tx: Transaction, phase: int) -> None:
     """Evaluate one phase; the outcome is in the transaction."""
     program = tx.program.phases[phase]
-    units = program.units
-    order = program.always
+    order = program.visits or program.always
     skip_to = 0
     if tx.scanned < phase:
         _scan(tx, phase)
@@ -57,9 +58,18 @@ def run_phase(tx: Transaction, phase: int) -> None:
         tx.clean = False
     if fired:
         order = tuple(sorted({*fired, *order}))
-    batches = program.batches
+    _visit(tx, program, order, skip_to)
+
+
+def _visit(tx: Transaction, program: PhaseProgram, order: Sequence[int], skip_to: int) -> None:
+    """Evaluate units, batches and routines in order."""
+    units, batches, routines = program.units, program.batches, program.routines
     for position in order:
         if position < skip_to:
+            continue
+        routine = routines.get(position)
+        if routine is not None and order is not routine.positions:
+            _follow(tx, program, routine)
             continue
         batch = batches.get(position)
         if batch is not None:
@@ -77,6 +87,27 @@ def run_phase(tx: Transaction, phase: int) -> None:
             skip_to = unit.skip_to
         if tx.engine is EngineMode.OFF:
             return
+
+
+def _follow(tx: Transaction, program: PhaseProgram, routine: Routine) -> None:
+    """Do what a routine does, by what it did the last time that it started from the same values."""
+    if tx.removed_units or tx.trace is not None:
+        _visit(tx, program, routine.positions, 0)
+        return
+    store = tx.tx
+    key = tuple(map(store.get, routine.keys))
+    known = routine.known.get(key)
+    if known is not None and len(store) + len(known.writes) < MAX_COLLECTION_KEYS:
+        store.update(known.writes)
+        tx.matched_var, tx.matched_var_name = known.matched_var, known.matched_var_name
+        tx.matched_vars = list(known.matched_vars)
+        return
+    tx.tx = watched = _Watched(store)
+    _visit(tx, program, routine.positions, 0)
+    tx.tx = dict(watched)
+    if len(routine.known) < MAX_MEMORIES and sum(map(len, filter(None, key))) <= MAX_MEMORY_BYTES:
+        writes = {name: watched[name] for name in watched.written}
+        routine.known[key] = Memory(writes, tx.matched_var, tx.matched_var_name, tx.matched_vars)
 
 
 def _scan(tx: Transaction, phase: int) -> None:
@@ -245,14 +276,19 @@ def _evaluate_link(tx: Transaction, unit: Unit, link: Link, candidates: set[byte
     new: list[Pair] = []
     chain, negated, match = link.chain, link.negated, operator.match
     single = not link.multi_match
+    # The scan has asked already; only captures have to be fetched.
+    known = single and (negated or not link.capture) and not isinstance(operator, RestPath)
     for target in link.targets:
         for key, value in read_target(tx, target, removed):
             if candidates is not None and value not in candidates:
                 continue
             for form in (apply_chain(chain, value),) if single else _forms(chain, value):
-                captures = match(form, tx)
-                if (captures is None) is not negated:
-                    continue
+                if known and candidates is not None:
+                    captures: Captures | None = ()
+                else:
+                    captures = match(form, tx)
+                    if (captures is None) is not negated:
+                        continue
                 name = b"%b:%b" % (target.label, key) if key else target.label
                 tx.matched_var, tx.matched_var_name = form, name
                 new.append((name, form))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from waf_core.macros import Macro
 from waf_core.persistence import Store
-from waf_core.rule import Target, Unit
+from waf_core.rule import Routine, Target, Unit
 from waf_core.settings import EngineSettings
 
 if TYPE_CHECKING:
@@ -35,6 +35,10 @@ class PhaseProgram:
     """Positions that are alive: reachable, and not decided when compiled."""
     always: tuple[int, ...] = ()
     """Positions to visit in every transaction: batches, and units the scan cannot rule out."""
+    visits: tuple[int, ...] = ()
+    """As `always`, but of each routine only its first position."""
+    routines: dict[int, Routine] = field(default_factory=dict)
+    """By their first position."""
     batches: dict[int, dict[bytes, bytes | None]] = field(default_factory=dict)
     """Position -> TX variables that units decided when compiled set there (None: delete)."""
     scan: Scan | None = None

@@ -94,7 +94,7 @@ class Link:
 
 @dataclass(slots=True)
 class Memory:
-    """What a unit that did not match has done to TX, and what it left in the MATCHED_ variables."""
+    """What a unit that did not match, or a routine, has done to TX, and what it left in the MATCHED_ variables."""
 
     writes: dict[bytes, bytes]
     matched_var: bytes
@@ -111,6 +111,16 @@ class Memo:
     keys: tuple[bytes, ...]
     patterns: list[Target]
     known: dict[tuple[object, ...], Memory] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Routine:
+    """Positions that are visited one after the other, and do nothing but set TX variables as follows from the TX
+    variables `keys` (waf_core/compiler/routine.py)."""
+
+    positions: tuple[int, ...]
+    keys: tuple[bytes, ...]
+    known: dict[tuple[bytes | None, ...], Memory] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

@@ -20,6 +20,7 @@ from waf_core.compiler.fold import fold
 from waf_core.compiler.memo import find_memos
 from waf_core.compiler.multiphase import early_half
 from waf_core.compiler.plan import Planner
+from waf_core.compiler.routine import find_routines
 from waf_core.compiler.rules import Draft, build_link, macro, read_actions
 from waf_core.errors import Position, SecLangError
 from waf_core.macros import Macro
@@ -306,6 +307,7 @@ class Builder:
         if options.scan and options.fold:
             find_clean_path(compiled)
             find_memos(compiled)
+            find_routines(compiled)
         return compiled
 
     def _record_openers(self, phases: dict[int, PhaseProgram]) -> list[tuple[str, Macro]]:

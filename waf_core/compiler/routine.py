@@ -1,0 +1,96 @@
+"""Routines: runs of visited units that only reckon in TX, remembered by what they start from.
+
+CRS adds up scores in units that every transaction visits, a dozen in each phase, and the sums are few: they
+repeat from request to request.  A routine is a run of visited units that
+
+  - look at TX variables by name alone, and set TX variables by name alone, to texts made of TX variables;
+  - log nothing, stop nothing, skip nothing and capture nothing;
+  - have no unit between them that the scan could bring up, and none that another unit skips to.
+
+What it sets then follows from the variables that it reads (waf_core/evaluation.py remembers it).
+"""
+
+from __future__ import annotations
+
+from waf_core.actions import SetVar
+from waf_core.macros import Macro
+from waf_core.program import PhaseProgram, Program
+from waf_core.rule import Routine, Unit
+
+MIN_UNITS = 2
+
+
+def find_routines(program: Program) -> None:
+    """Set `routines` and `visits` of the phases."""
+    for phase in program.phases.values():
+        landings = [to for p in phase.kept if (to := phase.units[p].skip_to) is not None]
+        run: list[int] = []
+        visited = set(phase.always)
+        for position in sorted({*phase.kept, *visited}):
+            if run and any(run[-1] < landing <= position for landing in landings):
+                _close(phase, run)
+            if position in visited and _fits(phase, position, first=not run):
+                run.append(position)
+            else:
+                _close(phase, run)
+        _close(phase, run)
+        inner = {position for routine in phase.routines.values() for position in routine.positions[1:]}
+        phase.visits = tuple(position for position in phase.always if position not in inner)
+
+
+def _fits(phase: PhaseProgram, position: int, *, first: bool) -> bool:
+    """Batches fit if they only set; but a routine does not begin with one, which may have been applied already."""
+    if not all(value is not None for value in phase.batches.get(position, {}).values()):
+        return False
+    if position not in phase.kept:
+        return not first
+    return _only_reckons(phase.units[position])
+
+
+def _close(phase: PhaseProgram, run: list[int]) -> None:
+    units = [phase.units[position] for position in run if position in phase.kept]
+    if len(units) >= MIN_UNITS:
+        keys = sorted({name for unit in units for name in _names_read(unit)})
+        phase.routines[run[0]] = Routine(tuple(run), tuple(keys))
+    run.clear()
+
+
+def _only_reckons(unit: Unit) -> bool:
+    if unit.cuts or unit.log or unit.audit_log or unit.info.severity is not None or unit.sanitise_matched:
+        return False
+    if unit.skip_to is not None:
+        return False
+    for link in unit.links:
+        if link.capture:
+            return False
+        if any(target.variable.name != "TX" or target.key is None for target in link.targets):
+            return False
+        if link.operator is not None and not link.operator.pure:
+            names = Macro(link.operator_argument).names
+            if not names or not _are_of_tx(names):
+                return False
+        for effect in link.effects:
+            if not isinstance(effect, SetVar) or effect.collection != "TX" or effect.kind == "delete":
+                return False
+            if effect.name.constant is None or not _are_of_tx(effect.value.names):
+                return False
+    return True
+
+
+def _are_of_tx(names: list[tuple[str, bytes | None]]) -> bool:
+    return all(name == "TX" and key is not None for name, key in names)
+
+
+def _names_read(unit: Unit) -> set[bytes]:
+    """All that the unit looks at, and what it sets, which may be an addition."""
+    found: set[bytes] = set()
+    for link in unit.links:
+        found.update(target.key for target in link.targets if target.key is not None)
+        macros = [Macro(link.operator_argument)]
+        for effect in link.effects:
+            assert isinstance(effect, SetVar)
+            assert effect.name.constant is not None
+            found.add(effect.name.constant)
+            macros.append(effect.value)
+        found.update(key for m in macros for name, key in m.names if name == "TX" and key is not None)
+    return found
