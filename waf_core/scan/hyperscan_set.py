@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
-from waf_core.scan.sample import SAMPLE
+from waf_core.scan.sample import PIECES, SAMPLE
 from waf_core.scan.split import MAX_PIECES, halves
 
 hyperscan: Any
@@ -44,12 +44,15 @@ if hyperscan is not None:
     BASE_FLAGS |= hyperscan.HS_FLAG_ALLOWEMPTY | hyperscan.HS_FLAG_SINGLEMATCH
 """MULTILINE: forms are joined with newlines (waf_core/scan/batch.py)."""
 
-FORMAT = b"envoy-waf-hs-5"
+FORMAT = b"envoy-waf-hs-6"
 MAX_DATABASE_BYTES = 256 << 20
 
 HEAVY_NS = 4.0
 """Nanoseconds a byte of ordinary text from which on a pattern is kept out of the main database: most take less
 than one, and a few (CRS has one at level 1, three at level 4) more than all others together."""
+
+COMMON_SHARE = 0.75
+"""Share of pieces of ordinary text, of 1 kB, from which on a pattern is common."""
 
 _SPACE = rb"\t\n\f\r "
 
@@ -131,35 +134,37 @@ class HyperscanSet:
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
 class Databases:
-    """`main` has every pattern that Hyperscan takes as it is; `large` the pieces of those that are too
-    large for it (waf_core/scan/split.py), and those that it is slow with: bounded too, but ten times slower
-    than the rest together."""
+    """`main` has most patterns, `common` those that are found in almost any text of some length, `large` the
+    pieces of those that are too large for Hyperscan (waf_core/scan/split.py), and those that it is slow with:
+    bounded too, but ten times slower than the rest together.  `numbers` are those of the patterns in each;
+    those in "left" are in none."""
 
     main: HyperscanSet
+    common: HyperscanSet
     large: HyperscanSet
-    large_numbers: list[int]
-    """Patterns in `large`."""
-    left: list[int]
-    """Patterns in neither."""
+    numbers: dict[str, list[int]]
 
 
-def compile_patterns(patterns: Sequence[bytes]) -> tuple[bytes, bytes, list[int], list[int]]:
-    """Two serialized databases, the numbers in the second, and those in neither.  Takes seconds."""
-    main: list[tuple[bytes, int, int]] = []
-    large: list[tuple[bytes, int, int]] = []
+_KINDS = ("main", "common", "large")
+
+
+def compile_patterns(patterns: Sequence[bytes]) -> tuple[dict[str, bytes], dict[str, list[int]]]:
+    """Serialized databases by kind, and the numbers in each.  Takes seconds."""
+    items: dict[str, list[tuple[bytes, int, int]]] = {kind: [] for kind in _KINDS}
     left: list[int] = []
     for number, pattern in enumerate(patterns):
         spelled = respell(pattern)
         if spelled is None:
             left.append(number)
-        elif (cost := _cost(spelled)) is not None:
-            (main if cost < HEAVY_NS else large).append((spelled, number, BASE_FLAGS))
+        elif (kind := _kind(spelled)) is not None:
+            items[kind].append((spelled, number, BASE_FLAGS))
         elif (pieces := _pieces(spelled)) is not None:
-            large += [(piece, number, flag) for piece, flag in pieces]
+            items["large"] += [(piece, number, flag) for piece, flag in pieces]
         else:
             left.append(number)
-    numbers = sorted({number for _, number, _ in large})
-    return _database(main), _database(large), numbers, left
+    numbers = {kind: sorted({number for _, number, _ in chosen}) for kind, chosen in items.items()}
+    numbers["left"] = left
+    return {kind: _database(chosen) for kind, chosen in items.items()}, numbers
 
 
 def _database(items: Sequence[tuple[bytes, int, int]]) -> bytes:
@@ -204,22 +209,21 @@ def _alone(pattern: bytes, flag: int) -> Any:
     return database
 
 
-def _cost(pattern: bytes) -> float | None:
-    """Nanoseconds for each byte of ordinary text; None when the pattern does not compile."""
+def _kind(pattern: bytes) -> str | None:
+    """Which database a pattern belongs in, by what it does to ordinary text; None when it does not compile."""
     database = _alone(pattern, BASE_FLAGS)
     if database is None:
         return None
     database.scratch = hyperscan.Scratch(database)
+    alone = HyperscanSet(database)
     best = float("inf")
     for _ in range(3):
         start = time.perf_counter_ns()
-        database.scan(SAMPLE, match_event_handler=_ignore)
+        alone.match(SAMPLE)
         best = min(best, time.perf_counter_ns() - start)
-    return best / len(SAMPLE)
-
-
-def _ignore(number: int, start: int, end: int, flags: int, context: object) -> None:
-    return None
+    if best / len(SAMPLE) >= HEAVY_NS:
+        return "large"
+    return "common" if sum(bool(alone.match(piece)) for piece in PIECES) >= COMMON_SHARE * len(PIECES) else "main"
 
 
 _loaded_databases: WeakValueDictionary[tuple[str, int, int], Databases] = WeakValueDictionary()
@@ -265,8 +269,12 @@ class DatabaseCache:
         head, _, data = body.partition(b"\n")
         try:
             sizes = json.loads(head)
-            main, large = data[: sizes["main"]], data[sizes["main"] :]
-            databases = Databases(_loaded(main), _loaded(large), sizes["large_numbers"], sizes["left"])
+            sets: dict[str, HyperscanSet] = {}
+            for kind in _KINDS:
+                size = sizes["sizes"][kind]
+                sets[kind] = _loaded(data[:size])
+                data = data[size:]
+            databases = Databases(**sets, numbers=sizes["numbers"])
         except (hyperscan.error, ValueError, KeyError):
             return None
         _loaded_databases[key] = databases
@@ -280,9 +288,9 @@ class DatabaseCache:
 
     def store(self, patterns: Sequence[bytes]) -> None:
         """Compile and write, atomically."""
-        main, large, large_numbers, left = compile_patterns(patterns)
-        head = json.dumps({"main": len(main), "large_numbers": large_numbers, "left": left}).encode()
-        body = head + b"\n" + main + large
+        compiled, numbers = compile_patterns(patterns)
+        head = json.dumps({"sizes": {kind: len(compiled[kind]) for kind in _KINDS}, "numbers": numbers}).encode()
+        body = head + b"\n" + b"".join(compiled[kind] for kind in _KINDS)
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.NamedTemporaryFile(dir=self.folder, delete=False) as out:
             out.write(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)

@@ -100,9 +100,7 @@ class PatternSet:
         self._all_numbers: Sequence[int] = ()
         self._large: re2._re2.Set | None = None
         self._large_numbers: Sequence[int] = ()
-        self._large_mask = 0
-        self._rest: re2._re2.Set | None = None
-        self._rest_numbers: Sequence[int] = ()
+        self._main_mask = self._common_mask = self._large_mask = self._rest_mask = 0
         self._databases: Databases | None = None
         self._budget = limits.re2_ns
         self.plans = PlanBudget()
@@ -156,13 +154,14 @@ class PatternSet:
         if loaded is None:
             return False
         patterns = self.patterns
-        self._large_numbers = loaded.large_numbers
-        self._large_mask = _mask(loaded.large_numbers)
+        self._large_numbers = loaded.numbers["large"]
+        self._main_mask, self._common_mask, self._large_mask = (
+            _mask(loaded.numbers[kind]) for kind in ("main", "common", "large")
+        )
         # Joined forms: as in Hyperscan, `^` and `$` hold at newlines.
-        multiline = [b"(?m:" + patterns[n] + b")" for n in loaded.large_numbers]
+        multiline = [b"(?m:" + patterns[n] + b")" for n in self._large_numbers]
         self._large = self._compile_set(multiline) if multiline else None
-        self._rest_numbers = loaded.left
-        self._rest = self._compile_set([patterns[n] for n in loaded.left]) if loaded.left else None
+        self._rest_mask = _mask(loaded.numbers["left"])
         self._databases = loaded
         self._set = None
         return True
@@ -196,13 +195,27 @@ class PatternSet:
             return self._one_by_one(fallback, self._all_numbers, wanted)
         found: dict[bytes, int] = {}
         short: dict[bytes, int] = {}
+        large: dict[bytes, int] = {}
         for form, mask in wanted.items():
-            if len(form) <= MAX_JOINED_BYTES:
+            main = mask & self._main_mask
+            if main == mask and len(form) <= MAX_JOINED_BYTES:
                 short[form] = mask
-            elif mask.bit_count() <= FEW_ALONE:
-                found[form] = mask
+                continue
+            _note(found, form, mask & self._rest_mask)
+            if mask & self._large_mask:
+                large[form] = mask
+            common = mask & self._common_mask
+            if common:
+                few = common.bit_count() <= FEW_ALONE
+                _note(found, form, common if few else _mask(databases.common.match(form)) & common)
+            if not main:
+                continue
+            if len(form) <= MAX_JOINED_BYTES:
+                short[form] = main
+            elif main.bit_count() <= FEW_ALONE:
+                _note(found, form, main)
             else:
-                _note(found, form, _mask(databases.main.match(form)) & mask)
+                _note(found, form, _mask(databases.main.match(form)) & main)
         for part in _parts(short, MAX_JOIN_BYTES):
             union = 0
             for mask in part.values():
@@ -213,12 +226,8 @@ class PatternSet:
                     _note(found, form, _mask(databases.main.match(form)) & mask)
             else:
                 _note_all(found, part, candidates)
-        large = {form: mask for form, mask in wanted.items() if mask & self._large_mask}
         if large:
             self._find_large(databases, large, found)
-        if self._rest is not None:
-            for form, mask in self._one_by_one(self._rest, self._rest_numbers, wanted).items():
-                _note(found, form, mask)
         return found
 
     def _find_large(self, databases: Databases, wanted: Mapping[bytes, int], found: dict[bytes, int]) -> None:

@@ -10,14 +10,15 @@ _WORDS = (
     "coffee table garden light summer Monday March true false null en-US text/html gzip Mozilla/5.0 Safari "
     "max-age=0 no-cache application/json multipart/form-data https://www.example.com/shop/item?id= session="
 ).split()
-_BYTES = 16384
+_PIECE_BYTES = 1024
+_PIECES = 16
 
 
 def _make() -> bytes:
     rng = random.Random(1)
     out: list[str] = []
     size = 0
-    while size < _BYTES:
+    while size < _PIECES * _PIECE_BYTES:
         kind = rng.randrange(4)
         if kind == 0:
             piece = str(rng.randrange(10**9))
@@ -28,7 +29,8 @@ def _make() -> bytes:
         piece += rng.choice("\n\n\n&=;,")
         out.append(piece)
         size += len(piece)
-    return "".join(out)[:_BYTES].encode()
+    return "".join(out).encode()
 
 
 SAMPLE = _make()
+PIECES = tuple(SAMPLE[n * _PIECE_BYTES : (n + 1) * _PIECE_BYTES] for n in range(_PIECES))
