@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 MAX_LOGGED_MATCHES = 64
 """Values of one rule that a transaction keeps for its logs (all of them count)."""
 
+MAX_LOGGED_BYTES = 2048
+"""Of a message, of logdata and of a variable's name; what is longer is cut, and says so."""
+
 MAX_MATCHED_RULES = 4096
 
 MAX_MEMORIES = 1024
@@ -243,6 +246,12 @@ def _evaluate(tx: Transaction, unit: Unit) -> bool:
     return True
 
 
+def _text(value: bytes) -> str:
+    if len(value) > MAX_LOGGED_BYTES:
+        return f"{_text(value[:MAX_LOGGED_BYTES])}... ({len(value) - MAX_LOGGED_BYTES} bytes more)"
+    return value.decode("utf-8", "backslashreplace")
+
+
 def _record(tx: Transaction, unit: Unit, matches: list[Pair]) -> None:
     if len(tx.matched_rules) >= MAX_MATCHED_RULES:
         tx.note_limit("matched_rules")
@@ -252,9 +261,9 @@ def _record(tx: Transaction, unit: Unit, matches: list[Pair]) -> None:
     tx.matched_rules.append(
         MatchedRule(
             rule=unit.info,
-            message=unit.message.expand(tx).decode("utf-8", "backslashreplace") if unit.message else "",
-            data=unit.data.expand(tx).decode("utf-8", "backslashreplace") if unit.data else "",
-            variable=tx.matched_var_name.decode("utf-8", "backslashreplace"),
+            message=_text(unit.message.expand(tx)) if unit.message else "",
+            data=_text(unit.data.expand(tx)) if unit.data else "",
+            variable=_text(tx.matched_var_name),
             value=tx.matched_var,
             disruptive=unit.disruption not in ("pass", "allow"),
             audit=unit.audit_log,
