@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-NEW_PLANS = 48
-"""Plans that one phase may make (0.1 ms each)."""
+NEW_PLANS = 8
+"""Plans that one phase may make (0.2 ms each)."""
 
 
 @dataclass(slots=True)

@@ -15,6 +15,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple
 
 from waf_core.macros import Expander
@@ -242,10 +243,17 @@ class Planner:
 def _before(chain: Chain, members: int) -> int:
     """A value that has one of `members` behind the chain had one of these ahead of it."""
     for function in reversed(chain):
-        for touched, emitted in TRAITS.get(function, UNKNOWN).effects:
-            if of_bytes(emitted) & members:
-                members |= of_bytes(touched)
+        for touched, emitted in _byte_effects(function):
+            if emitted & members:
+                members |= touched
     return members
+
+
+@lru_cache(maxsize=256)
+def _byte_effects(function: Transformation) -> tuple[tuple[int, int], ...]:
+    """Traits of a transformation by bytes: ((touched, emitted), ...), sets in the sense of needs.py."""
+    effects = TRAITS.get(function, UNKNOWN).effects
+    return tuple((of_bytes(set(touched)), of_bytes(set(emitted))) for touched, emitted in effects)
 
 
 def _members(members: int) -> bytes:
