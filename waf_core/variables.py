@@ -14,6 +14,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class Variable:
     select: Callable[[Transaction, str], Sequence[Pair]] | None = None
     settled: int = 0
     """The first phase from which on it no longer changes, where that is not `phase`."""
+    read: Callable[[Transaction], bytes] | None = None
+    """The value of a scalar that is always there."""
     parts: tuple[str, ...] = ()
     """Variables that together have the same pairs, where one of them is there earlier than the others."""
 
@@ -73,7 +76,7 @@ ALWAYS_EMPTY = {
 def _scalar(
     name: str, read: Callable[[Transaction], bytes], *, dynamic: bool = False, phase: int = 1, settled: int = 0
 ) -> None:
-    REGISTRY[name] = Variable(name, lambda tx: ((b"", read(tx)),), False, dynamic, phase, settled=settled)
+    REGISTRY[name] = Variable(name, lambda tx: ((b"", read(tx)),), False, dynamic, phase, settled=settled, read=read)
 
 
 def _optional(name: str, read: Callable[[Transaction], bytes | None], *, dynamic: bool = False, phase: int = 1) -> None:
@@ -118,22 +121,22 @@ _collection("REQUEST_HEADERS", lambda tx: tx.request_headers)
 _collection("REQUEST_HEADERS_NAMES", lambda tx: _names(tx.request_headers))
 _collection("REQUEST_COOKIES", lambda tx: tx.request_cookies)
 _collection("REQUEST_COOKIES_NAMES", lambda tx: _names(tx.request_cookies))
-_scalar("REQUEST_METHOD", lambda tx: tx.method)
-_scalar("REQUEST_PROTOCOL", lambda tx: tx.protocol)
-_scalar("REQUEST_LINE", lambda tx: tx.request_line)
-_scalar("REQUEST_URI", lambda tx: tx.uri)
-_scalar("REQUEST_URI_RAW", lambda tx: tx.uri_raw)
-_scalar("REQUEST_FILENAME", lambda tx: tx.filename)
-_scalar("REQUEST_BASENAME", lambda tx: tx.basename)
-_scalar("QUERY_STRING", lambda tx: tx.query_string)
-_scalar("PATH_INFO", lambda tx: tx.filename)
+_scalar("REQUEST_METHOD", attrgetter("method"))
+_scalar("REQUEST_PROTOCOL", attrgetter("protocol"))
+_scalar("REQUEST_LINE", attrgetter("request_line"))
+_scalar("REQUEST_URI", attrgetter("uri"))
+_scalar("REQUEST_URI_RAW", attrgetter("uri_raw"))
+_scalar("REQUEST_FILENAME", attrgetter("filename"))
+_scalar("REQUEST_BASENAME", attrgetter("basename"))
+_scalar("QUERY_STRING", attrgetter("query_string"))
+_scalar("PATH_INFO", attrgetter("filename"))
 _optional("REQUEST_BODY", lambda tx: tx.request_body_variable, phase=2)
 _scalar("REQUEST_BODY_LENGTH", lambda tx: b"%d" % tx.request_body_length, phase=2)
-_scalar("FULL_REQUEST", lambda tx: tx.full_request, phase=2)
+_scalar("FULL_REQUEST", attrgetter("full_request"), phase=2)
 _scalar("FULL_REQUEST_LENGTH", lambda tx: b"%d" % len(tx.full_request), phase=2)
 _optional("AUTH_TYPE", lambda tx: tx.auth_type)
 _optional("REMOTE_USER", lambda tx: tx.remote_user)
-_scalar("REQBODY_PROCESSOR", lambda tx: tx.body_processor, settled=2)
+_scalar("REQBODY_PROCESSOR", attrgetter("body_processor"), settled=2)
 _scalar("REQBODY_ERROR", lambda tx: _flag(tx.body_error), phase=2)
 _scalar("REQBODY_ERROR_MSG", lambda tx: tx.body_error.encode("utf-8", "replace"), phase=2)
 _scalar("REQBODY_PROCESSOR_ERROR", lambda tx: _flag(tx.body_error), phase=2)
@@ -174,13 +177,13 @@ _collection("JSON", lambda tx: tx.args_post if tx.body_processor == b"JSON" else
 
 # -- the connection ------------------------------------------------------------------------
 
-_scalar("REMOTE_ADDR", lambda tx: tx.client_ip)
-_scalar("REMOTE_HOST", lambda tx: tx.client_ip)
+_scalar("REMOTE_ADDR", attrgetter("client_ip"))
+_scalar("REMOTE_HOST", attrgetter("client_ip"))
 _scalar("REMOTE_PORT", lambda tx: b"%d" % tx.client_port)
-_scalar("USERAGENT_IP", lambda tx: tx.client_ip)
-_scalar("SERVER_ADDR", lambda tx: tx.server_ip)
+_scalar("USERAGENT_IP", attrgetter("client_ip"))
+_scalar("SERVER_ADDR", attrgetter("server_ip"))
 _scalar("SERVER_PORT", lambda tx: b"%d" % tx.server_port)
-_scalar("SERVER_NAME", lambda tx: tx.server_name)
+_scalar("SERVER_NAME", attrgetter("server_name"))
 _collection("GEO", lambda tx: list(tx.geo.items()), dynamic=True)
 
 # -- the response --------------------------------------------------------------------------
@@ -188,10 +191,10 @@ _collection("GEO", lambda tx: list(tx.geo.items()), dynamic=True)
 _collection("RESPONSE_HEADERS", lambda tx: tx.response_headers, phase=3)
 _collection("RESPONSE_HEADERS_NAMES", lambda tx: _names(tx.response_headers), phase=3)
 _scalar("RESPONSE_STATUS", lambda tx: b"%d" % tx.response_status, phase=3)
-_scalar("RESPONSE_PROTOCOL", lambda tx: tx.response_protocol, phase=3)
+_scalar("RESPONSE_PROTOCOL", attrgetter("response_protocol"), phase=3)
 _scalar("STATUS_LINE", lambda tx: b"%b %d" % (tx.response_protocol, tx.response_status), phase=3)
 _scalar("RESPONSE_CONTENT_TYPE", lambda tx: tx.response_header(b"content-type"), phase=3)
-_scalar("RESPONSE_CONTENT_LENGTH", lambda tx: tx.response_content_length, phase=3, settled=4)
+_scalar("RESPONSE_CONTENT_LENGTH", attrgetter("response_content_length"), phase=3, settled=4)
 _optional("RESPONSE_BODY", lambda tx: tx.response_body_variable, phase=4)
 _collection("RESPONSE_ARGS", lambda tx: tx.response_args, phase=4)  # Coraza
 REGISTRY["RESPONSE_XML"] = Variable(
@@ -214,14 +217,14 @@ _collection("SESSION", lambda tx: tx.persistent_pairs("SESSION"), dynamic=True)
 _collection("USER", lambda tx: tx.persistent_pairs("USER"), dynamic=True)
 _collection("ENV", lambda tx: tx.environment(), dynamic=True)
 _collection("RULE", lambda tx: tx.current_rule_pairs(), dynamic=True)
-_scalar("MATCHED_VAR", lambda tx: tx.matched_var, dynamic=True)
-_scalar("MATCHED_VAR_NAME", lambda tx: tx.matched_var_name, dynamic=True)
+_scalar("MATCHED_VAR", attrgetter("matched_var"), dynamic=True)
+_scalar("MATCHED_VAR_NAME", attrgetter("matched_var_name"), dynamic=True)
 _collection("MATCHED_VARS", lambda tx: tx.matched_vars, dynamic=True)
 _collection("MATCHED_VARS_NAMES", lambda tx: [(name, name) for name, _ in tx.matched_vars], dynamic=True)
 _optional("HIGHEST_SEVERITY", lambda tx: b"%d" % tx.highest_severity, dynamic=True)
 _scalar("UNIQUE_ID", lambda tx: tx.id.encode())
-_scalar("SESSIONID", lambda tx: tx.session_id, dynamic=True)
-_scalar("USERID", lambda tx: tx.user_id, dynamic=True)
+_scalar("SESSIONID", attrgetter("session_id"), dynamic=True)
+_scalar("USERID", attrgetter("user_id"), dynamic=True)
 _scalar("WEBAPPID", lambda tx: tx.program.settings.web_app_id.encode())
 _scalar("WEBSERVER_ERROR_LOG", lambda tx: b"")
 _scalar("MODSEC_BUILD", lambda tx: b"030000")

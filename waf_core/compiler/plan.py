@@ -16,7 +16,7 @@ is left for then.  ARGS, which grows, is judged in its parts.  Requests and resp
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from waf_core.program import FIRST_PHASE, HitValues, PhaseProgram, Scan
 from waf_core.rule import Link, Target, Unit
@@ -31,8 +31,25 @@ if TYPE_CHECKING:
     from waf_core.transaction import Transaction
 
 _Values = Callable[["Transaction"], Sequence[Pair]]
-_Source = tuple[_Values, Scanner | None, dict[bytes, Scanner] | None]
 _Item = tuple[Target, Link, Place]
+
+
+MAX_SHAPES = 256
+"""Lists of header names of which a scan remembers what they mean to rules about names and counts."""
+
+MAX_SHAPE_NAMES = 64
+MAX_SHAPE_BYTES = 2048
+
+
+class _Source(NamedTuple):
+    """Values, and who judges them: `default`, or the `special` scanner for a key.  Scalars have a `read`; what
+    follows from the names of the request's headers alone is `by_shape`."""
+
+    values: _Values
+    default: Scanner | None
+    special: dict[bytes, Scanner] | None = None
+    read: Callable[[Transaction], bytes] | None = None
+    by_shape: bool = False
 
 
 class Planner:
@@ -108,10 +125,13 @@ class Planner:
             def values(tx: Transaction) -> Sequence[Pair]:
                 return select_values(tx, xpath)
 
-        return (values, default, special or None)
+        by_shape = variable.name == "REQUEST_HEADERS_NAMES"
+        return _Source(values, default, special or None, variable.read, by_shape)
 
     def _count_source(self, item: _Item, patterns: PatternSet) -> _Source:
-        return (make_reader(item[0]), self._scanner([item], patterns), None)
+        target = item[0]
+        by_shape = target.variable.name == "REQUEST_HEADERS" and not target.excluded_patterns
+        return _Source(make_reader(target), self._scanner([item], patterns), by_shape=by_shape)
 
 
 def _stage(variable: Variable, phase: int) -> int:
@@ -141,33 +161,69 @@ def _gates(unit: Unit) -> list[int]:
 
 
 def _make_scan(sources: Sequence[_Source], patterns: PatternSet, statistics: ScanStatistics) -> Scan:
+    scalars = [(source.read, source.default) for source in sources if source.read and source.default]
+    by_shape = [source for source in sources if source.by_shape]
+    others = [source for source in sources if not source.read and not source.by_shape]
+    shapes: dict[tuple[bytes, ...], list[tuple[Sequence[Place], bytes]]] = {}
+
     def scan(tx: Transaction) -> None:
         pending: Pending = {}
         hits = tx.hits
-        for values, default, special in sources:
-            for key, value in values(tx):
-                scanner = default if special is None else special.get(key.lower(), default)
-                if scanner is None:
-                    continue
-                found = scanner.recent.get(value)
-                if found is None:
-                    found = scanner.recall(value)
-                    if found is None:
-                        waiting = pending.get(scanner)
-                        if waiting is None:
-                            pending[scanner] = {value: None}
-                        else:
-                            waiting[value] = None
-                        continue
-                if found:
-                    _note(hits, found, value)
+        if by_shape:
+            shape = tuple([name for name, _ in tx.request_headers])
+            known = shapes.get(shape)
+            if known is None:
+                known = look_up(by_shape, tx, pending)
+                if not pending and len(shape) <= MAX_SHAPE_NAMES and sum(map(len, shape)) <= MAX_SHAPE_BYTES:
+                    if len(shapes) >= MAX_SHAPES:
+                        shapes.clear()
+                    shapes[shape] = known
+            for found, value in known:
+                _note(hits, found, value)
+        for read, scanner in scalars:
+            value = read(tx)
+            answer = scanner.recent.get(value)
+            if answer is None:
+                answer = _recall(scanner, value, pending)
+            if answer:
+                _note(hits, answer, value)
+        for found, value in look_up(others, tx, pending):
+            _note(hits, found, value)
         if pending:
             statistics.scans += sum(map(len, pending.values()))
             patterns.begin()
             for value, found in judge(pending, patterns, tx):
                 _note(hits, found, value)
 
+    def look_up(sources: Sequence[_Source], tx: Transaction, pending: Pending) -> list[tuple[Sequence[Place], bytes]]:
+        """What is remembered of their values: all that was found.  The rest is pending."""
+        out: list[tuple[Sequence[Place], bytes]] = []
+        for values, default, special, _, _ in sources:
+            for key, value in values(tx):
+                scanner = default if special is None else special.get(key.lower(), default)
+                if scanner is None:
+                    continue
+                answer = scanner.recent.get(value)
+                if answer is None:
+                    answer = _recall(scanner, value, pending)
+                if answer:
+                    out.append((answer, value))
+        return out
+
     return scan
+
+
+def _recall(scanner: Scanner, value: bytes, pending: Pending) -> tuple[Place, ...]:
+    """What was found for a value that is not among the recent ones; when that is not known, it is pending."""
+    found = scanner.recall(value)
+    if found is not None:
+        return found
+    waiting = pending.get(scanner)
+    if waiting is None:
+        pending[scanner] = {value: None}
+    else:
+        waiting[value] = None
+    return ()
 
 
 def _note(hits: HitValues, found: Sequence[Place], value: bytes) -> None:
