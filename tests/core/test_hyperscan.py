@@ -36,7 +36,7 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> tuple[PatternSet, PatternS
     for limits in (ScanLimits(hyperscan_folder=folder), ScanLimits()):
         patterns = PatternSet(ScanStatistics(), limits)
         for pattern in PATTERNS:
-            patterns.add_pattern(pattern)
+            patterns.add(pattern)
         patterns.compile()
         out.append(patterns)
     assert out[0].cache is not None
@@ -56,7 +56,7 @@ def test_never_fewer_candidates_than_re2(sets: tuple[PatternSet, PatternSet], fo
     """Whatever stands beside a form in the joined text, before it or behind it."""
     wanted = {form: (1 << len(PATTERNS)) - 1 for form in forms}
     sets[0].begin()
-    fast, exact = sets[0].find_patterns(wanted), sets[1].find_patterns(wanted)
+    fast, exact = sets[0].find(wanted), sets[1].find(wanted)
     for form in forms:
         assert exact.get(form, 0) & ~fast.get(form, 0) == 0
 

@@ -185,7 +185,7 @@ def test_the_clean_path_never_changes_an_answer(rules: str, uri: str) -> None:
 def many_patterns(limits: ScanLimits) -> tuple[PatternSet, list[int], ScanStatistics]:
     statistics = ScanStatistics()
     patterns = PatternSet(statistics, limits)
-    numbers = [patterns.add_pattern(f"(?i)w{i}[a-z]{{1,30}}x{i}y*".encode()) for i in range(40)]
+    numbers = [patterns.add(f"(?i)w{i}[a-z]{{1,30}}x{i}y*".encode()) for i in range(40)]
     patterns.compile()
     return patterns, numbers, statistics
 
@@ -193,7 +193,7 @@ def many_patterns(limits: ScanLimits) -> tuple[PatternSet, list[int], ScanStatis
 def test_set_that_does_not_fit_gets_more_memory() -> None:
     patterns, numbers, statistics = many_patterns(ScanLimits(set_max_mem=1000))
     everything = (1 << len(numbers)) - 1
-    assert patterns.find_patterns({b"w7abcx7": everything, b"w8": everything}) == {b"w7abcx7": 1 << numbers[7]}
+    assert patterns.find({b"w7abcx7": everything, b"w8": everything}) == {b"w7abcx7": 1 << numbers[7]}
     assert statistics.set_failures == 0
 
 
@@ -207,7 +207,7 @@ def test_set_that_fails_makes_every_pattern_a_candidate(monkeypatch: pytest.Monk
     patterns, numbers, statistics = many_patterns(ScanLimits())
     monkeypatch.setattr(patterns, "_set", FailedSet())
     everything = (1 << len(numbers)) - 1
-    assert patterns.find_patterns({b"anything": everything}) == {b"anything": everything}
+    assert patterns.find({b"anything": everything}) == {b"anything": everything}
     assert statistics.set_failures == 1
 
 

@@ -46,17 +46,16 @@ def judge(pending: Pending, patterns: PatternSet, tx: Expander) -> Iterator[tupl
             places: list[Place] = []
             waiting.append((scanner, value, places))
             _ask(plan, value, places, entries, made, tx)
-    pattern_forms: dict[bytes, int] = {}
-    phrase_forms: dict[bytes, int] = {}
+    wanted: dict[bytes, int] = {}
     for form, slot, _ in entries:
-        if slot.patterns:
-            pattern_forms[form] = pattern_forms.get(form, 0) | slot.patterns
-        if slot.phrases:
-            phrase_forms[form] = phrase_forms.get(form, 0) | slot.phrases
-    found_patterns = patterns.find_patterns(pattern_forms)
-    found_phrases = patterns.find_phrases(phrase_forms)
-    if found_patterns or found_phrases:
-        _confirm(entries, found_patterns, found_phrases, tx)
+        wanted[form] = wanted.get(form, 0) | slot.patterns
+    found_patterns = patterns.find(wanted)
+    if found_patterns:
+        _confirm(entries, found_patterns, tx)
+    for form, slot, places in entries:
+        for number, operator, unwanted in slot.negated:
+            if not found_patterns.get(form, 0) >> number & 1 or not operator.holds(form, tx):
+                places += unwanted
     for scanner, value, places in waiting:
         found = tuple(dict.fromkeys(places)) if places else ()
         scanner.remember(value, found)
@@ -64,9 +63,7 @@ def judge(pending: Pending, patterns: PatternSet, tx: Expander) -> Iterator[tupl
             yield value, found
 
 
-def _ask(
-    plan: Plan, value: bytes, places: list[Place], entries: list[_Entry], made: _Made, tx: Expander
-) -> None:
+def _ask(plan: Plan, value: bytes, places: list[Place], entries: list[_Entry], made: _Made, tx: Expander) -> None:
     """Make the forms of a value, and note what is asked of each; single questions are answered at once.  A
     plan's branches are no deeper than its longest chain."""
     steps, slots, branches = plan
@@ -98,7 +95,6 @@ def _ask(
 def _confirm(
     entries: Iterable[_Entry],
     patterns: Mapping[bytes, int],
-    phrases: Mapping[bytes, int],
     tx: Expander,
 ) -> None:
     """Candidates may be false: the operator itself has the last word."""
@@ -114,11 +110,6 @@ def _confirm(
                     holds = answers[number, form] = candidate[0].holds(form, tx)
                 if holds:
                     places += candidate[1]
-        for number in _numbers(slot.phrases & phrases.get(form, 0)):
-            for tests in slot.tests:
-                phrase = tests.phrases.get(number)
-                if phrase is not None and phrase[0].holds(form, tx):
-                    places += phrase[1]
 
 
 def _numbers(mask: int) -> Iterator[int]:

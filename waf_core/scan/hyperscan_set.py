@@ -44,7 +44,7 @@ if hyperscan is not None:
     BASE_FLAGS |= hyperscan.HS_FLAG_ALLOWEMPTY | hyperscan.HS_FLAG_SINGLEMATCH
 """MULTILINE: forms are joined with newlines (waf_core/scan/batch.py)."""
 
-FORMAT = b"envoy-waf-hs-6"
+FORMAT = b"envoy-waf-hs-7"
 MAX_DATABASE_BYTES = 256 << 20
 
 HEAVY_NS = 4.0
@@ -55,6 +55,10 @@ COMMON_SHARE = 0.75
 """Share of pieces of ordinary text, of 1 kB, from which on a pattern is common."""
 
 _SPACE = rb"\t\n\f\r "
+
+
+Pattern = bytes | tuple[bytes, ...]
+"""A regular expression that RE2 accepts, or a list of phrases in lower case, which are found in any case."""
 
 
 def available() -> bool:
@@ -145,18 +149,40 @@ class Databases:
     numbers: dict[str, list[int]]
 
 
+_Item = tuple[bytes, int, int]
+"""(expression, number, flags)"""
+
 _KINDS = ("main", "common", "large")
 
 
-def compile_patterns(patterns: Sequence[bytes]) -> tuple[dict[str, bytes], dict[str, list[int]]]:
+def encode(pattern: Pattern) -> bytes:
+    """For hashes and pipes; `decode` takes it back."""
+    return b"r" + pattern if isinstance(pattern, bytes) else b"p" + b" ".join(p.hex().encode() for p in pattern)
+
+
+def decode(text: bytes) -> Pattern:
+    if text[:1] == b"r":
+        return text[1:]
+    return tuple(bytes.fromhex(phrase.decode()) for phrase in text[1:].split(b" "))
+
+
+def compile_patterns(patterns: Sequence[Pattern]) -> tuple[dict[str, bytes], dict[str, list[int]]]:
     """Serialized databases by kind, and the numbers in each.  Takes seconds."""
-    items: dict[str, list[tuple[bytes, int, int]]] = {kind: [] for kind in _KINDS}
+    items: dict[str, list[_Item]] = {kind: [] for kind in _KINDS}
     left: list[int] = []
     for number, pattern in enumerate(patterns):
+        if isinstance(pattern, tuple):
+            phrases = [(_escaped(phrase), number, BASE_FLAGS | hyperscan.HS_FLAG_CASELESS) for phrase in pattern]
+            kind = _kind(phrases)
+            if kind is None:
+                left.append(number)
+            else:
+                items[kind] += phrases
+            continue
         spelled = respell(pattern)
         if spelled is None:
             left.append(number)
-        elif (kind := _kind(spelled)) is not None:
+        elif (kind := _kind([(spelled, number, BASE_FLAGS)])) is not None:
             items[kind].append((spelled, number, BASE_FLAGS))
         elif (pieces := _pieces(spelled)) is not None:
             items["large"] += [(piece, number, flag) for piece, flag in pieces]
@@ -167,13 +193,20 @@ def compile_patterns(patterns: Sequence[bytes]) -> tuple[dict[str, bytes], dict[
     return {kind: _database(chosen) for kind, chosen in items.items()}, numbers
 
 
-def _database(items: Sequence[tuple[bytes, int, int]]) -> bytes:
-    if not items:
-        return b""
+def _escaped(phrase: bytes) -> bytes:
+    return b"".join([b"\\x%02x" % byte for byte in phrase])
+
+
+def _database(items: Sequence[_Item]) -> bytes:
+    return bytes(hyperscan.dumpb(_compiled(items))) if items else b""
+
+
+def _compiled(items: Sequence[_Item]) -> Any:
+    """Raises hyperscan.error."""
     database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
     expressions, ids, flags = zip(*items, strict=True)
     database.compile(expressions=list(expressions), ids=list(ids), elements=len(items), flags=list(flags))
-    return bytes(hyperscan.dumpb(database))
+    return database
 
 
 def _pieces(pattern: bytes) -> list[tuple[bytes, int]] | None:
@@ -197,22 +230,18 @@ def _pieces(pattern: bytes) -> list[tuple[bytes, int]] | None:
 
 
 def _compiles(pattern: bytes, flag: int) -> bool:
-    return _alone(pattern, flag) is not None
-
-
-def _alone(pattern: bytes, flag: int) -> Any:
-    database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
     try:
-        database.compile(expressions=[pattern], ids=[0], elements=1, flags=[flag])
+        _compiled([(pattern, 0, flag)])
     except hyperscan.error:
-        return None
-    return database
+        return False
+    return True
 
 
-def _kind(pattern: bytes) -> str | None:
+def _kind(items: Sequence[_Item]) -> str | None:
     """Which database a pattern belongs in, by what it does to ordinary text; None when it does not compile."""
-    database = _alone(pattern, BASE_FLAGS)
-    if database is None:
+    try:
+        database = _compiled(items)
+    except hyperscan.error:
         return None
     database.scratch = hyperscan.Scratch(database)
     alone = HyperscanSet(database)
@@ -241,13 +270,13 @@ class DatabaseCache:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def path(self, patterns: Sequence[bytes]) -> Path:
+    def path(self, patterns: Sequence[Pattern]) -> Path:
         digest = hashlib.sha256(FORMAT + version("hyperscan").encode())
-        for pattern in patterns:
-            digest.update(b"%d:" % len(pattern) + pattern)
+        for text in map(encode, patterns):
+            digest.update(b"%d:" % len(text) + text)
         return self.folder / f"{digest.hexdigest()[:32]}.hsdb"
 
-    def load(self, patterns: Sequence[bytes]) -> Databases | None:
+    def load(self, patterns: Sequence[Pattern]) -> Databases | None:
         """The databases; None when there is no good file."""
         path = self.path(patterns)
         try:
@@ -286,7 +315,7 @@ class DatabaseCache:
         info = path.stat()
         return info.st_uid == os.geteuid() and not info.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
-    def store(self, patterns: Sequence[bytes]) -> None:
+    def store(self, patterns: Sequence[Pattern]) -> None:
         """Compile and write, atomically."""
         compiled, numbers = compile_patterns(patterns)
         head = json.dumps({"sizes": {kind: len(compiled[kind]) for kind in _KINDS}, "numbers": numbers}).encode()
@@ -297,13 +326,13 @@ class DatabaseCache:
         os.chmod(out.name, 0o600)
         os.replace(out.name, self.path(patterns))
 
-    def start(self, patterns: Sequence[bytes]) -> subprocess.Popen[bytes]:
+    def start(self, patterns: Sequence[Pattern]) -> subprocess.Popen[bytes]:
         """Compile in a process of its own; its input is the patterns, its result the file."""
         child = subprocess.Popen(  # noqa: S603  (this interpreter, our module)
             [sys.executable, "-m", "waf_core.scan.precompile", str(self.folder)], stdin=subprocess.PIPE
         )
         assert child.stdin is not None
-        child.stdin.write(b"".join(b"%d\n" % len(p) + p for p in patterns))
+        child.stdin.write(b"".join(b"%d\n" % len(text) + text for text in map(encode, patterns)))
         child.stdin.close()
         return child
 

@@ -1,8 +1,8 @@
-"""All patterns of a program side in one automaton each: what a Batch is matched with.
+"""All regular expressions and phrase lists of a program side in one automaton: what a batch is matched with.
 
-Regular expressions share one RE2 Set; phrase lists share one Aho-Corasick automaton.  One
-pass over a value answers for all of them at once, and the answer of an RE2 Set is exact (the
-same automaton semantics as a search with each pattern).
+They share a Hyperscan database; until there is one, expressions share an RE2 Set and phrase lists an
+Aho-Corasick automaton.  One pass over a value answers for all of them at once, and the answer of an RE2
+Set is exact (the same automaton semantics as a search with each pattern).
 
 `re2.Set.Match` reports nothing when its automaton runs out of memory, which looks the same as
 "no match" and would be a bypass.  So every Set contains the empty pattern, which matches
@@ -23,7 +23,7 @@ from ahocorasick_rs import BytesAhoCorasick
 from waf_core.errors import WafError
 from waf_core.operators.regex import re2_options
 from waf_core.scan.budget import NEW_PLANS, PlanBudget
-from waf_core.scan.hyperscan_set import DatabaseCache, Databases, available
+from waf_core.scan.hyperscan_set import DatabaseCache, Databases, Pattern, available
 
 MIN_HYPERSCAN_PATTERNS = 8
 """Smaller sets stay in RE2: their automaton stays small."""
@@ -83,21 +83,20 @@ class ScanStatistics:
 
 
 class PatternSet:
-    """All patterns of one side.  Collect patterns with `add_pattern` and `add_phrases`, `compile`, then find.
+    """All patterns of one side: collect them with `add`, `compile`, then `find`.
 
-    Masks have bit n for the pattern, or list of phrases, that an add function numbered n.
+    Masks have bit n for the pattern that `add` numbered n.
     """
 
     def __init__(self, statistics: ScanStatistics, limits: ScanLimits) -> None:
         self._statistics = statistics
         self._limits = limits
-        self._patterns: dict[bytes, int] = {}
-        self._phrases: dict[bytes, list[int]] = {}
-        self._lists: dict[tuple[bytes, ...], int] = {}
+        self._numbers: dict[Pattern, int] = {}
         self._phrase_users: list[int] = []
         """Phrase -> mask of the lists that it is in."""
+        self._phrase_mask = 0
         self._set: re2._re2.Set | None = None
-        self._all_numbers: Sequence[int] = ()
+        self._set_numbers: Sequence[int] = ()
         self._large: re2._re2.Set | None = None
         self._large_numbers: Sequence[int] = ()
         self._main_mask = self._common_mask = self._large_mask = self._rest_mask = 0
@@ -106,38 +105,38 @@ class PatternSet:
         self.plans = PlanBudget()
         self._find: Callable[..., list[tuple[int, int, int]]] | None = None
 
-    def add_pattern(self, pattern: bytes) -> int:
-        """A pattern that RE2 accepts; equal patterns share a number."""
-        return self._patterns.setdefault(pattern, len(self._patterns))
-
-    def add_phrases(self, phrases: tuple[bytes, ...]) -> int:
-        """A list of lower-case phrases; equal lists share a number."""
-        number = self._lists.get(phrases)
-        if number is None:
-            number = self._lists[phrases] = len(self._lists)
-            for phrase in phrases:
-                self._phrases.setdefault(phrase, []).append(number)
-        return number
+    def add(self, pattern: Pattern) -> int:
+        """Equal patterns share a number."""
+        return self._numbers.setdefault(pattern, len(self._numbers))
 
     def compile(self) -> None:
         """Raises WafError when the patterns need more memory than MAX_SET_MEM."""
-        if self._patterns and not self.load_hyperscan():
-            self._set = self._compile_set(list(self._patterns))
-            self._all_numbers = range(len(self._patterns))
-        if self._phrases:
-            self._find = BytesAhoCorasick(list(self._phrases)).find_matches_as_indexes
-            self._phrase_users = [_mask(users) for users in self._phrases.values()]
+        if not self._numbers or self.load_hyperscan():
+            return
+        expressions = {number: p for p, number in self._numbers.items() if isinstance(p, bytes)}
+        if expressions:
+            self._set_numbers = list(expressions)
+            self._set = self._compile_set(list(expressions.values()))
+        users: dict[bytes, int] = {}
+        for pattern, number in self._numbers.items():
+            if not isinstance(pattern, bytes):
+                self._phrase_mask |= 1 << number
+                for phrase in pattern:
+                    users[phrase] = users.get(phrase, 0) | 1 << number
+        if users:
+            self._find = BytesAhoCorasick(list(users)).find_matches_as_indexes
+            self._phrase_users = list(users.values())
 
     @property
-    def patterns(self) -> list[bytes]:
-        """The expressions, by number."""
-        return list(self._patterns)
+    def patterns(self) -> list[Pattern]:
+        """By number."""
+        return list(self._numbers)
 
     @property
     def cache(self) -> DatabaseCache | None:
         """Where this set's Hyperscan database is kept, if it is to have one."""
         folder = self._limits.hyperscan_folder
-        if folder is None or not available() or len(self._patterns) < MIN_HYPERSCAN_PATTERNS:
+        if folder is None or not available() or len(self._numbers) < MIN_HYPERSCAN_PATTERNS:
             return None
         return DatabaseCache(folder)
 
@@ -159,11 +158,12 @@ class PatternSet:
             _mask(loaded.numbers[kind]) for kind in ("main", "common", "large")
         )
         # Joined forms: as in Hyperscan, `^` and `$` hold at newlines.
-        multiline = [b"(?m:" + patterns[n] + b")" for n in self._large_numbers]
+        large = [patterns[n] for n in self._large_numbers]
+        multiline = [b"(?m:" + pattern + b")" for pattern in large if isinstance(pattern, bytes)]
         self._large = self._compile_set(multiline) if multiline else None
         self._rest_mask = _mask(loaded.numbers["left"])
         self._databases = loaded
-        self._set = None
+        self._set = self._find = None
         return True
 
     def begin(self) -> None:
@@ -184,16 +184,19 @@ class PatternSet:
             memory *= 2
         raise WafError(f"{len(patterns)} patterns need more than {MAX_SET_MEM} bytes for their automaton")
 
-    def find_patterns(self, wanted: Mapping[bytes, int]) -> dict[bytes, int]:
+    def find(self, wanted: Mapping[bytes, int]) -> dict[bytes, int]:
         """For each form and the mask of the patterns that are wanted of it: the mask of those that may be
         found, all that are, seldom one more.  Forms without any are left out."""
         if not wanted:
             return {}
         # In this order: another thread may bring the databases in just now, and take the set away after that.
-        fallback, databases = self._set, self._databases
+        fallback, find, databases = self._set, self._find, self._databases
         if databases is None:
-            return self._one_by_one(fallback, self._all_numbers, wanted)
-        found: dict[bytes, int] = {}
+            found = self._one_by_one(fallback, wanted)
+            if find is not None:
+                self._find_phrases(find, wanted, found)
+            return found
+        found = {}
         short: dict[bytes, int] = {}
         large: dict[bytes, int] = {}
         for form, mask in wanted.items():
@@ -244,16 +247,15 @@ class PatternSet:
                 self._budget -= time.perf_counter_ns() - start
             _note_all(found, part, _mask(numbers) & self._large_mask)
 
-    def _one_by_one(
-        self, patterns: re2._re2.Set | None, numbers: Sequence[int], wanted: Mapping[bytes, int]
-    ) -> dict[bytes, int]:
+    def _one_by_one(self, patterns: re2._re2.Set | None, wanted: Mapping[bytes, int]) -> dict[bytes, int]:
         """Without Hyperscan: RE2's automata grow with what they read, so forms are matched one by one."""
         found: dict[bytes, int] = {}
-        for form, mask in wanted.items():
+        for form, asked in wanted.items():
+            mask = asked & ~self._phrase_mask
             if mask.bit_count() <= FEW_CANDIDATES:
                 _note(found, form, mask)
             else:
-                _note(found, form, _mask(self._match_set(patterns, form, numbers)) & mask)
+                _note(found, form, _mask(self._match_set(patterns, form, self._set_numbers)) & mask)
         return found
 
     def _match_set(self, patterns: re2._re2.Set | None, text: bytes, numbers: Sequence[int]) -> Sequence[int]:
@@ -267,20 +269,15 @@ class PatternSet:
             return numbers
         return [numbers[number - 1] for number in found if number]
 
-    def find_phrases(self, wanted: Mapping[bytes, int]) -> dict[bytes, int]:
-        """The same for phrase lists."""
-        if not wanted or self._find is None:
-            return {}
-        found: dict[bytes, int] = {}
-        users = self._phrase_users
-        for part in _parts(wanted, MAX_JOIN_BYTES):
-            matches = self._find((b"\n".join(part)).lower(), overlapping=True)
-            if matches:
-                candidates = 0
-                for index in {match[0] for match in matches}:
-                    candidates |= users[index]
-                _note_all(found, part, candidates)
-        return found
+    def _find_phrases(
+        self, find: Callable[..., list[tuple[int, int, int]]], wanted: Mapping[bytes, int], found: dict[bytes, int]
+    ) -> None:
+        asking = {form: mask & self._phrase_mask for form, mask in wanted.items() if mask & self._phrase_mask}
+        for part in _parts(asking, MAX_JOIN_BYTES):
+            candidates = 0
+            for index in {match[0] for match in find((b"\n".join(part)).lower(), overlapping=True)}:
+                candidates |= self._phrase_users[index]
+            _note_all(found, part, candidates)
 
 
 def _parts(wanted: Mapping[bytes, int], limit: int) -> Iterable[Mapping[bytes, int]]:

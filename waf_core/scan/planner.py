@@ -21,8 +21,6 @@ from typing import NamedTuple
 from waf_core.macros import Expander
 from waf_core.operators import Operator
 from waf_core.operators.needs import ALL, Needs, of_bytes
-from waf_core.operators.phrases import Phrases
-from waf_core.operators.regex import Rx
 from waf_core.scan.budget import PlanBudget
 from waf_core.scan.classes import ALL_CLASSES, are_many, classes_of, classes_with
 from waf_core.transformations import TRAITS, UNKNOWN, Transformation
@@ -77,10 +75,11 @@ class _Condition:
 
 @dataclass(slots=True)
 class ChainTests:
-    """The tests behind one chain.  `patterns` and `phrases` are by their numbers in the PatternSet."""
+    """The tests behind one chain.  `patterns` (expressions and phrase lists) are by their numbers in the PatternSet,
+    `negated` are those that must not be found."""
 
-    patterns: dict[int, tuple[Rx, list[Place]]] = field(default_factory=dict)
-    phrases: dict[int, tuple[Phrases, list[Place]]] = field(default_factory=dict)
+    patterns: dict[int, tuple[Operator, list[Place]]] = field(default_factory=dict)
+    negated: dict[int, tuple[Operator, list[Place]]] = field(default_factory=dict)
     others: dict[tuple[int, bool], Question] = field(default_factory=dict)
     conditions: list[_Condition] = field(default_factory=list)
     needs: list[Needs] = field(default_factory=list)
@@ -89,8 +88,8 @@ class ChainTests:
         """What each test needs; to be called when all are there."""
         for number, (pattern, _) in self.patterns.items():
             self._note("patterns", pattern.needs(), 1 << number)
-        for number, (phrases, _) in self.phrases.items():
-            self._note("phrases", phrases.needs(), 1 << number)
+        for number in self.negated:
+            self._note("negated", Needs(), 1 << number)
         for index, (operator, negated, _) in enumerate(self.others.values()):
             self._note("others", Needs() if negated else operator.needs(), 1 << index)
 
@@ -108,8 +107,8 @@ class ChainTests:
         return out
 
     def possible(self, classes: int, longest: int) -> tuple[int, int, int]:
-        """Masks of the patterns, phrase lists and others that may hold for such a form."""
-        masks = {"patterns": 0, "phrases": 0, "others": 0}
+        """Masks of the patterns, negated patterns and others that may hold for such a form."""
+        masks = {"patterns": 0, "negated": 0, "others": 0}
         for condition in self.conditions:
             if condition.length <= longest:
                 for clause in condition.clauses:
@@ -117,16 +116,16 @@ class ChainTests:
                         break
                 else:
                     masks[condition.kind] |= condition.bit
-        return masks["patterns"], masks["phrases"], masks["others"]
+        return masks["patterns"], masks["negated"], masks["others"]
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """What is asked of one form in common with others: masks of pattern and phrase-list numbers."""
+    """What is asked of one form in common with others: `patterns` is a mask of their numbers."""
 
     patterns: int
-    phrases: int
     tests: tuple[ChainTests, ...]
+    negated: tuple[tuple[int, Operator, list[Place]], ...]
 
 
 Holds = Callable[[bytes, Expander], bool]
@@ -276,19 +275,19 @@ def _relevant_classes(items: Sequence[tuple[Chain, ChainTests]]) -> int:
 def _slot(
     parts: Sequence[tuple[ChainTests, int, int, int]],
 ) -> tuple[Slot | None, tuple[tuple[Holds, bool, list[Place]], ...]]:
-    all_patterns = all_phrases = 0
+    all_patterns = 0
+    negated: list[tuple[int, Operator, list[Place]]] = []
     others: dict[tuple[int, bool], Question] = {}
-    for tests, patterns, phrases, mask in parts:
-        all_patterns |= patterns
-        all_phrases |= phrases
+    for tests, patterns, unwanted, mask in parts:
+        all_patterns |= patterns | unwanted
+        negated += [(number, *test) for number, test in tests.negated.items()]
         for index, (key, question) in enumerate(tests.others.items()):
             if mask >> index & 1:
-                operator, negated, places = question
                 known = others.get(key)
-                others[key] = (operator, negated, [*known[2], *places]) if known else question
-    tests_of = tuple(tests for tests, patterns, phrases, _ in parts if patterns or phrases)
-    slot = Slot(all_patterns, all_phrases, tests_of) if tests_of else None
-    return slot, tuple((operator.holds, negated, wanted) for operator, negated, wanted in others.values())
+                others[key] = (question[0], question[1], [*known[2], *question[2]]) if known else question
+    tests_of = tuple(tests for tests, patterns, _, _ in parts if patterns)
+    slot = Slot(all_patterns, tests_of, tuple(negated)) if all_patterns else None
+    return slot, tuple((operator.holds, inverse, wanted) for operator, inverse, wanted in others.values())
 
 
 def _reduce(chain: Chain, classes: int, longest: int) -> tuple[Chain, int, int, int]:

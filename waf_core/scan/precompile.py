@@ -8,20 +8,20 @@ import os
 import sys
 from pathlib import Path
 
-from waf_core.scan.hyperscan_set import DatabaseCache
+from waf_core.scan.hyperscan_set import DatabaseCache, Pattern, decode
 
 
-def read_patterns(data: bytes) -> list[bytes]:
+def read_patterns(data: bytes) -> list[Pattern]:
     """The patterns that DatabaseCache.start wrote."""
-    patterns = []
+    patterns: list[Pattern] = []
     while data:
         size, _, data = data.partition(b"\n")
-        patterns.append(data[: int(size)])
+        patterns.append(decode(data[: int(size)]))
         data = data[int(size) :]
     return patterns
 
 
-def compile_once(cache: DatabaseCache, patterns: list[bytes]) -> None:
+def compile_once(cache: DatabaseCache, patterns: list[Pattern]) -> None:
     """Several workers may ask at the same time: the first compiles, the others wait for its file."""
     cache.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     lock = os.open(cache.path(patterns).with_suffix(".lock"), os.O_CREAT | os.O_RDWR, 0o600)

@@ -5,7 +5,12 @@ from __future__ import annotations
 import random
 import string
 
-_WORDS = ["the", "and", "for", "with", "order", "item", "user", "name", "page", "price", "search", "login", "account", "street", "city", "green", "large", "small", "shirt", "coffee", "table", "garden", "light", "summer", "Monday", "March", "true", "false", "null", "en-US", "text/html", "gzip", "Mozilla/5.0", "Safari", "max-age=0", "no-cache", "application/json", "multipart/form-data", "https://www.example.com/shop/item?id=", "session="]
+_TEXT = """
+the and for with order item user name page price search login account street city green large small shirt
+coffee table garden light summer Monday March true false null en-US text/html gzip Mozilla/5.0 Safari
+max-age=0 no-cache application/json multipart/form-data https://www.example.com/shop/item?id= session=
+"""
+_WORDS = _TEXT.split()
 _PIECE_BYTES = 1024
 _PIECES = 16
 

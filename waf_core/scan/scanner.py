@@ -14,6 +14,7 @@ from waf_core.operators import Operator
 from waf_core.operators.phrases import Phrases
 from waf_core.operators.regex import Rx
 from waf_core.scan.budget import PlanBudget
+from waf_core.scan.hyperscan_set import Pattern
 from waf_core.scan.patterns import PatternSet, ScanLimits
 from waf_core.scan.planner import Chain, ChainTests, Place, Planner
 
@@ -77,12 +78,14 @@ class Scanner:
 
 def _place(tests: ChainTests, test: Test, patterns: PatternSet, shared: bool) -> None:
     operator = test.operator
-    if isinstance(operator, Rx) and not test.negated and shared:
-        number = patterns.add_pattern(operator.pattern)
-        tests.patterns.setdefault(number, (operator, []))[1].append(test.place)
-    elif isinstance(operator, Phrases) and not test.negated:
-        number = patterns.add_phrases(operator.phrases)
-        tests.phrases.setdefault(number, (operator, []))[1].append(test.place)
+    pattern: Pattern | None = None
+    if isinstance(operator, Rx):
+        pattern = operator.pattern if shared else None
+    elif isinstance(operator, Phrases):
+        pattern = operator.phrases
+    if pattern is not None:
+        kind = tests.negated if test.negated else tests.patterns
+        kind.setdefault(patterns.add(pattern), (operator, []))[1].append(test.place)
     else:
         key = (id(operator), test.negated)
         tests.others.setdefault(key, (operator, test.negated, []))[2].append(test.place)
