@@ -62,6 +62,12 @@ MAX_HELD_BYTES = 64 << 20
 
 GRPC_PERMISSION_DENIED = 7
 
+_TELLING_HEADERS = frozenset(
+    (":method", ":path", ":authority", "x-forwarded-for", "x-request-id", "content-length", "content-type",
+     "traceparent", "connection")
+)  # fmt: skip
+"""Request headers that this machine itself looks at."""
+
 CONTINUE_REQUEST_HEADERS = ProcessingResponse(request_headers=HeadersResponse())
 CONTINUE_RESPONSE_HEADERS = ProcessingResponse(response_headers=HeadersResponse())
 CONTINUE_REQUEST_BODY = ProcessingResponse(request_body=BodyResponse())
@@ -273,6 +279,7 @@ class Stream:
 
     def _new_transaction(self, message: ProcessingRequest) -> Transaction:
         options = self.options
+        hidden = options.hidden_request_headers
         method = path = b""
         authority: bytes | None = None
         headers: list[tuple[str, bytes]] = []
@@ -283,29 +290,30 @@ class Stream:
         for header in message.request_headers.headers.headers:
             name = header.key
             value = header.raw_value or header.value.encode("utf-8", "surrogateescape")
-            if name[:1] == ":":
+            if name in _TELLING_HEADERS:
                 if name == ":method":
                     method = value
                 elif name == ":path":
                     path = value
                 elif name == ":authority":
                     authority = value
+                elif name == "x-forwarded-for":
+                    forwarded.append(value)
+                elif name == "x-request-id":
+                    request_id = value[:64].decode("latin-1")
+                elif name == "content-length":
+                    has_length = True
+                elif name == "content-type":
+                    self._grpc = value[:16] == b"application/grpc"
+                elif name == "traceparent":
+                    self.trace_parent = value[:64].decode("latin-1")
+                elif name == "connection":
+                    self._upgrade = b"upgrade" in value.lower()
+            if name[:1] == ":":
                 continue
-            if name == "x-forwarded-for":
-                forwarded.append(value)
-            elif name == "x-request-id":
-                request_id = value[:64].decode("latin-1")
-            elif name == "content-length":
-                has_length = True
-            elif name == "content-type":
-                self._grpc = value[:16] == b"application/grpc"
-            elif name == "traceparent":
-                self.trace_parent = value[:64].decode("latin-1")
-            elif name == "connection":
-                self._upgrade = b"upgrade" in value.lower()
-            if name.startswith(ORIGINAL_PREFIX):
+            if name[:2] == "x-" and name.startswith(ORIGINAL_PREFIX):
                 originals[name[len(ORIGINAL_PREFIX) :]] = value
-            elif name not in options.hidden_request_headers:
+            elif name not in hidden:
                 headers.append((name, value))
         attributes = _attributes(message)
         try:
@@ -327,7 +335,8 @@ class Stream:
         if authority is not None:
             tx.add_request_header(b"Host", authority)
         # What the client sent wins over what Envoy made of it.
-        headers = [item for item in headers if item[0] not in originals] + list(originals.items())
+        if originals:
+            headers = [item for item in headers if item[0] not in originals] + list(originals.items())
         for name, value in headers:
             tx.add_request_header(name.encode("latin-1", "replace"), value)
         ends = message.request_headers.end_of_stream

@@ -64,20 +64,20 @@ def _tx_count(key: bytes) -> Reader:
 
 
 def _tx_pattern(pattern: re2._Regexp) -> Reader:
-    """TX:/expression/: whether a name fits is remembered, since names repeat in every transaction."""
-    known: dict[bytes, bool] = {}
+    """TX:/expression/: names that do not fit are remembered, since names repeat in every transaction."""
+    unfit: set[bytes] = set()
 
     def read(tx: Transaction) -> Sequence[Pair]:
-        pairs = []
-        for name, value in tx.tx.items():
-            fits = known.get(name)
-            if fits is None:
-                if len(known) >= MAX_REMEMBERED_NAMES:
-                    known.clear()
-                fits = known[name] = pattern.search(name) is not None
-            if fits:
-                pairs.append((name, value))
-        return pairs
+        fitting = tx.tx.keys() - unfit
+        if not fitting:
+            return ()
+        for name in tuple(fitting):
+            if pattern.search(name) is None:
+                fitting.discard(name)
+                if len(unfit) >= MAX_REMEMBERED_NAMES:
+                    unfit.clear()
+                unfit.add(name)
+        return [pair for pair in tx.tx.items() if pair[0] in fitting]
 
     return read
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-import secrets
+import random
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -71,6 +71,10 @@ class _OpenCollection:
     changes: list[Change]
 
 
+_random_bits = random.getrandbits
+"""For ids: they have to differ, not to be secret.  Python seeds it anew in each process."""
+
+
 def _to_bytes(value: bytes | str) -> bytes:
     return value if isinstance(value, bytes) else value.encode("utf-8", "surrogateescape")
 
@@ -82,7 +86,7 @@ class Transaction:
         settings = program.settings
         self.program: Program = program
         self.store: Store = store or program.store
-        self.id: str = transaction_id or secrets.token_hex(10)
+        self.id: str = transaction_id or f"{_random_bits(80):020x}"
         self.started_ns: int = time.monotonic_ns()
         self.started_at = time.time()
 
@@ -220,8 +224,9 @@ class Transaction:
         if len(self.request_headers) >= MAX_REQUEST_HEADERS:
             self.note_limit("request_headers")
             return
-        name = _to_bytes(name)
-        self.request_headers.append((name, _to_bytes(value)))
+        if isinstance(name, str):
+            name = _to_bytes(name)
+        self.request_headers.append((name, value if isinstance(value, bytes) else _to_bytes(value)))
         self.request_header_names.append(name.lower())
 
     @property
