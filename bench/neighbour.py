@@ -7,55 +7,48 @@ the same with a server that does nothing, since the load generator, Envoy and th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import statistics
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 
-from bench.cases import Request, _headers, browser_get
-from bench.hostile import GENERATORS
+from bench.cases import browser_get
+from bench.disturb import KINDS
 from bench.report import table
 from demo.stack import Process, Stack, http_manager
 from tests.crs import find_crs
 
-SECONDS = 6.0
+SECONDS = 8.0
 PAUSE = 0.02
 BOUND = 3.0
-HOSTILE_BYTES = 128_000
 
 
-def upload(rng: random.Random) -> Request:
-    head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.bin"\r\n\r\n'
-    body = head + rng.randbytes(10_000_000) + b"\r\n--b--\r\n"
-    return Request("POST", "/x", [*_headers(rng), ("Content-Type", "multipart/form-data; boundary=b")], body)
+@contextlib.contextmanager
+def disturbed(url: str, kind: str | None) -> Iterator[None]:
+    """A neighbour (bench/disturb.py) is at work."""
+    if kind is None:
+        yield
+        return
+    with subprocess.Popen([sys.executable, "-m", "bench.disturb", url, kind], stdout=subprocess.PIPE) as child:
+        try:
+            assert child.stdout is not None
+            child.stdout.readline()
+            time.sleep(1)
+            yield
+        finally:
+            child.kill()
 
 
-def hostile(rng: random.Random) -> Request:
-    return rng.choice(list(GENERATORS.values()))(rng, HOSTILE_BYTES)
-
-
-async def _send(client: httpx.AsyncClient, url: str, request: Request) -> None:
-    headers = [(n, v) for n, v in request.headers if n != "Content-Length"]
-    await client.request(request.method, url + request.uri, headers=headers, content=request.body)
-
-
-async def measure(url: str, neighbour: Callable[[random.Random], Request] | None) -> list[float]:
+async def measure(url: str) -> list[float]:
     """Latencies in ms of small GETs."""
     latencies: list[float] = []
     rng = random.Random(5)
-    stop = asyncio.Event()
-
-    async def disturb() -> None:
-        assert neighbour is not None
-        async with httpx.AsyncClient(timeout=60) as client:
-            while not stop.is_set():
-                await _send(client, url, neighbour(rng))
-
-    disturber = asyncio.ensure_future(disturb()) if neighbour else None
     async with httpx.AsyncClient(timeout=60) as client:
         deadline = time.perf_counter() + SECONDS
         while time.perf_counter() < deadline:
@@ -64,15 +57,10 @@ async def measure(url: str, neighbour: Callable[[random.Random], Request] | None
             await client.get(url + request.uri, headers=request.headers)
             latencies.append((time.perf_counter() - start) * 1000)
             await asyncio.sleep(PAUSE)
-    stop.set()
-    if disturber is not None:
-        await disturber
     return sorted(latencies)
 
 
 def run() -> dict[str, Any]:
-    cases: dict[str, Callable[[random.Random], Request] | None] = {"alone": None, "hostile": hostile, "uploads": upload}
-
     def edit(config: dict[str, Any], stack: Stack) -> None:
         http_manager(config).pop("access_log")
 
@@ -86,10 +74,12 @@ def run() -> dict[str, Any]:
                 command = [sys.executable, "-m", "bench.noop", stack.listen]
                 stack.processes.append(Process("noop", command, stack.folder))
             time.sleep(8)
-            asyncio.run(measure(stack.url, None))
+            asyncio.run(measure(stack.url))
             base = 0.0
-            for name, neighbour in cases.items():
-                values = asyncio.run(measure(stack.url, neighbour))
+            for neighbour in (None, *KINDS):
+                with disturbed(stack.url, neighbour):
+                    values = asyncio.run(measure(stack.url))
+                name = neighbour or "alone"
                 p50, p99 = statistics.median(values), values[int(len(values) * 0.99)]
                 base = base or p99
                 ratio = p99 / base

@@ -1,0 +1,51 @@
+"""`python -m bench.disturb URL KIND`: a client that sends the worst requests without pause, until it is killed.
+
+A process of its own, with requests made beforehand: making them takes longer than sending, and would hold up
+whoever measures in the same process.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import sys
+from collections.abc import Callable
+
+import httpx
+
+from bench.cases import Request, _headers
+from bench.hostile import GENERATORS
+
+HOSTILE_BYTES = 128_000
+REQUESTS = 40
+
+
+def upload(rng: random.Random) -> Request:
+    head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.bin"\r\n\r\n'
+    body = head + rng.randbytes(10_000_000) + b"\r\n--b--\r\n"
+    return Request("POST", "/x", [*_headers(rng), ("Content-Type", "multipart/form-data; boundary=b")], body)
+
+
+def hostile(rng: random.Random) -> Request:
+    return rng.choice(list(GENERATORS.values()))(rng, HOSTILE_BYTES)
+
+
+KINDS: dict[str, tuple[Callable[[random.Random], Request], int]] = {
+    "hostile": (hostile, REQUESTS),
+    "uploads": (upload, 4),
+}
+
+
+def main(url: str, kind: str) -> None:
+    make, count = KINDS[kind]
+    rng = random.Random(5)
+    requests = [make(rng) for _ in range(count)]
+    print("ready", flush=True)
+    with httpx.Client(timeout=60) as client:
+        for request in itertools.cycle(requests):
+            headers = [(n, v) for n, v in request.headers if n != "Content-Length"]
+            client.request(request.method, url + request.uri, headers=headers, content=request.body)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2])
