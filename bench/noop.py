@@ -16,7 +16,7 @@ from extproc.stream import (
     CONTINUE_RESPONSE_BODY,
     CONTINUE_RESPONSE_HEADERS,
 )
-from extproc.worker import SERVICE, _serialize
+from extproc.worker import MAX_MESSAGE_BYTES, SERVICE, _serialize
 
 ANSWERS = {
     "request_headers": CONTINUE_REQUEST_HEADERS,
@@ -32,7 +32,7 @@ async def process(requests: AsyncIterator[ProcessingRequest], context: Any) -> A
 
 
 async def serve(address: str) -> None:
-    server = grpc.aio.server()
+    server = grpc.aio.server(options=[("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)])
     handler = grpc.stream_stream_rpc_method_handler(
         process, request_deserializer=ProcessingRequest.FromString, response_serializer=_serialize
     )

@@ -7,6 +7,7 @@ place, so that what the tests run is what a user copies.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import random
 import shutil
@@ -19,7 +20,7 @@ import time
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
@@ -35,14 +36,31 @@ class StackError(Exception):
 
 def free_port(workers: int = 1) -> int:
     """A TCP port that nothing listens on now, below the range of outgoing connections (so that
-    none of those takes it before its server does); for several workers, one whose other ports are free too."""
+    none of those takes it before its server does); for several workers, one whose other ports are free too.
+    It is this process's own until it ends: other stacks may look for ports before its server listens."""
+    choose = random.SystemRandom().randrange  # tests seed the other one, each process alike
     for _ in range(1000):
-        port = random.randrange(15000, 31000)
+        port = choose(15000, 31000)
+        ports = [port + index * PORT_STEP for index in range(workers)]
         with contextlib.ExitStack() as probes, contextlib.suppress(OSError):
-            for index in range(workers):
-                probes.enter_context(socket.socket()).bind(("127.0.0.1", port + index * PORT_STEP))
+            for number in ports:
+                probes.enter_context(socket.socket()).bind(("127.0.0.1", number))
+            _reserve(ports)
             return port
     raise StackError("no free TCP port between 15000 and 31000")
+
+
+_reserved: list[IO[bytes]] = []
+
+
+def _reserve(ports: list[int]) -> None:
+    """Raises OSError when another process has reserved one of them."""
+    folder = Path(tempfile.gettempdir()) / f"envoy-waf-ports-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    for port in ports:
+        handle = (folder / str(port)).open("wb")
+        _reserved.append(handle)
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def find_envoy() -> str:

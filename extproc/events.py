@@ -36,8 +36,8 @@ WATCHER_QUEUE = 256
 """Events that one watcher may lag behind; then it misses some."""
 
 
-def _text(value: bytes) -> str:
-    return value[:MAX_LOGGED_TEXT].decode("utf-8", "backslashreplace")
+def _text(value: bytes, limit: int = MAX_LOGGED_TEXT) -> str:
+    return value[:limit].decode("utf-8", "backslashreplace")
 
 
 class Recorder:
@@ -143,7 +143,8 @@ class Recorder:
         verdict = tx.interruption or tx.detected
 
         def value(name: bytes, text: str) -> str:
-            return "***" if hidden.variable(name) else hidden.text(text[:MAX_LOGGED_TEXT])
+            # Hidden before it is cut: the end of what is hidden may be what is cut off.
+            return "***" if hidden.variable(name) else hidden.text(text[: 4 * MAX_LOGGED_TEXT])[:MAX_LOGGED_TEXT]
 
         fields: dict[str, Any] = {
             "action": tx.interruption.action if tx.interruption else "detected" if tx.detected else "matched",
@@ -161,7 +162,7 @@ class Recorder:
                     "id": matched.rule.id,
                     "msg": matched.message[:MAX_LOGGED_TEXT],
                     "on": matched.variable[:MAX_LOGGED_TEXT],
-                    "value": value(matched.variable.encode(), matched.value.decode("utf-8", "backslashreplace")),
+                    "value": value(matched.variable.encode(), _text(matched.value, 4 * MAX_LOGGED_TEXT)),
                     **({"data": value(matched.variable.encode(), matched.data)} if matched.data else {}),
                 }
                 for matched in tx.matched_rules[: self.settings.logged_rules]

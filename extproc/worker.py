@@ -80,7 +80,7 @@ LIGHT_BYTES = 16384
 
 HEAVY_THREADS = 2
 
-SWITCH_SECONDS = 0.001
+SWITCH_SECONDS = 0.0002
 """How long a thread may keep the interpreter when the event loop waits for it (Python's own value: 5 ms)."""
 
 RECORDED_BYTES = 65536

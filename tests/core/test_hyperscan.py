@@ -14,18 +14,22 @@ from tests.conformance.engine import make_waf, run_stage
 from tests.core.test_operators import NoTransaction
 from tests.crs import find_crs
 from waf_core.compiler import CompileOptions
-from waf_core.operators.needs import of_bytes, of_pattern
+from waf_core.operators.needs import of_bytes
+from waf_core.operators.phrases import Phrases
 from waf_core.operators.regex import Rx
-from waf_core.scan.hyperscan_set import BASE_FLAGS, DatabaseCache, available, respell
+from waf_core.scan.hyperscan_set import BASE_FLAGS, DatabaseCache, Pattern, available, respell
 from waf_core.scan.patterns import PatternSet, ScanLimits, ScanStatistics
 from waf_core.scan.split import groups, halves
 
 pytestmark = pytest.mark.skipif(not available(), reason="hyperscan is not installed on this platform")
 
-PATTERNS = [
+PATTERNS: list[Pattern] = [
     rb"(?i)union\s+select", rb"a\Sb", rb"[\s\S]x$", rb"^[^\s]+$", rb"[^\S]y", rb"\d{3}-\d{2}", rb"(?:a|b|c)d", rb"\bword\b",
     rb"[[:alpha:]]{4}", rb"[]x]z", rb"\x00", rb".",
+    (b"union", b"wor", b"\x00a"), (b"d\nx", b"\xe9\xff", b"$(", b"[x]"), (b"x", b"3-"),
 ]  # fmt: skip
+
+OPERATORS = [Rx(pattern) if isinstance(pattern, bytes) else Phrases(list(pattern)) for pattern in PATTERNS]
 
 
 @pytest.fixture(scope="module")
@@ -52,22 +56,24 @@ TEXT = st.text(alphabet="abcdxyz word123-\n\x0b\t\x00]uniosel UNIOSELCT", max_si
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(TEXT | st.binary(max_size=60), min_size=1, max_size=5, unique=True))
-def test_never_fewer_candidates_than_re2(sets: tuple[PatternSet, PatternSet], forms: list[bytes]) -> None:
+def test_candidates_are_all_that_match(sets: tuple[PatternSet, PatternSet], forms: list[bytes]) -> None:
     """Whatever stands beside a form in the joined text, before it or behind it."""
     wanted = {form: (1 << len(PATTERNS)) - 1 for form in forms}
     sets[0].begin()
-    fast, exact = sets[0].find(wanted), sets[1].find(wanted)
-    for form in forms:
-        assert exact.get(form, 0) & ~fast.get(form, 0) == 0
+    for found in (sets[0].find(wanted), sets[1].find(wanted)):
+        for form in forms:
+            for number, operator in enumerate(OPERATORS):
+                if operator.holds(form, NoTransaction()):
+                    assert found.get(form, 0) >> number & 1, (form, PATTERNS[number])
 
 
 @settings(max_examples=300, deadline=None)
 @given(TEXT | st.binary(max_size=60))
 def test_what_a_pattern_needs_is_in_every_value_that_it_matches(value: bytes) -> None:
     members = of_bytes(value)
-    for pattern in PATTERNS:
-        needs = of_pattern(pattern)
-        if Rx(pattern).match(value, NoTransaction()) is not None:
+    for pattern, operator in zip(PATTERNS, OPERATORS, strict=True):
+        needs = operator.needs()
+        if operator.match(value, NoTransaction()) is not None:
             assert len(value) >= needs.length
             assert all(members & clause for clause in needs.clauses), pattern
 

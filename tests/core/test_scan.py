@@ -12,6 +12,7 @@ from tests.core.transactions import ids, make, run
 from tests.crs import find_crs
 from waf_core import WAF
 from waf_core.compiler import CompileOptions
+from waf_core.evaluation import MAX_LOGGED_BYTES
 from waf_core.scan.patterns import PatternSet, ScanLimits, ScanStatistics
 
 PLAIN = CompileOptions(scan=False, fold=False)
@@ -261,3 +262,87 @@ def test_what_is_remembered_of_chains_never_changes_an_answer(rules: str) -> Non
         assert ids(one) == ids(two), uri
         assert one.tx == two.tx, uri
         assert (one.matched_var, one.matched_var_name) == (two.matched_var, two.matched_var_name), uri
+
+
+SUMS = (
+    'SecRule ARGS:a "@rx ." "id:1,phase:1,pass,nolog,setvar:tx.pl1=+%{tx.five}"\n'
+    'SecRule ARGS:b "@rx ." "id:2,phase:1,pass,log,setvar:tx.pl2=+3"\n'
+    'SecRule TX:level "@ge 1" "id:11,phase:1,pass,nolog,setvar:tx.sum=+%{tx.pl1}"\n'
+    'SecRule TX:level "@ge 2" "id:12,phase:1,pass,nolog,setvar:tx.sum=+%{tx.pl2}"\n'
+    'SecRule &TX:pl2 "@eq 1" "id:13,phase:1,pass,nolog,setvar:tx.seen=%{tx.sum}/%{tx.pl2}"\n'
+)
+ROUTINE_TRAPS = {
+    "plain": SUMS,
+    # Rules about what the last one matched come behind it.
+    "matched": SUMS + 'SecRule MATCHED_VAR "@rx ." "id:20,phase:1,pass,log,logdata:\'%{matched_var_name}\'"',
+    # A rule skips into the middle.
+    "skip": 'SecRule ARGS:skip "@rx ." "id:5,phase:1,pass,nolog,skipAfter:MIDDLE"\n'
+    + SUMS.replace('SecRule TX:level "@ge 2"', 'SecMarker MIDDLE\nSecRule TX:level "@ge 2"'),
+    # One of them is removed for one request.
+    "removed": 'SecRule ARGS:off "@rx ." "id:5,phase:1,pass,nolog,ctl:ruleRemoveById=12"\n' + SUMS,
+    # The scan brings up a rule between them.
+    "between": SUMS + 'SecRule ARGS:c "@rx ." "id:14,phase:1,pass,nolog,setvar:tx.sum=100"\n'
+    'SecRule TX:level "@ge 1" "id:15,phase:1,pass,nolog,setvar:tx.sum=+1"\n'
+    'SecRule TX:sum "@gt 100" "id:16,phase:1,pass,log"',
+    # The level itself comes from traffic.
+    "level": 'SecRule ARGS:level "@rx ^[0-9]$" "id:5,phase:1,pass,nolog,capture,setvar:tx.level=%{tx.0}"\n' + SUMS,
+}
+
+
+@pytest.mark.parametrize("name", ROUTINE_TRAPS)
+def test_what_is_remembered_of_sums_never_changes_an_answer(name: str) -> None:
+    rules = 'SecAction "id:9,phase:1,pass,nolog,setvar:tx.five=5,setvar:tx.level=2,setvar:tx.sum=0"\n'
+    rules += ROUTINE_TRAPS[name] + '\nSecRule TX:sum "@gt 4" "id:99,phase:1,deny,log"'
+    planned, plain = make(rules), make(rules, PLAIN)
+    assert planned.program.phases[1].routines
+    uris = ["/", "/?a=1", "/?b=1", "/?a=1&b=1", "/?a=1&b=1&c=1", "/?c=1", "/?a=1&level=1", "/?b=1&level=9"]
+    uris += ["/?a=1&b=1&off=1", "/?a=1&skip=1", "/?b=1&skip=1"]
+    for uri in [*uris, *uris, *reversed(uris)]:
+        one, two = run(planned, uri), run(plain, uri)
+        assert ids(one) == ids(two), uri
+        assert one.tx == two.tx, uri
+        assert one.interruption == two.interruption, uri
+
+
+PHASES = """
+SecRule REQUEST_HEADERS:Content-Type "@rx json" "id:1,phase:1,pass,nolog,ctl:requestBodyProcessor=JSON"
+SecRule ARGS "@contains evil" "id:10,phase:1,pass,log"
+SecRule ARGS "@contains evil" "id:20,phase:2,pass,log"
+SecRule ARGS_NAMES "@contains evil" "id:21,phase:2,pass,log"
+SecRule ARGS_GET "@contains evil" "id:22,phase:2,pass,log"
+SecRule ARGS_POST "@contains evil" "id:23,phase:2,pass,log"
+SecRule &ARGS "@eq 2" "id:24,phase:2,pass,log"
+SecRule ARGS_COMBINED_SIZE "@ge 8" "id:25,phase:2,pass,log"
+SecRule REQBODY_PROCESSOR "@streq JSON" "id:26,phase:2,pass,log"
+SecRule REQUEST_HEADERS:X-A|REQUEST_HEADERS_NAMES|REQUEST_URI "@contains evil" "id:27,phase:2,pass,log"
+SecRule ARGS|REQUEST_HEADERS:X-A|!ARGS:ok "@contains evil" "id:28,phase:4,pass,log"
+SecRule &REQUEST_HEADERS:X-A "@eq 0" "id:29,phase:2,pass,log"
+SecRule ARGS "!@pm evil good" "id:30,phase:2,pass,log"
+SecRule RESPONSE_BODY "!@pm evil good" "id:31,phase:4,pass,log"
+"""
+
+
+@pytest.mark.parametrize("uri", ["/", "/?a=evil", "/?evil=1&b=good", "/evil?ok=evil", "/?a=plain"])
+@pytest.mark.parametrize("kind", ["", "application/x-www-form-urlencoded", "application/json"])
+def test_values_are_judged_for_later_phases_as_soon_as_they_are_settled(uri: str, kind: str) -> None:
+    planned, plain = make(PHASES), make(PHASES, PLAIN)
+    for text in (b"evil", b"good", b"fine"):
+        for header in ("", "evil"):
+            headers = {"Content-Type": kind} if kind else {}
+            if header:
+                headers |= {"X-A": header, "evil-name": "1"}
+            body = b"" if not kind else b'{"p":"%b"}' % text if "json" in kind else b"p=%b" % text
+            method = "POST" if kind else "GET"
+            one, two = (
+                run(waf, uri, method=method, headers=headers, body=body, response=text) for waf in (planned, plain)
+            )
+            assert [(m.rule.id, m.variable, len(m.matches)) for m in one.matched_rules] == [
+                (m.rule.id, m.variable, len(m.matches)) for m in two.matched_rules
+            ]
+
+
+def test_what_is_logged_is_bounded() -> None:
+    rules = "SecRule ARGS \"@contains x\" \"id:1,phase:1,pass,log,msg:'%{matched_var}',logdata:'%{matched_var}'\""
+    [matched] = run(rules, "/?a=" + "x" * 5000).matched_rules
+    assert matched.data == matched.message == "x" * MAX_LOGGED_BYTES + f"... ({5000 - MAX_LOGGED_BYTES} bytes more)"
+    assert len(matched.value) == 5000

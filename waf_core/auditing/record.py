@@ -141,7 +141,7 @@ def make_record(tx: Transaction, hidden: Redaction | None = None, *, policy: str
 
 def _message(matched: MatchedRule, hidden: Redaction) -> Message:
     variables = tuple(dict.fromkeys(_text(match.name) for match in matched.matches))
-    value = _text(matched.value)[:MAX_TEXT]
+    value = _text(matched.value[:MAX_TEXT])
     data = matched.data[:MAX_TEXT]
     if any(hidden.variable(match.name) for match in matched.matches):
         value, data = mask(min(len(value), 16)), mask(min(len(data), 16)) if data else ""
