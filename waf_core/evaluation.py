@@ -64,15 +64,16 @@ def run_phase(tx: Transaction, phase: int) -> None:
     _visit(tx, program, order, skip_to)
 
 
-def _visit(tx: Transaction, program: PhaseProgram, order: Sequence[int], skip_to: int) -> None:
-    """Evaluate units, batches and routines in order."""
+def _visit(tx: Transaction, program: PhaseProgram, order: Sequence[int], skip_to: int) -> int:
+    """Evaluate units, batches and routines in order, from position `skip_to` on; returns where to go on behind them,
+    if one of them skips."""
     units, batches, routines = program.units, program.batches, program.routines
     for position in order:
         if position < skip_to:
             continue
         routine = routines.get(position)
         if routine is not None and order is not routine.positions:
-            _follow(tx, program, routine)
+            skip_to = _follow(tx, program, routine)
             continue
         batch = batches.get(position)
         if batch is not None:
@@ -85,18 +86,19 @@ def _visit(tx: Transaction, program: PhaseProgram, order: Sequence[int], skip_to
         if not evaluate_unit(tx, unit):
             continue
         if unit.disruption != "pass" and _disrupt(tx, unit):
-            return
+            break
         if unit.skip_to is not None:
             skip_to = unit.skip_to
         if tx.engine is EngineMode.OFF:
-            return
+            break
+    return skip_to
 
 
-def _follow(tx: Transaction, program: PhaseProgram, routine: Routine) -> None:
-    """Do what a routine does, by what it did the last time that it started from the same values."""
-    if tx.removed_units or tx.trace is not None:
-        _visit(tx, program, routine.positions, 0)
-        return
+def _follow(tx: Transaction, program: PhaseProgram, routine: Routine) -> int:
+    """Do what a routine does, by what it did the last time that it started from the same values; returns where to go
+    on, as `_visit`."""
+    if tx.trace is not None or (tx.removed_units and not tx.removed_units.isdisjoint(routine.units)):
+        return _visit(tx, program, routine.positions, 0)
     store = tx.tx
     key = tuple(map(store.get, routine.keys))
     known = routine.known.get(key)
@@ -104,13 +106,14 @@ def _follow(tx: Transaction, program: PhaseProgram, routine: Routine) -> None:
         store.update(known.writes)
         tx.matched_var, tx.matched_var_name = known.matched_var, known.matched_var_name
         tx.matched_vars = list(known.matched_vars)
-        return
+        return known.skip_to
     tx.tx = watched = _Watched(store)
-    _visit(tx, program, routine.positions, 0)
+    skip_to = _visit(tx, program, routine.positions, 0)
     tx.tx = dict(watched)
     if len(routine.known) < MAX_MEMORIES and sum(map(len, filter(None, key))) <= MAX_MEMORY_BYTES:
         writes = {name: watched[name] for name in watched.written}
-        routine.known[key] = Memory(writes, tx.matched_var, tx.matched_var_name, tx.matched_vars)
+        routine.known[key] = Memory(writes, tx.matched_var, tx.matched_var_name, tx.matched_vars, skip_to)
+    return skip_to
 
 
 def _scan(tx: Transaction, phase: int) -> None:

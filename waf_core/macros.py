@@ -25,7 +25,7 @@ class Expander(Protocol):
 class Macro:
     """A text with its macros found.  `constant` is the text when there are none."""
 
-    __slots__ = ("_format", "_keys", "constant", "names", "parts", "text")
+    __slots__ = ("_format", "_key", "_keys", "constant", "names", "parts", "text")
 
     def __init__(self, text: bytes) -> None:
         self.text = text
@@ -46,14 +46,20 @@ class Macro:
         # Macros of TX alone are most of CRS's: formatted without a look-up by name.
         self._keys: tuple[bytes, ...] | None = None
         self._format = b""
+        self._key: bytes | None = None
+        """The key, if the text is one macro of TX and nothing else."""
         if self.names and all(name == "TX" and key is not None for name, key in self.names):
             self._keys = tuple(key for _, key in self.names if key is not None)
+            self._key = self._keys[0] if len(self.parts) == 1 else None
             self._format = b"".join(p.replace(b"%", b"%%") if isinstance(p, bytes) else b"%b" for p in self.parts)
 
     def expand(self, tx: Expander) -> bytes:
         """Replace every macro by its value in this transaction."""
         if self.constant is not None:
             return self.constant
+        if self._key is not None:
+            out = tx.tx.get(self._key, b"")
+            return out if len(out) <= MAX_EXPANSION else out[:MAX_EXPANSION]
         if self._keys is not None:
             get = tx.tx.get
             out = self._format % tuple([get(key, b"") for key in self._keys])

@@ -100,6 +100,8 @@ class Memory:
     matched_var: bytes
     matched_var_name: bytes
     matched_vars: list[Pair]
+    skip_to: int = 0
+    """Where it led, if it skipped."""
 
 
 @dataclass(slots=True)
@@ -119,6 +121,8 @@ class Routine:
     variables `keys` (waf_core/compiler/routine.py)."""
 
     positions: tuple[int, ...]
+    units: frozenset[int]
+    """Their indexes."""
     keys: tuple[bytes, ...]
     known: dict[tuple[bytes | None, ...], Memory] = field(default_factory=dict)
 

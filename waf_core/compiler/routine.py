@@ -4,10 +4,11 @@ CRS adds up scores in units that every transaction visits, a dozen in each phase
 repeat from request to request.  A routine is a run of visited units that
 
   - look at TX variables by name alone, and set TX variables by name alone, to texts made of TX variables;
-  - log nothing, stop nothing, skip nothing and capture nothing;
+  - log nothing, stop nothing and capture nothing;
   - have no unit between them that the scan could bring up, and none that another unit skips to.
 
-What it sets then follows from the variables that it reads (waf_core/evaluation.py remembers it).
+What it sets, and where it skips to, then follows from the variables that it reads (waf_core/evaluation.py
+remembers it).
 """
 
 from __future__ import annotations
@@ -51,14 +52,12 @@ def _close(phase: PhaseProgram, run: list[int]) -> None:
     units = [phase.units[position] for position in run if position in phase.kept]
     if len(units) >= MIN_UNITS:
         keys = sorted({name for unit in units for name in _names_read(unit)})
-        phase.routines[run[0]] = Routine(tuple(run), tuple(keys))
+        phase.routines[run[0]] = Routine(tuple(run), frozenset(unit.index for unit in units), tuple(keys))
     run.clear()
 
 
 def _only_reckons(unit: Unit) -> bool:
     if unit.cuts or unit.log or unit.audit_log or unit.info.severity is not None or unit.sanitise_matched:
-        return False
-    if unit.skip_to is not None:
         return False
     for link in unit.links:
         if link.capture:
