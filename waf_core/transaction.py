@@ -220,7 +220,10 @@ class Transaction:
                 self.urlencoded_error = True
 
     def add_request_header(self, name: bytes | str, value: bytes | str) -> None:
-        """One request header; call it again for a name that repeats."""
+        """One request header; call it again for a name that repeats.  Raises UsageError behind phase 1, which judges
+        them for the later phases too."""
+        if self.phase:
+            raise UsageError("request headers come before phase 1")
         if len(self.request_headers) >= MAX_REQUEST_HEADERS:
             self.note_limit("request_headers")
             return
@@ -381,7 +384,9 @@ class Transaction:
     # -- phases 3 and 4 -------------------------------------------------------------------------
 
     def add_response_header(self, name: bytes | str, value: bytes | str) -> None:
-        """One response header."""
+        """One response header.  Raises UsageError behind phase 3."""
+        if self.phase > 2:
+            raise UsageError("response headers come before phase 3")
         if len(self.response_headers) >= MAX_REQUEST_HEADERS:
             self.note_limit("response_headers")
             return

@@ -207,6 +207,19 @@ def test_phase_mistakes_are_noted() -> None:
     assert "reads RESPONSE_BODY in phase 2, but it has its value from phase 4 on" in waf.program.notes[0]
 
 
+def test_headers_come_before_the_phase_that_judges_them() -> None:
+    tx = make('SecAction "id:1,phase:2,pass"').new_transaction()
+    tx.process_uri("/", "GET", "1.1")
+    tx.process_request_headers()
+    with pytest.raises(UsageError, match="before phase 1"):
+        tx.add_request_header("X-Late", "1")
+    tx.process_request_body()
+    tx.add_response_header("X-In-Time", "1")
+    tx.process_response_headers(200, "1.1")
+    with pytest.raises(UsageError, match="before phase 3"):
+        tx.add_response_header("X-Late", "1")
+
+
 def test_calls_out_of_order_are_refused() -> None:
     tx = make("").new_transaction()
     with pytest.raises(UsageError, match="phase 2 cannot follow phase 0"):
