@@ -225,8 +225,10 @@ class PatternSet:
                 union |= mask
             candidates = _mask(databases.main.match(b"\n".join(part) + b"\n")) & union
             if candidates.bit_count() > FEW_CANDIDATES:
-                for form, mask in part.items():
-                    _note(found, form, _mask(databases.main.match(form)) & mask)
+                for form, asked in part.items():
+                    mask = asked & candidates
+                    few = mask.bit_count() <= FEW_CANDIDATES
+                    _note(found, form, mask if few else _mask(databases.main.match(form)) & mask)
             else:
                 _note_all(found, part, candidates)
         if large:
