@@ -1,7 +1,7 @@
 """`python -m bench hostile`: CPU per byte of the worst requests, first sight and repeated.
 
-Each generator makes a request of a given size; no two are alike.  Bytes are those of the whole request.  libmodsecurity gets the same
-requests in the same run, up to a size at which it would take minutes.
+Each generator makes a request of a given size; no two are alike.  Bytes are those of the whole request.
+libmodsecurity gets the same requests in the same run, up to a size at which it would take minutes.
 """
 
 from __future__ import annotations

@@ -62,12 +62,6 @@ MAX_HELD_BYTES = 64 << 20
 
 GRPC_PERMISSION_DENIED = 7
 
-_TELLING_HEADERS = frozenset(
-    (":method", ":path", ":authority", "x-forwarded-for", "x-request-id", "content-length", "content-type",
-     "traceparent", "connection")
-)  # fmt: skip
-"""Request headers that this machine itself looks at."""
-
 CONTINUE_REQUEST_HEADERS = ProcessingResponse(request_headers=HeadersResponse())
 CONTINUE_RESPONSE_HEADERS = ProcessingResponse(response_headers=HeadersResponse())
 CONTINUE_REQUEST_BODY = ProcessingResponse(request_body=BodyResponse())
@@ -279,7 +273,6 @@ class Stream:
 
     def _new_transaction(self, message: ProcessingRequest) -> Transaction:
         options = self.options
-        hidden = options.hidden_request_headers
         method = path = b""
         authority: bytes | None = None
         headers: list[tuple[str, bytes]] = []
@@ -290,30 +283,29 @@ class Stream:
         for header in message.request_headers.headers.headers:
             name = header.key
             value = header.raw_value or header.value.encode("utf-8", "surrogateescape")
-            if name in _TELLING_HEADERS:
+            if name[:1] == ":":
                 if name == ":method":
                     method = value
                 elif name == ":path":
                     path = value
                 elif name == ":authority":
                     authority = value
-                elif name == "x-forwarded-for":
-                    forwarded.append(value)
-                elif name == "x-request-id":
-                    request_id = value[:64].decode("latin-1")
-                elif name == "content-length":
-                    has_length = True
-                elif name == "content-type":
-                    self._grpc = value[:16] == b"application/grpc"
-                elif name == "traceparent":
-                    self.trace_parent = value[:64].decode("latin-1")
-                elif name == "connection":
-                    self._upgrade = b"upgrade" in value.lower()
-            if name[:1] == ":":
                 continue
-            if name[:2] == "x-" and name.startswith(ORIGINAL_PREFIX):
+            if name == "x-forwarded-for":
+                forwarded.append(value)
+            elif name == "x-request-id":
+                request_id = value[:64].decode("latin-1")
+            elif name == "content-length":
+                has_length = True
+            elif name == "content-type":
+                self._grpc = value[:16] == b"application/grpc"
+            elif name == "traceparent":
+                self.trace_parent = value[:64].decode("latin-1")
+            elif name == "connection":
+                self._upgrade = b"upgrade" in value.lower()
+            if name.startswith(ORIGINAL_PREFIX):
                 originals[name[len(ORIGINAL_PREFIX) :]] = value
-            elif name not in hidden:
+            elif name not in options.hidden_request_headers:
                 headers.append((name, value))
         attributes = _attributes(message)
         try:

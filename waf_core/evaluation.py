@@ -103,9 +103,7 @@ def _follow(tx: Transaction, program: PhaseProgram, routine: Routine) -> int:
     key = tuple(map(store.get, routine.keys))
     known = routine.known.get(key)
     if known is not None and len(store) + len(known.writes) < MAX_COLLECTION_KEYS:
-        store.update(known.writes)
-        tx.matched_var, tx.matched_var_name = known.matched_var, known.matched_var_name
-        tx.matched_vars = list(known.matched_vars)
+        _recollect(tx, known)
         return known.skip_to
     tx.tx = watched = _Watched(store)
     skip_to = _visit(tx, program, routine.positions, 0)
@@ -205,9 +203,7 @@ def _remembered(tx: Transaction, unit: Unit, memo: Memo) -> bool:
     if known is not None and len(store) + len(known.writes) < MAX_COLLECTION_KEYS:
         for digit in _DIGITS:
             store.pop(digit, None)
-        store.update(known.writes)
-        tx.matched_var, tx.matched_var_name = known.matched_var, known.matched_var_name
-        tx.matched_vars = list(known.matched_vars)
+        _recollect(tx, known)
         tx.current_unit = unit
         return False
     tx.tx = watched = _Watched(store)
@@ -219,6 +215,12 @@ def _remembered(tx: Transaction, unit: Unit, memo: Memo) -> bool:
         writes = {name: watched[name] for name in watched.written if name in watched}
         memo.known[key] = Memory(writes, tx.matched_var, tx.matched_var_name, tx.matched_vars)
     return matched
+
+
+def _recollect(tx: Transaction, known: Memory) -> None:
+    tx.tx.update(known.writes)
+    tx.matched_var, tx.matched_var_name = known.matched_var, known.matched_var_name
+    tx.matched_vars = list(known.matched_vars)
 
 
 class _Watched(dict[bytes, bytes]):

@@ -227,9 +227,8 @@ class Transaction:
         if len(self.request_headers) >= MAX_REQUEST_HEADERS:
             self.note_limit("request_headers")
             return
-        if isinstance(name, str):
-            name = _to_bytes(name)
-        self.request_headers.append((name, value if isinstance(value, bytes) else _to_bytes(value)))
+        name = _to_bytes(name)
+        self.request_headers.append((name, _to_bytes(value)))
         self.request_header_names.append(name.lower())
 
     @property

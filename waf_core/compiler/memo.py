@@ -13,6 +13,8 @@ Only "no match" is remembered, with what the unit did to TX on the way (waf_core
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from waf_core.actions import SetVar
 from waf_core.macros import Macro
 from waf_core.program import Program
@@ -44,11 +46,10 @@ def _memo(unit: Unit) -> Memo | None:
     for link in unit.links:
         if link.operator is None:
             return None
-        if not link.operator.pure:
-            names = Macro(link.operator_argument).names
-            if not names or any(name != "TX" or key is None for name, key in names):
-                return None
-            keys.update(key for _, key in names if key is not None)
+        asked = keys_of_argument(link)
+        if asked is None:
+            return None
+        keys.update(asked)
         for target in link.targets:
             if target.variable.name == "TX":
                 if target.pattern is None and target.key is None:
@@ -59,6 +60,20 @@ def _memo(unit: Unit) -> Memo | None:
         return None
     patterns = [target for link in rest for target in link.targets if target.pattern is not None]
     return Memo(first.targets, tuple(sorted(keys)), patterns)
+
+
+def keys_of_argument(link: Link) -> set[bytes] | None:
+    """Names of the TX variables that a rule's operator looks at, beside the value; None when it looks at more (an
+    operator without macros that is not pure is so by nature)."""
+    if link.operator is None or link.operator.pure:
+        return set()
+    return tx_keys(Macro(link.operator_argument).names) or None
+
+
+def tx_keys(names: Sequence[tuple[str, bytes | None]]) -> set[bytes] | None:
+    """The keys of macros, if all are of TX variables by name."""
+    keys = {key for name, key in names if name == "TX" and key is not None}
+    return keys if all(name == "TX" and key is not None for name, key in names) else None
 
 
 def _only_notes(link: Link) -> bool:

@@ -14,7 +14,7 @@ remembers it).
 from __future__ import annotations
 
 from waf_core.actions import SetVar
-from waf_core.macros import Macro
+from waf_core.compiler.memo import keys_of_argument, tx_keys
 from waf_core.program import PhaseProgram, Program
 from waf_core.rule import Routine, Unit
 
@@ -45,51 +45,36 @@ def _fits(phase: PhaseProgram, position: int, *, first: bool) -> bool:
         return False
     if position not in phase.kept:
         return not first
-    return _only_reckons(phase.units[position])
+    return _names_read(phase.units[position]) is not None
 
 
 def _close(phase: PhaseProgram, run: list[int]) -> None:
     units = [phase.units[position] for position in run if position in phase.kept]
     if len(units) >= MIN_UNITS:
-        keys = sorted({name for unit in units for name in _names_read(unit)})
+        keys = sorted({name for unit in units for name in _names_read(unit) or ()})
         phase.routines[run[0]] = Routine(tuple(run), frozenset(unit.index for unit in units), tuple(keys))
     run.clear()
 
 
-def _only_reckons(unit: Unit) -> bool:
+def _names_read(unit: Unit) -> set[bytes] | None:
+    """All that a unit looks at, and what it sets, which may be an addition; None when it does more than reckon."""
     if unit.cuts or unit.log or unit.audit_log or unit.info.severity is not None or unit.sanitise_matched:
-        return False
-    for link in unit.links:
-        if link.capture:
-            return False
-        if any(target.variable.name != "TX" or target.key is None for target in link.targets):
-            return False
-        if link.operator is not None and not link.operator.pure:
-            names = Macro(link.operator_argument).names
-            if not names or not _are_of_tx(names):
-                return False
-        for effect in link.effects:
-            if not isinstance(effect, SetVar) or effect.collection != "TX" or effect.kind == "delete":
-                return False
-            if effect.name.constant is None or not _are_of_tx(effect.value.names):
-                return False
-    return True
-
-
-def _are_of_tx(names: list[tuple[str, bytes | None]]) -> bool:
-    return all(name == "TX" and key is not None for name, key in names)
-
-
-def _names_read(unit: Unit) -> set[bytes]:
-    """All that the unit looks at, and what it sets, which may be an addition."""
+        return None
     found: set[bytes] = set()
     for link in unit.links:
-        found.update(target.key for target in link.targets if target.key is not None)
-        macros = [Macro(link.operator_argument)]
+        asked = keys_of_argument(link)
+        if link.capture or asked is None:
+            return None
+        found |= asked
+        for target in link.targets:
+            if target.variable.name != "TX" or target.key is None:
+                return None
+            found.add(target.key)
         for effect in link.effects:
-            assert isinstance(effect, SetVar)
-            assert effect.name.constant is not None
-            found.add(effect.name.constant)
-            macros.append(effect.value)
-        found.update(key for m in macros for name, key in m.names if name == "TX" and key is not None)
+            if not isinstance(effect, SetVar) or effect.collection != "TX" or effect.kind == "delete":
+                return None
+            read = tx_keys(effect.value.names)
+            if effect.name.constant is None or read is None:
+                return None
+            found |= read | {effect.name.constant}
     return found

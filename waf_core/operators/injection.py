@@ -46,9 +46,10 @@ class DetectSqli(Operator):
     """Captures the fingerprint, as ModSecurity does."""
 
     def match(self, value: bytes, tx: Expander) -> Captures | None:
-        fingerprint = ctypes.create_string_buffer(FINGERPRINT_BYTES)
-        if not self.holds(value, tx) or not _sqli(value, len(value), fingerprint):
+        if not self.holds(value, tx):
             return None
+        fingerprint = ctypes.create_string_buffer(FINGERPRINT_BYTES)
+        _sqli(value, len(value), fingerprint)
         return (fingerprint.value,)
 
     def holds(self, value: bytes, tx: Expander) -> bool:

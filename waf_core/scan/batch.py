@@ -16,16 +16,9 @@ from waf_core.macros import Expander
 from waf_core.scan.patterns import PatternSet
 from waf_core.scan.planner import NOTHING, Place, Plan, Slot
 from waf_core.scan.scanner import Scanner
-from waf_core.transformations import Transformation
 
 _Entry = tuple[bytes, Slot, list[Place]]
 """A form, what is asked of it, and where the answer goes."""
-
-_Made = dict[tuple[Transformation, bytes], bytes]
-"""What transformations have made of long values: many chains do the same to them."""
-
-SHORT_BYTES = 512
-"""Up to so many a transformation costs less than looking up what it has made."""
 
 Pending = dict[Scanner, dict[bytes, None]]
 """For each scanner the values that it has to judge."""
@@ -34,7 +27,6 @@ Pending = dict[Scanner, dict[bytes, None]]
 def judge(pending: Pending, patterns: PatternSet, tx: Expander) -> Iterator[tuple[bytes, tuple[Place, ...]]]:
     """The places whose test holds, for each value that has any; all answers are remembered."""
     entries: list[_Entry] = []
-    made: _Made = {}
     waiting: list[tuple[Scanner, bytes, list[Place]]] = []
     for scanner, values in pending.items():
         plan_of = scanner.planner.plan
@@ -45,7 +37,7 @@ def judge(pending: Pending, patterns: PatternSet, tx: Expander) -> Iterator[tupl
                 continue
             places: list[Place] = []
             waiting.append((scanner, value, places))
-            _ask(plan, value, places, entries, made, tx)
+            _ask(plan, value, places, entries, tx)
     wanted: dict[bytes, int] = {}
     for form, slot, _ in entries:
         wanted[form] = wanted.get(form, 0) | slot.patterns
@@ -63,21 +55,13 @@ def judge(pending: Pending, patterns: PatternSet, tx: Expander) -> Iterator[tupl
             yield value, found
 
 
-def _ask(plan: Plan, value: bytes, places: list[Place], entries: list[_Entry], made: _Made, tx: Expander) -> None:
+def _ask(plan: Plan, value: bytes, places: list[Place], entries: list[_Entry], tx: Expander) -> None:
     """Make the forms of a value, and note what is asked of each; single questions are answered at once.  A
     plan's branches are no deeper than its longest chain."""
     steps, slots, branches = plan
     forms = [value]
-    if len(value) <= SHORT_BYTES:
-        for earlier, function in steps:
-            forms.append(function(forms[earlier]))
-    else:
-        for earlier, function in steps:
-            key = (function, forms[earlier])
-            form = made.get(key)
-            if form is None:
-                form = made[key] = function(forms[earlier])
-            forms.append(form)
+    for earlier, function in steps:
+        forms.append(function(forms[earlier]))
     for number, slot, others in slots:
         form = forms[number]
         if slot is not None:
@@ -89,14 +73,10 @@ def _ask(plan: Plan, value: bytes, places: list[Place], entries: list[_Entry], m
         form = forms[number]
         deeper = planner.plan(form)
         if deeper is not NOTHING:
-            _ask(deeper, form, places, entries, made, tx)
+            _ask(deeper, form, places, entries, tx)
 
 
-def _confirm(
-    entries: Iterable[_Entry],
-    patterns: Mapping[bytes, int],
-    tx: Expander,
-) -> None:
+def _confirm(entries: Iterable[_Entry], patterns: Mapping[bytes, int], tx: Expander) -> None:
     """Candidates may be false: the operator itself has the last word."""
     answers: dict[tuple[int, bytes], bool] = {}
     for form, slot, places in entries:

@@ -6,6 +6,8 @@ expressions (letters, digits, brackets).  A set of classes is a number, bit n fo
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from waf_core.transformations import TRAITS
 
 _GROUPS = (
@@ -44,10 +46,15 @@ ALL_CLASSES = (1 << COUNT) - 1
 MEMBERS = tuple(sum(1 << byte for byte in range(256) if TABLE[byte] == number) for number in range(COUNT))
 """Class -> its bytes, as a set in the sense of waf_core/operators/needs.py."""
 
-_PLAIN_CLASSES = sum(1 << number for number in {TABLE[byte] for byte in _PLAIN})
+
+def _mask(numbers: Iterable[int]) -> int:
+    return sum(1 << number for number in set(numbers))
+
+
+_PLAIN_CLASSES = _mask(_PLAIN.translate(TABLE))
 
 _WORD_BYTES = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-_WORD_CLASSES = sum(1 << number for number in {TABLE[byte] for byte in _WORD_BYTES})
+_WORD_CLASSES = _mask(_WORD_BYTES.translate(TABLE))
 
 EXACT_BYTES = 24
 """Longer values count as having letters of both cases and digits: most do, and it halves the time to tell."""
@@ -58,20 +65,15 @@ _known: dict[frozenset[int], int] = {}
 def classes_of(value: bytes) -> int:
     """The classes that a value has, or may have, bytes of."""
     if len(value) > EXACT_BYTES:
-        present = frozenset(value.translate(TABLE, _WORD_BYTES))
-        return (_known.get(present) or _mask_of(present)) | _WORD_CLASSES
-    present = frozenset(value.translate(TABLE))
-    return _known.get(present) or _mask_of(present)
-
-
-def _mask_of(present: frozenset[int]) -> int:
+        present, assumed = frozenset(value.translate(TABLE, _WORD_BYTES)), _WORD_CLASSES
+    else:
+        present, assumed = frozenset(value.translate(TABLE)), 0
     found = _known.get(present)
     if found is None:
-        found = sum(1 << number for number in present)
         if len(_known) >= MAX_KNOWN_SETS:
             _known.clear()
-        _known[present] = found
-    return found
+        found = _known[present] = _mask(present)
+    return found | assumed
 
 
 def are_many(classes: int) -> bool:

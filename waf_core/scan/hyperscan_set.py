@@ -44,7 +44,7 @@ if hyperscan is not None:
     BASE_FLAGS |= hyperscan.HS_FLAG_ALLOWEMPTY | hyperscan.HS_FLAG_SINGLEMATCH
 """MULTILINE: forms are joined with newlines (waf_core/scan/batch.py)."""
 
-FORMAT = b"envoy-waf-hs-7"
+FORMAT = b"envoy-waf-hs-8"
 MAX_DATABASE_BYTES = 256 << 20
 
 HEAVY_NS = 4.0
@@ -177,7 +177,8 @@ def compile_patterns(patterns: Sequence[Pattern]) -> tuple[dict[str, bytes], dic
             if kind is None:
                 left.append(number)
             else:
-                items[kind] += phrases
+                # Never `large`, however long it took: RE2, which serves those, has no phrase lists.
+                items["main" if kind == "large" else kind] += phrases
             continue
         spelled = respell(pattern)
         if spelled is None:
@@ -252,7 +253,8 @@ def _kind(items: Sequence[_Item]) -> str | None:
         best = min(best, time.perf_counter_ns() - start)
     if best / len(SAMPLE) >= HEAVY_NS:
         return "large"
-    return "common" if sum(bool(alone.match(piece)) for piece in PIECES) >= COMMON_SHARE * len(PIECES) else "main"
+    found = sum(bool(alone.match(piece)) for piece in PIECES)
+    return "common" if found >= COMMON_SHARE * len(PIECES) else "main"
 
 
 _loaded_databases: WeakValueDictionary[tuple[str, int, int], Databases] = WeakValueDictionary()

@@ -21,6 +21,7 @@ from typing import NamedTuple
 from waf_core.macros import Expander
 from waf_core.operators import Operator
 from waf_core.operators.needs import ALL, Needs, of_bytes
+from waf_core.operators.needs import NOTHING as NO_NEEDS
 from waf_core.scan.budget import PlanBudget
 from waf_core.scan.classes import ALL_CLASSES, are_many, classes_of, classes_with
 from waf_core.transformations import TRAITS, UNKNOWN, Transformation
@@ -64,13 +65,13 @@ class _Condition:
     """Needs of an operator, by classes.  `bit` is its place in the mask of its kind."""
 
     kind: str
-    length: int
+    needs: Needs
     clauses: tuple[int, ...]
     bit: int
 
     @classmethod
     def of(cls, kind: str, needs: Needs, bit: int) -> _Condition:
-        return cls(kind, needs.length, tuple(classes_with(clause) for clause in needs.clauses), bit)
+        return cls(kind, needs, tuple(classes_with(clause) for clause in needs.clauses), bit)
 
 
 @dataclass(slots=True)
@@ -82,27 +83,23 @@ class ChainTests:
     negated: dict[int, tuple[Operator, list[Place]]] = field(default_factory=dict)
     others: dict[tuple[int, bool], Question] = field(default_factory=dict)
     conditions: list[_Condition] = field(default_factory=list)
-    needs: list[Needs] = field(default_factory=list)
 
     def note_conditions(self) -> None:
         """What each test needs; to be called when all are there."""
         for number, (pattern, _) in self.patterns.items():
-            self._note("patterns", pattern.needs(), 1 << number)
+            self.conditions.append(_Condition.of("patterns", pattern.needs(), 1 << number))
         for number in self.negated:
-            self._note("negated", Needs(), 1 << number)
+            self.conditions.append(_Condition.of("negated", NO_NEEDS, 1 << number))
         for index, (operator, negated, _) in enumerate(self.others.values()):
-            self._note("others", Needs() if negated else operator.needs(), 1 << index)
-
-    def _note(self, kind: str, needs: Needs, bit: int) -> None:
-        self.needs.append(needs)
-        self.conditions.append(_Condition.of(kind, needs, bit))
+            needs = NO_NEEDS if negated else operator.needs()
+            self.conditions.append(_Condition.of("others", needs, 1 << index))
 
     def telling(self, chain: Chain) -> int:
         """Bytes (a set in the sense of needs.py) of which a value has to have one for any of the tests to hold
         behind the chain."""
         out = 0
-        for needs in self.needs:
-            sets = [_before(chain, clause) for clause in needs.clauses]
+        for condition in self.conditions:
+            sets = [_before(chain, clause) for clause in condition.needs.clauses]
             out |= min(sets, key=int.bit_count, default=ALL)
         return out
 
@@ -110,7 +107,7 @@ class ChainTests:
         """Masks of the patterns, negated patterns and others that may hold for such a form."""
         masks = {"patterns": 0, "negated": 0, "others": 0}
         for condition in self.conditions:
-            if condition.length <= longest:
+            if condition.needs.length <= longest:
                 for clause in condition.clauses:
                     if not clause & classes:
                         break
@@ -312,18 +309,8 @@ def _reduce(chain: Chain, classes: int, longest: int) -> tuple[Chain, int, int, 
     return tuple(out), len(chain), classes, longest
 
 
-_known_effects: dict[Transformation, tuple[tuple[tuple[int, int], ...], float]] = {}
-
-
+@lru_cache(maxsize=256)
 def _effects(function: Transformation) -> tuple[tuple[tuple[int, int], ...], float]:
     """Traits of a transformation by classes: ((touched, emitted), ...) and its growth."""
-    found = _known_effects.get(function)
-    if found is None:
-        traits = TRAITS.get(function, UNKNOWN)
-        pairs = tuple((_classes(touched), _classes(emitted)) for touched, emitted in traits.effects)
-        found = _known_effects[function] = (pairs, traits.growth)
-    return found
-
-
-def _classes(members: bytes) -> int:
-    return classes_with(of_bytes(set(members)))
+    pairs = tuple((classes_with(touched), classes_with(emitted)) for touched, emitted in _byte_effects(function))
+    return pairs, TRAITS.get(function, UNKNOWN).growth
