@@ -1,7 +1,7 @@
 """`python -m bench envoy`: what the filter adds in the real Envoy.
 
-Three paths, taken in turns: no filter, an ext_proc server that does nothing, and ours.  The load is
-100 requests a second for CALLS calls (the headline measurement of coraza-proxy-wasm), then as many as
+Paths, taken in turns: no filter, an ext_proc server that does nothing (with grpc.aio, as they are made; for
+comparison also on this project's transport), and ours.  The load is 100 requests a second for CALLS calls (the headline measurement of coraza-proxy-wasm), then as many as
 go.  The load generator shares the machine's cores with everything else.
 """
 
@@ -61,8 +61,10 @@ SecRuleRemoveById 980000-980999
 KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
     "no filter": (without_filter, {}),
     "no-op, all messages": (quiet, {}),
+    "no-op on our transport, all messages": (quiet, {}),
     "envoy-waf, all phases": (quiet, {}),
     "no-op, request headers": (headers_only, {}),
+    "no-op on our transport, request headers": (headers_only, {}),
     "envoy-waf, no response rules": (quiet, {"directives": REQUEST_RULES_ONLY}),
 }
 
@@ -76,6 +78,7 @@ def path(kind: str) -> Iterator[Stack]:
     try:
         if kind.startswith("no-op"):
             command = [sys.executable, "-m", "bench.noop", stack.listen]
+            command += ["own"] if "our transport" in kind else []
             stack.processes.append(Process("noop", command, stack.folder))
         stack.start()
         yield stack

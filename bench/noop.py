@@ -1,7 +1,11 @@
-"""An ext_proc server that says "continue" to everything: `python -m bench.noop ADDRESS`."""
+"""An ext_proc server that says "continue" to everything: `python -m bench.noop ADDRESS [own]`.
+
+It is made with grpc.aio, as such servers are; with `own` it stands on this project's transport.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator
 from typing import Any
@@ -10,13 +14,17 @@ import grpc
 import uvloop
 from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest
 
+from extproc.config import parse_address
+from extproc.service import MAX_MESSAGE_BYTES, METHOD, SERVICE, serialize
 from extproc.stream import (
     CONTINUE_REQUEST_BODY,
     CONTINUE_REQUEST_HEADERS,
     CONTINUE_RESPONSE_BODY,
     CONTINUE_RESPONSE_HEADERS,
 )
-from extproc.worker import MAX_MESSAGE_BYTES, SERVICE, _serialize
+from extproc.transport.connection import Call, Limits
+from extproc.transport.messages import Message
+from extproc.transport.server import GrpcServer
 
 ANSWERS = {
     "request_headers": CONTINUE_REQUEST_HEADERS,
@@ -31,10 +39,10 @@ async def process(requests: AsyncIterator[ProcessingRequest], context: Any) -> A
         yield ANSWERS[message.WhichOneof("request")]
 
 
-async def serve(address: str) -> None:
+async def serve_grpcio(address: str) -> None:
     server = grpc.aio.server(options=[("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)])
     handler = grpc.stream_stream_rpc_method_handler(
-        process, request_deserializer=ProcessingRequest.FromString, response_serializer=_serialize
+        process, request_deserializer=ProcessingRequest.FromString, response_serializer=serialize
     )
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Process": handler}),))
     server.add_insecure_port(address)
@@ -42,5 +50,25 @@ async def serve(address: str) -> None:
     await server.wait_for_termination()
 
 
+class Session:
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    def message(self, message: Message) -> None:
+        request = ProcessingRequest.FromString(b"".join(message))
+        self._call.send(serialize(ANSWERS[request.WhichOneof("request")]))
+
+    def ended(self) -> None:
+        self._call.finish()
+
+    def gone(self) -> None:
+        pass
+
+
+async def serve_own(address: str) -> None:
+    await GrpcServer({METHOD: Session}, Limits(MAX_MESSAGE_BYTES, 10_000)).start(parse_address(address))
+    await asyncio.Event().wait()
+
+
 if __name__ == "__main__":
-    uvloop.run(serve(sys.argv[1]))
+    uvloop.run((serve_own if "own" in sys.argv[2:] else serve_grpcio)(sys.argv[1]))

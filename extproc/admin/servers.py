@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from extproc.admin.grpc import GrpcAdmin
+from typing import TYPE_CHECKING
+
 from extproc.admin.http import HttpAdmin
 from extproc.control import Control
+
+if TYPE_CHECKING:
+    from extproc.admin.grpc import GrpcAdmin
 
 
 class AdminServers:
@@ -14,7 +18,11 @@ class AdminServers:
         """Raises ConfigError when an address would be open to everybody, or a certificate cannot be read."""
         settings = control.settings
         self._http = HttpAdmin(control, settings.admin) if settings.admin else None
-        self._grpc = GrpcAdmin(control) if settings.admin_grpc else None
+        self._grpc: GrpcAdmin | None = None
+        if settings.admin_grpc:
+            from extproc.admin.grpc import GrpcAdmin  # grpcio: 15 MB that others need not hold
+
+            self._grpc = GrpcAdmin(control)
 
     async def start(self) -> None:
         """Raises OSError when an address is taken."""

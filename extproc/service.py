@@ -1,0 +1,330 @@
+"""The ext_proc method: from messages on the wire to the protocol machine (extproc/stream.py) and back.
+
+Small messages are judged where they are received, in one go.  Large bodies are judged on a thread, and with Redis
+the records that rules look at are fetched and committed around each message; then what comes meanwhile waits its turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest, ProcessingResponse
+from google.protobuf.message import DecodeError
+
+from extproc import stream as protocol
+from extproc.config import Settings
+from extproc.events import Recorder
+from extproc.metrics import Metrics
+from extproc.policies import METADATA_KEY, PolicySet
+from extproc.stream import MAX_HELD_BYTES, Stream, StreamError, StreamOptions
+from extproc.telemetry import StreamTracer
+from extproc.transport import messages
+from extproc.transport.connection import Call
+from extproc.transport.messages import Message, RpcError
+from waf_core.persistence import StoreUnavailableError
+from waf_core.persistence.buffered import BufferedStore, Key
+
+if TYPE_CHECKING:
+    from extproc.redis_store import RedisStore
+
+SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
+METHOD = f"/{SERVICE}/Process".encode()
+
+MAX_MESSAGE_BYTES = 72 << 20
+"""Largest ProcessingRequest: a buffered body of the largest size that is held, and its head."""
+
+LIGHT_BYTES = 16384
+"""Larger bodies are judged on a thread (1 us a byte at worst)."""
+
+HEAVY_THREADS = 2
+
+RECORDED_BYTES = 65536
+"""Bytes of each body that are kept until a stream ends, for explanations."""
+
+_POLICY_HEADER = METADATA_KEY.encode()
+
+_SERIALIZED: dict[int, bytes] = {
+    id(message): message.SerializeToString()
+    for message in (
+        protocol.CONTINUE_REQUEST_HEADERS,
+        protocol.CONTINUE_RESPONSE_HEADERS,
+        protocol.CONTINUE_REQUEST_BODY,
+        protocol.CONTINUE_RESPONSE_BODY,
+        protocol.CONTINUE_REQUEST_TRAILERS,
+        protocol.CONTINUE_RESPONSE_TRAILERS,
+        protocol.NO_RESPONSE_BODY,
+    )
+}
+
+
+def serialize(message: ProcessingResponse) -> bytes:
+    """The common answers are serialized once."""
+    known = _SERIALIZED.get(id(message))
+    return known if known is not None else bytes(message.SerializeToString())
+
+
+class ExtProcService:
+    """Makes a session for each stream; what they share."""
+
+    def __init__(
+        self, metrics: Metrics, recorder: Recorder, tracer: StreamTracer | None, records: RedisStore | None
+    ) -> None:
+        self.metrics = metrics
+        self.recorder = recorder
+        self.tracer = tracer
+        self.records = records
+        self.log = structlog.get_logger("envoy_waf")
+        self.threads = ThreadPoolExecutor(HEAVY_THREADS, thread_name_prefix="heavy")
+        self.streams = 0
+        self.settings: Settings
+        self.policies: PolicySet
+        self.options: StreamOptions
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def serve(self, settings: Settings, policies: PolicySet) -> None:
+        """For streams that begin from now on."""
+        self.settings = settings
+        self.policies = policies
+        shadowed = any(policy.shadow for policy in policies.policies)
+        self.options = StreamOptions(
+            trusted_hops=settings.trusted_hops,
+            hidden_request_headers=frozenset(name.lower() for name in settings.hidden_request_headers),
+            deny_body=settings.deny_body,
+            deny_content_type=settings.deny_content_type,
+            recorded_bytes=MAX_HELD_BYTES if shadowed else RECORDED_BYTES,
+        )
+
+    def open(self, call: Call) -> StreamSession:
+        """Serve one stream."""
+        return StreamSession(self, call)
+
+    def keep(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run aside; a task that nobody holds could vanish."""
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def close(self) -> None:
+        """Wait for what still runs aside."""
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        self.threads.shutdown(wait=False)
+
+
+class StreamSession:
+    """One ext_proc stream.  An error of the engine ends in a 500: fail closed."""
+
+    def __init__(self, service: ExtProcService, call: Call) -> None:
+        self._service = service
+        self._call = call
+        service.streams += 1
+        service.metrics.in_flight.inc()
+        self._buffered = BufferedStore() if service.records is not None else None
+        named = call.headers.get(_POLICY_HEADER, b"").decode("latin-1")
+        self._stream = Stream(service.policies, service.options, store=self._buffered, named_policy=named)
+        self._spent = 0.0
+        self._waiting: deque[Message] = deque()
+        self._busy = False
+        self._peer_ended = False
+        self._gone = False
+        self._closed = False
+        if service.streams > service.settings.max_streams:
+            service.metrics.stream_errors.labels("overload").inc()
+            call.finish(messages.RESOURCE_EXHAUSTED, "too many streams")
+            self._close()
+
+    # -- Session ----------------------------------------------------------------------------------
+
+    def message(self, message: Message) -> None:
+        """Judge it, now or in its turn."""
+        if self._closed:
+            return
+        if self._busy:
+            self._waiting.append(message)
+            return
+        if self._buffered is None and _size(message) <= LIGHT_BYTES:
+            try:
+                request = _parsed(message)
+                if self._stream.weight(request) <= LIGHT_BYTES:
+                    self._reply(self._judge(request))
+                    return
+            except RpcError as error:
+                self._refuse(error)
+                return
+        self._waiting.append(message)
+        self._busy = True
+        self._call.hold()
+        self._service.keep(self._work())
+
+    def ended(self) -> None:
+        """Envoy has sent everything."""
+        self._peer_ended = True
+        if not self._busy:
+            self._end()
+
+    def gone(self) -> None:
+        """Envoy has dropped the stream."""
+        self._gone = True
+        if not self._closed:
+            self._service.metrics.stream_errors.labels("cancelled").inc()
+        if not self._busy:
+            self._close()
+
+    # -- judging ----------------------------------------------------------------------------------
+
+    def _judge(self, request: ProcessingRequest) -> list[ProcessingResponse]:
+        """The answers.  Also on a thread, but one at a time.  Raises RpcError."""
+        start = time.perf_counter()
+        try:
+            return self._stream.handle(request)
+        except StreamError as error:
+            raise _misconfigured(error) from error
+        except Exception:
+            self._service.metrics.stream_errors.labels("engine").inc()
+            self._service.log.exception("the engine failed; the request is refused")
+            self._stream.blocked = True
+            return [protocol.engine_failure()]
+        finally:
+            self._spent += time.perf_counter() - start
+
+    def _reply(self, answers: Sequence[ProcessingResponse]) -> None:
+        for answer in answers:
+            self._call.send(serialize(answer))
+        if self._stream.blocked:
+            self._end()
+
+    def _refuse(self, error: RpcError) -> None:
+        self._service.metrics.stream_errors.labels("protocol").inc()
+        self._service.log.error("Envoy's filter is configured wrongly", error=error.text)
+        self._call.finish(error.status, error.text)
+        self._close()
+
+    async def _work(self) -> None:
+        """Handle what waits, in order.  The transaction belongs to a thread until that is done, even when the stream
+        is gone meanwhile."""
+        try:
+            while self._waiting and not (self._gone or self._closed):
+                await self._handle(self._waiting.popleft())
+        except RpcError as error:
+            self._refuse(error)
+        finally:
+            self._busy = False
+            self._waiting.clear()
+            if self._gone:
+                self._close()
+            elif self._peer_ended:
+                self._end()
+            else:
+                self._call.resume()
+
+    async def _handle(self, message: Message) -> None:
+        loop, threads = asyncio.get_running_loop(), self._service.threads
+        heavy = _size(message) > LIGHT_BYTES
+        request = await loop.run_in_executor(threads, _parsed, message) if heavy else _parsed(message)
+        buffered = self._buffered
+        if buffered is not None and self._stream.tx is None and request.HasField("request_headers"):
+            try:
+                keys = self._stream.begin(request).expected_records()
+            except StreamError as error:
+                raise _misconfigured(error) from error
+            await self._fetch_records(keys, buffered)
+        if heavy or self._stream.weight(request) > LIGHT_BYTES:
+            answers = await loop.run_in_executor(threads, self._judge, request)
+        else:
+            answers = self._judge(request)
+        if buffered is not None and (buffered.changes or buffered.missing):
+            await self._exchange_records(buffered)
+        closed = self._service.settings.redis_on_failure == "closed"
+        if closed and self._stream.store_failed and not self._stream.blocked:
+            answers = [protocol.store_failure()]
+            self._stream.blocked = True
+        self._reply(answers)
+
+    # -- records ----------------------------------------------------------------------------------
+
+    async def _fetch_records(self, keys: Sequence[Key], buffered: BufferedStore) -> None:
+        """Bring the records that the rules will open."""
+        records = self._service.records
+        if not keys or records is None:
+            return
+        try:
+            buffered.records.update(await records.load(keys))
+        except StoreUnavailableError:
+            self._store_failed()
+
+    async def _exchange_records(self, buffered: BufferedStore) -> None:
+        """Send what rules changed, and bring what they opened unforeseen."""
+        records, stream = self._service.records, self._stream
+        assert records is not None
+        changes, buffered.changes = buffered.changes, []
+        missing, buffered.missing = buffered.missing, []
+        try:
+            if missing and not stream.store_failed:
+                for key, record in (await records.load(missing)).items():
+                    if stream.tx is not None:
+                        stream.tx.merge_record(key[0], record)
+            if changes:
+                await records.commit(changes)
+        except StoreUnavailableError:
+            self._store_failed()
+
+    def _store_failed(self) -> None:
+        self._stream.store_failed = True
+        self._service.metrics.store_errors.inc()
+
+    # -- the end ----------------------------------------------------------------------------------
+
+    def _end(self) -> None:
+        """All is answered."""
+        self._call.finish()
+        self._close()
+
+    def _close(self) -> None:
+        """Phase 5 and the records, once, whatever happened."""
+        if self._closed:
+            return
+        self._closed = True
+        # The call is not asked any more, and a cycle would wait for the garbage collector (80 ms of a pause).
+        self._call.session = None
+        service = self._service
+        service.streams -= 1
+        service.metrics.in_flight.dec()
+        start = time.perf_counter()
+        try:
+            self._stream.close()
+        except Exception:
+            service.metrics.stream_errors.labels("logging").inc()
+            service.log.exception("phase 5 failed")
+        self._spent += time.perf_counter() - start
+        try:
+            service.recorder.finished(self._stream, self._spent)
+            if service.tracer is not None:
+                service.tracer.finished(self._stream, self._spent)
+        except Exception:
+            service.metrics.stream_errors.labels("recording").inc()
+            service.log.exception("a finished stream could not be recorded")
+        if self._buffered is not None and self._buffered.changes:
+            service.keep(self._exchange_records(self._buffered))
+
+
+def _size(message: Message) -> int:
+    return len(message[0]) if len(message) == 1 else sum(map(len, message))
+
+
+def _parsed(message: Message) -> ProcessingRequest:
+    """Raises RpcError."""
+    try:
+        return ProcessingRequest.FromString(message[0] if len(message) == 1 else b"".join(message))
+    except DecodeError as error:
+        raise RpcError(messages.INVALID_ARGUMENT, "not a ProcessingRequest") from error
+
+
+def _misconfigured(error: StreamError) -> RpcError:
+    return RpcError(messages.FAILED_PRECONDITION, str(error))

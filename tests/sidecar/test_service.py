@@ -1,0 +1,296 @@
+"""Streams as they come over the wire: in order, once, and without anything left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+import weakref
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import hpack
+import pytest
+from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest, ProcessingResponse
+from prometheus_client.parser import text_string_to_metric_families
+
+from extproc.config import load_settings
+from extproc.events import Recorder
+from extproc.metrics import Metrics
+from extproc.policies import compile_policies
+from extproc.service import LIGHT_BYTES, METHOD, ExtProcService
+from extproc.stream import FULL_DUPLEX, Stream
+from extproc.transport import frames
+from extproc.transport.connection import Connection, Limits, Room
+from extproc.transport.messages import Assembler, prefixed
+from tests.sidecar.messages import request_body, request_headers, response_body, response_headers
+
+RULES = """
+SecRuleEngine On
+SecRequestBodyAccess On
+SecRequestBodyLimit 100000000
+SecRequestBodyNoFilesLimit 100000000
+SecResponseBodyAccess On
+SecResponseBodyMimeType text/html
+SecRule ARGS "@contains attack" "id:1,phase:2,deny,status:403"
+"""
+FORM = {"content-type": "application/x-www-form-urlencoded"}
+CALL = [(":method", "POST"), (":path", METHOD.decode()), ("content-type", "application/grpc")]
+
+
+class Line:
+    """A client's end of a connection to a service, without sockets."""
+
+    def __init__(self, **settings: Any) -> None:
+        chosen = load_settings(rules=[], directives=RULES, **settings)
+        self.metrics = Metrics()
+        self.finished: list[Stream] = []
+        recorder = Recorder(self.metrics, chosen, None)
+        recorder.finished = self._note(recorder.finished)  # type: ignore[method-assign, assignment]
+        self.service = ExtProcService(self.metrics, recorder, None, None)
+        self.service.serve(chosen, compile_policies(chosen))
+        self.sent: list[bytes] = []
+        self.connection = Connection(self.sent.append, Limits(1 << 26, 100), Room(1 << 30))
+        self.connection.receive(frames.PREFACE + frames.settings({}))
+        self._packer, self._unpacker = hpack.Encoder(), hpack.Decoder()
+        self._last = -1
+        self.answers: dict[int, list[ProcessingResponse]] = {}
+        self.status: dict[int, str] = {}
+        self._assemblers: dict[int, Assembler] = {}
+
+    def _note(self, record: Callable[[Stream, float], None]) -> Callable[[Stream, float], None]:
+        def finished(stream: Stream, seconds: float) -> None:
+            self.finished.append(stream)
+            record(stream, seconds)
+
+        return finished
+
+    def receive(self, data: bytes) -> None:
+        """As the server does, without turns."""
+        self.connection.receive(data)
+        while self.connection.events:
+            event = self.connection.events.popleft()
+            session = event.call.session
+            if event.kind == "opened":
+                session = self.service.open(event.call)
+                event.call.session = None if event.call.over else session
+            elif session is not None and event.kind == "message":
+                session.message(event.message)
+            elif session is not None:
+                (session.ended if event.kind == "ended" else session.gone)()
+
+    def open(self) -> int:
+        self._last += 2
+        self.answers[self._last], self._assemblers[self._last] = [], Assembler(1 << 26)
+        self.receive(frames.frame(frames.HEADERS, frames.END_HEADERS, self._last, self._packer.encode(CALL)))
+        return self._last
+
+    def send(self, stream: int, *requests: ProcessingRequest) -> None:
+        data = b"".join(prefixed(request.SerializeToString()) for request in requests)
+        for at in range(0, len(data), frames.DEFAULT_MAX_FRAME):
+            self.receive(frames.frame(frames.DATA, 0, stream, data[at : at + frames.DEFAULT_MAX_FRAME]))
+        # The client reads at once.
+        self.receive(b"".join(frames.frame(frames.WINDOW_UPDATE, 0, s, frames.number(1 << 24)) for s in (0, stream)))
+
+    def end(self, stream: int) -> None:
+        self.receive(frames.frame(frames.DATA, frames.END_STREAM, stream))
+
+    def reset(self, stream: int) -> None:
+        self.receive(frames.frame(frames.RST_STREAM, 0, stream, frames.number(frames.CANCEL)))
+
+    def read(self) -> None:
+        """Take down what the service has answered."""
+        data = b"".join(self.sent)
+        self.sent.clear()
+        at = 0
+        while at < len(data):
+            high, low, kind, _, stream = frames.HEAD.unpack_from(data, at)
+            end = at + frames.HEAD_BYTES + (high << 8 | low)
+            payload = data[at + frames.HEAD_BYTES : end]
+            at = end
+            if kind == frames.DATA:
+                for message in self._assemblers[stream].feed(payload):
+                    self.answers[stream].append(ProcessingResponse.FromString(b"".join(message)))
+            elif kind == frames.HEADERS:
+                headers = dict(self._unpacker.decode(payload, raw=True))
+                if b"grpc-status" in headers:
+                    self.status[stream] = headers[b"grpc-status"].decode()
+
+    def kinds(self, stream: int) -> list[str]:
+        self.read()
+        return [str(answer.WhichOneof("response")) for answer in self.answers[stream]]
+
+    async def idle(self) -> None:
+        """Wait for what runs aside."""
+        while tasks := set(self.service._tasks):
+            await asyncio.wait(tasks)
+            await asyncio.sleep(0)
+
+    def counts(self, name: str) -> dict[str, float]:
+        from prometheus_client import generate_latest
+
+        text = generate_latest(self.metrics.registry).decode()
+        samples = [s for family in text_string_to_metric_families(text) for s in family.samples if s.name == name]
+        return {next(iter(s.labels.values()), ""): s.value for s in samples if s.value}
+
+
+def run(scenario: Callable[[Line], Coroutine[Any, Any, None]], **settings: Any) -> Line:
+    line = Line(**settings)
+    asyncio.run(scenario(line))
+    return line
+
+
+def test_a_request_and_its_response() -> None:
+    async def scenario(line: Line) -> None:
+        stream = line.open()
+        for message in (request_headers("/x?a=b"), response_headers(), response_body(b"<p>")):
+            line.send(stream, message)
+        assert line.kinds(stream) == ["request_headers", "response_headers", "response_body"]
+        assert line.counts("envoy_waf_streams_in_flight") == {"": 1}
+        line.end(stream)
+
+    line = run(scenario)
+    line.read()
+    assert line.status == {1: "0"}
+    assert len(line.finished) == 1
+    assert line.service.streams == 0
+    assert line.counts("envoy_waf_stream_errors_total") == {}
+
+
+def test_a_verdict_ends_the_call() -> None:
+    async def scenario(line: Line) -> None:
+        stream = line.open()
+        line.send(stream, request_headers("/x?a=attack"), response_headers())
+        assert line.kinds(stream) == ["immediate_response"]
+
+    line = run(scenario)
+    assert line.status == {1: "0"}
+    assert len(line.finished) == 1
+
+
+def test_large_bodies_are_judged_aside_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    handle = Stream.handle
+    main = threading.current_thread()
+    threads = set()
+
+    def watched(stream: Stream, message: ProcessingRequest) -> Any:
+        threads.add((message.WhichOneof("request"), threading.current_thread() is main))
+        return handle(stream, message)
+
+    async def scenario(line: Line) -> None:
+        monkeypatch.setattr(Stream, "handle", watched)
+        first, second = line.open(), line.open()
+        line.send(first, request_headers(method="POST", headers=FORM, end=False, mode=FULL_DUPLEX))
+        pieces = [b"a%d=%b&" % (i, b"x" * LIGHT_BYTES) for i in range(8)]
+        line.send(first, *[request_body(piece, end=False) for piece in pieces], request_body(b"b=1"))
+        assert line.kinds(first) == []
+        line.send(second, request_headers("/small"))
+        assert line.kinds(second) == ["request_headers"]
+        await line.idle()
+        assert line.kinds(first) == ["request_headers"] + ["request_body"] * 9
+        bodies = [answer.request_body.response.body_mutation.streamed_response for answer in line.answers[first][1:]]
+        assert [body.body for body in bodies] == [*pieces, b"b=1"]
+        assert [body.end_of_stream for body in bodies] == [False] * 8 + [True]
+
+    run(scenario)
+    assert threads == {("request_headers", True), ("request_body", False)}
+
+
+def test_an_attack_in_a_large_body_is_found_behind_what_waits() -> None:
+    async def scenario(line: Line) -> None:
+        stream = line.open()
+        line.send(stream, request_headers(method="POST", headers=FORM, end=False))
+        line.send(stream, request_body(b"a=" + b"x" * 100_000 + b"attack"))
+        line.end(stream)
+        await line.idle()
+        assert line.kinds(stream) == ["request_headers", "immediate_response"]
+
+    line = run(scenario)
+    assert len(line.finished) == 1
+    assert line.finished[0].tx is not None
+    assert line.finished[0].tx.interruption is not None
+
+
+def test_a_stream_that_goes_while_a_thread_has_it() -> None:
+    async def scenario(line: Line) -> None:
+        stream = line.open()
+        line.send(stream, request_headers(method="POST", headers=FORM, end=False))
+        line.send(stream, request_body(b"a=" + b"x" * 1_000_000))
+        line.reset(stream)
+        assert not line.finished
+        assert line.service.streams == 1
+        await line.idle()
+
+    line = run(scenario)
+    assert len(line.finished) == 1
+    assert line.service.streams == 0
+    assert line.counts("envoy_waf_stream_errors_total") == {"cancelled": 1}
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [(prefixed(b"\xff\xff"), "3"), (prefixed(response_headers().SerializeToString()), "9")],
+)
+def test_what_is_no_stream_of_ours_is_refused(request_bytes: bytes, status: str) -> None:
+    async def scenario(line: Line) -> None:
+        line.receive(frames.frame(frames.DATA, 0, line.open(), request_bytes))
+
+    line = run(scenario)
+    line.read()
+    assert line.status == {1: status}
+    assert line.service.streams == 0
+    assert line.counts("envoy_waf_stream_errors_total") == {"protocol": 1}
+
+
+def test_an_engine_that_fails_refuses_the_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(stream: Stream, message: ProcessingRequest) -> Any:
+        raise ZeroDivisionError
+
+    async def scenario(line: Line) -> None:
+        monkeypatch.setattr(Stream, "handle", fail)
+        stream = line.open()
+        line.send(stream, request_headers())
+        assert line.kinds(stream) == ["immediate_response"]
+        assert line.answers[stream][0].immediate_response.status.code == 500
+
+    line = run(scenario)
+    assert line.counts("envoy_waf_stream_errors_total") == {"engine": 1}
+
+
+def test_more_streams_than_the_limit() -> None:
+    async def scenario(line: Line) -> None:
+        first, second = line.open(), line.open()
+        line.read()
+        assert line.status == {second: "8"}
+        line.send(first, request_headers())
+        line.end(first)
+        third = line.open()
+        line.send(third, request_headers())
+        assert line.kinds(third) == ["request_headers"]
+        line.end(third)
+
+    line = run(scenario, max_streams=1)
+    assert line.service.streams == 0
+    assert line.counts("envoy_waf_stream_errors_total") == {"overload": 1}
+
+
+@pytest.mark.parametrize("last", ["end", "reset", "verdict"])
+def test_nothing_waits_for_the_garbage_collector(last: str) -> None:
+    streams: list[weakref.ref[Stream]] = []
+
+    async def scenario(line: Line) -> None:
+        stream = line.open()
+        line.send(stream, request_headers("/x?a=attack" if last == "verdict" else "/x"))
+        if last == "end":
+            line.end(stream)
+        elif last == "reset":
+            line.reset(stream)
+        streams.append(weakref.ref(line.finished.pop()))
+        line.answers.clear()
+
+    gc.disable()
+    try:
+        run(scenario)
+        assert streams[0]() is None
+    finally:
+        gc.enable()
