@@ -1,7 +1,8 @@
 """`python -m bench neighbour`: what small requests feel while one client sends the worst without pause.
 
 Through the real Envoy, one worker: p99 of small GETs alone, beside hostile bodies, and beside 10 MB uploads;
-the same with a server that does nothing, since the load generator, Envoy and the upstream share the cores.
+the same without a filter and with a server that does nothing, since the load generator, Envoy and the upstream
+share the cores.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import httpx
 
 from bench.cases import browser_get
 from bench.disturb import KINDS
+from bench.envoy import without_filter
 from bench.report import table
 from demo.stack import Process, Stack, http_manager
 from tests.crs import find_crs
@@ -27,9 +29,11 @@ from tests.crs import find_crs
 SECONDS = 8.0
 PAUSE = 0.02
 BOUND = 3.0
-SERVERS = {"no-op": "buffered", "envoy-waf": "buffered", "envoy-waf, full duplex": "full-duplex"}
-"""Server -> the bootstrap of deploy/envoy.  Buffered, Envoy sends a body of 10 MB as one message, and receiving that
-alone holds a server's event loop for some 25 ms; in full duplex it comes in pieces."""
+SERVERS = {
+    "no filter": "buffered", "no-op": "buffered", "envoy-waf": "buffered", "envoy-waf, full duplex": "full-duplex"
+}  # fmt: skip
+"""Server -> the bootstrap of deploy/envoy.  Buffered, Envoy sends a body of 10 MB as one message; in full duplex it
+comes in pieces."""
 
 
 @contextlib.contextmanager
@@ -69,10 +73,11 @@ def run() -> dict[str, Any]:
 
     rows, results = [], []
     for server, bootstrap in SERVERS.items():
-        ours = server != "no-op"
-        stack = Stack(bootstrap, crs=find_crs(), settings={"log_level": "error"}, edit=edit, sidecar=ours)
+        ours = server.startswith("envoy-waf")
+        change = without_filter if server == "no filter" else edit
+        stack = Stack(bootstrap, crs=find_crs(), settings={"log_level": "error"}, edit=change, sidecar=ours)
         with stack:
-            if not ours:
+            if server == "no-op":
                 command = [sys.executable, "-m", "bench.noop", stack.listen]
                 stack.processes.append(Process("noop", command, stack.folder))
             time.sleep(8)

@@ -42,6 +42,9 @@ MAX_MESSAGE_BYTES = 72 << 20
 LIGHT_BYTES = 16384
 """Larger bodies are judged on a thread (1 us a byte at worst)."""
 
+SENT_BYTES = 262144
+"""Of answers that are sent in one turn of the loop: a held body is released in pieces."""
+
 HEAVY_THREADS = 2
 
 RECORDED_BYTES = 65536
@@ -153,7 +156,10 @@ class StreamSession:
             try:
                 request = _parsed(message)
                 if self._stream.weight(request) <= LIGHT_BYTES:
-                    self._reply(self._judge(request))
+                    for answer in self._judged(request):
+                        self._call.send(answer)
+                    if self._stream.blocked:
+                        self._end()
                     return
             except RpcError as error:
                 self._refuse(error)
@@ -194,12 +200,6 @@ class StreamSession:
         finally:
             self._spent += time.perf_counter() - start
 
-    def _reply(self, answers: Sequence[ProcessingResponse]) -> None:
-        for answer in answers:
-            self._call.send(serialize(answer))
-        if self._stream.blocked:
-            self._end()
-
     def _refuse(self, error: RpcError) -> None:
         self._service.metrics.stream_errors.labels("protocol").inc()
         self._service.log.error("Envoy's filter is configured wrongly", error=error.text)
@@ -236,16 +236,27 @@ class StreamSession:
                 raise _misconfigured(error) from error
             await self._fetch_records(keys, buffered)
         if heavy or self._stream.weight(request) > LIGHT_BYTES:
-            answers = await loop.run_in_executor(threads, self._judge, request)
+            answers = await loop.run_in_executor(threads, self._judged, request)
         else:
-            answers = self._judge(request)
+            answers = self._judged(request)
         if buffered is not None and (buffered.changes or buffered.missing):
             await self._exchange_records(buffered)
         closed = self._service.settings.redis_on_failure == "closed"
         if closed and self._stream.store_failed and not self._stream.blocked:
-            answers = [protocol.store_failure()]
+            answers = [serialize(protocol.store_failure())]
             self._stream.blocked = True
-        self._reply(answers)
+        size = 0
+        for answer in answers:
+            self._call.send(answer)
+            size += len(answer)
+            if size > SENT_BYTES:
+                size = 0
+                await asyncio.sleep(0)
+        if self._stream.blocked:
+            self._end()
+
+    def _judged(self, request: ProcessingRequest) -> list[bytes]:
+        return [serialize(answer) for answer in self._judge(request)]
 
     # -- records ----------------------------------------------------------------------------------
 

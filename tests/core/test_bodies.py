@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.core.transactions import ids, make, run
@@ -207,6 +207,35 @@ def test_multipart_keeps_windows_paths_and_unquotes() -> None:
 def test_multipart_never_raises(data: bytes, step: int) -> None:
     parse(data, step=step)
     parse(b"--b0undary\r\n" + data + b"\r\n--b0undary--", step=step)
+
+
+_PIECES = [
+    "\r\n",
+    "\n",
+    "--",
+    "-",
+    "--b0undary",
+    "--b0undary--",
+    "Content-Disposition: form-data; name=a",
+    ": x",
+    "y" * 60,
+]
+
+
+@given(st.lists(st.sampled_from([*_PIECES, part("a", "1"), part("f", "x", "g")]), max_size=12), st.integers(1, 40))
+@example([part("f", "z" * 37 + "\r\n--x", "g"), "--b0undary--"], 3)
+def test_multipart_is_the_same_wherever_it_is_cut(pieces: list[str], step: int) -> None:
+    body = "".join(pieces)
+    whole, cut = parse(body), parse(body, step=step)
+    assert (cut.flags, cut.error, cut.fields, cut.file_contents) == (
+        whole.flags, whole.error, whole.fields, whole.file_contents
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("step", [100, 10**6])
+def test_multipart_lines_have_a_limit(step: int) -> None:
+    for body in ("x" * 8193 + "\r\n" + GOOD, GOOD.replace("; name=", ";" + " " * 8192 + "name=", 1)):
+        assert parse(body, step=step).error == "Multipart: a line is too long"
 
 
 @given(st.binary(max_size=300))

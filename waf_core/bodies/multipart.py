@@ -21,8 +21,8 @@ Pair = tuple[bytes, bytes]
 MAX_HEADER_LINE = 8192
 MAX_HEADERS_PER_PART = 64
 MAX_BOUNDARY = 256
-MAX_DATA_AFTER = 16
-"""Bytes of an epilogue that are looked at."""
+STEP_BYTES = 16384
+"""Of a piece, what is looked through at once: every line that is taken copies the rest of it."""
 
 _BOUNDARY = re.compile(rb"(?<![A-Za-z0-9_-])boundary(?=[ \t]*=)", re.IGNORECASE)
 # Only these two are escapes: browsers of old send whole Windows paths.
@@ -114,6 +114,8 @@ class MultipartParser:
         self._stray_dashes = False
         self._final_seen = False
         self._at_line_start = True
+        self._tail = b""
+        """The last bytes of the part's data so far: pieces may be cut within what is looked for."""
         self._delimiter = b"--" + self._read_boundary(content_type)
 
     def _fail(self, message: str) -> None:
@@ -167,10 +169,11 @@ class MultipartParser:
 
     def feed(self, chunk: bytes) -> None:
         """Take the next piece of the body."""
-        if self._state is _State.FAILED:
-            return
-        self._buffer += chunk
-        self._run(final=False)
+        for start in range(0, len(chunk), STEP_BYTES):
+            if self._state is _State.FAILED:
+                return
+            self._buffer += chunk[start : start + STEP_BYTES]
+            self._run(final=False)
 
     def close(self) -> None:
         """The body has ended."""
@@ -202,9 +205,10 @@ class MultipartParser:
 
     def _take_line(self, final: bool) -> bytes | None:
         end = self._buffer.find(b"\n")
+        if (len(self._buffer) if end == -1 else end) > MAX_HEADER_LINE:
+            self._fail("a line is too long")
+            return None
         if end == -1:
-            if len(self._buffer) > MAX_HEADER_LINE:
-                self._fail("a line is too long")
             if not final or not self._buffer:
                 return None
             line, self._buffer = self._buffer, b""
@@ -287,6 +291,7 @@ class MultipartParser:
             self._fail("too many files")
             return
         self._at_line_start = True
+        self._tail = b"\n"
         self._state = _State.DATA
 
     def _disposition(self, value: bytes) -> None:
@@ -349,10 +354,11 @@ class MultipartParser:
             start = found + 1
             begin = found - 1 if found and buffer[found - 1] == 0x0D else found
         end = buffer.find(b"\n", start)
+        if (len(buffer) if end == -1 else end) - start > MAX_HEADER_LINE:
+            self._fail("a line is too long")
+            return False
         if end == -1:
             if not final:
-                if len(buffer) - start > MAX_HEADER_LINE:
-                    self._fail("a line is too long")
                 return False
             end = len(buffer)
         if start:
@@ -379,8 +385,9 @@ class MultipartParser:
         part = self._part
         if not data:
             return
-        if b"\n--" in data or (self._at_line_start and data.startswith(b"--")):
+        if b"\n--" in data or b"\n--" in self._tail + data[:2]:
             self._stray_dashes = True
+        self._tail = (self._tail + data[-2:])[-2:]
         self._at_line_start = False
         part.size += len(data)
         if part.filename is None or self._keep_files:
