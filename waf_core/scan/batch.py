@@ -6,16 +6,20 @@ when something is found that anybody wants to know, the forms are looked at by t
 
 An expression finds in the joined text what it finds in a form, since it is compiled so that `^` and `$`
 hold at newlines; it may find more, across forms.  RE2 confirms every candidate on the form alone.
+
+Of many short values those with the same plan are taken together, step by step: what Python does for each of
+a thousand arguments costs more than what is asked of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from waf_core.macros import Expander
 from waf_core.scan.patterns import PatternSet
 from waf_core.scan.planner import NOTHING, Place, Plan, Slot
 from waf_core.scan.scanner import Scanner
+from waf_core.transformations.joined import transform_all
 
 _Entry = tuple[bytes, Slot, list[Place]]
 """A form, what is asked of it, and where the answer goes."""
@@ -23,13 +27,28 @@ _Entry = tuple[bytes, Slot, list[Place]]
 Pending = dict[Scanner, dict[bytes, None]]
 """For each scanner the values that it has to judge."""
 
+MANY = 12
+"""So many values with the same plan are taken together."""
+
+MANY_BYTES = 256
+"""Longer ones are not."""
+
+_Column = tuple[Sequence[bytes], list[tuple[Slot, Sequence[list[Place]]]]]
+"""A form of each of many values; what is asked of all of them, and where the answers for each go."""
+
+_Groups = dict[int, tuple[Plan, list[bytes], list[list[Place]]]]
+"""Plans (by id), the values that have them, and where the answers for each go."""
+
 
 def judge(pending: Pending, patterns: PatternSet, tx: Expander) -> Iterator[tuple[bytes, tuple[Place, ...]]]:
     """The places whose test holds, for each value that has any; all answers are remembered."""
     entries: list[_Entry] = []
+    columns: dict[int, _Column] = {}
     waiting: list[tuple[Scanner, bytes, list[Place]]] = []
     for scanner, values in pending.items():
         plan_of = scanner.planner.plan
+        many = len(values) >= MANY
+        groups: _Groups = {}
         for value in values:
             plan = plan_of(value)
             if plan is NOTHING:
@@ -37,7 +56,15 @@ def judge(pending: Pending, patterns: PatternSet, tx: Expander) -> Iterator[tupl
                 continue
             places: list[Place] = []
             waiting.append((scanner, value, places))
-            _ask(plan, value, places, entries, tx)
+            if many and len(value) <= MANY_BYTES:
+                _, group, into = groups.setdefault(id(plan), (plan, [], []))
+                group.append(value)
+                into.append(places)
+            else:
+                _ask(plan, value, places, entries, tx)
+        _ask_groups(groups, entries, columns, tx)
+    for forms, asked in columns.values():
+        _match(forms, asked, patterns, tx)
     wanted: dict[bytes, int] = {}
     for form, slot, _ in entries:
         wanted[form] = wanted.get(form, 0) | slot.patterns
@@ -74,6 +101,72 @@ def _ask(plan: Plan, value: bytes, places: list[Place], entries: list[_Entry], t
         deeper = planner.plan(form)
         if deeper is not NOTHING:
             _ask(deeper, form, places, entries, tx)
+
+
+def _ask_groups(groups: _Groups, entries: list[_Entry], columns: dict[int, _Column], tx: Expander) -> None:
+    for plan, values, into in groups.values():
+        if len(values) >= MANY:
+            _ask_all(plan, values, into, entries, columns, tx)
+        else:
+            for value, places in zip(values, into, strict=True):
+                _ask(plan, value, places, entries, tx)
+
+
+def _ask_all(
+    plan: Plan,
+    values: Sequence[bytes],
+    into: Sequence[list[Place]],
+    entries: list[_Entry],
+    columns: dict[int, _Column],
+    tx: Expander,
+) -> None:
+    """`_ask` for many values."""
+    steps, slots, branches = plan
+    forms = [values]
+    for earlier, function in steps:
+        forms.append(transform_all(function, forms[earlier]))
+    for number, slot, others in slots:
+        column = forms[number]
+        if slot is not None:
+            columns.setdefault(id(column), (column, []))[1].append((slot, into))
+        for holds, negated, wanted in others:
+            answers = {form: holds(form, tx) is not negated for form in dict.fromkeys(column)}
+            if any(answers.values()):
+                for form, places in zip(column, into, strict=True):
+                    if answers[form]:
+                        places += wanted
+    for number, planner in branches:
+        groups: _Groups = {}
+        for form, places in zip(forms[number], into, strict=True):
+            deeper = planner.plan(form)
+            if deeper is not NOTHING:
+                _, group, receivers = groups.setdefault(id(deeper), (deeper, [], []))
+                group.append(form)
+                receivers.append(places)
+        _ask_groups(groups, entries, columns, tx)
+
+
+def _match(
+    forms: Sequence[bytes],
+    asked: Sequence[tuple[Slot, Sequence[list[Place]]]],
+    patterns: PatternSet,
+    tx: Expander,
+) -> None:
+    """Ask about the patterns of a column."""
+    mask = 0
+    for slot, _ in asked:
+        mask |= slot.patterns
+    found = patterns.find(dict.fromkeys(forms, mask))
+    for slot, into in asked:
+        positive: dict[bytes, list[Place]] = {}
+        _confirm([(form, slot, positive.setdefault(form, [])) for form in found], found, tx)
+        for number, operator, unwanted in slot.negated:
+            for form in dict.fromkeys(forms):
+                if not found.get(form, 0) >> number & 1 or not operator.holds(form, tx):
+                    positive.setdefault(form, []).extend(unwanted)
+        if positive:
+            for form, places in zip(forms, into, strict=True):
+                places += positive.get(form, ())
 
 
 def _confirm(entries: Iterable[_Entry], patterns: Mapping[bytes, int], tx: Expander) -> None:

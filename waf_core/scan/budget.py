@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-NEW_PLANS = 8
+NEW_PLANS = 4
 """Plans that one phase may make (0.2 ms each)."""
 
 

@@ -31,6 +31,9 @@ MIN_HYPERSCAN_PATTERNS = 8
 FEW_CANDIDATES = 4
 """Up to so many candidates are confirmed with each form that asks for them: cheaper than a scan of each."""
 
+FEW_FORMS = 32
+"""In so few joined forms what is found is looked for in each; more are matched again in smaller parts."""
+
 MAX_JOINED_BYTES = 2048
 """Longer forms are matched by themselves: it is the bytes that cost there, not the calls."""
 
@@ -220,34 +223,20 @@ class PatternSet:
             else:
                 _note(found, form, _mask(databases.main.match(form)) & main)
         for part in _parts(short, MAX_JOIN_BYTES):
-            union = 0
-            for mask in part.values():
-                union |= mask
-            candidates = _mask(databases.main.match(b"\n".join(part) + b"\n")) & union
-            if candidates.bit_count() > FEW_CANDIDATES:
-                for form, asked in part.items():
-                    mask = asked & candidates
-                    few = mask.bit_count() <= FEW_CANDIDATES
-                    _note(found, form, mask if few else _mask(databases.main.match(form)) & mask)
-            else:
-                _note_all(found, part, candidates)
-        if large:
-            self._find_large(databases, large, found)
+            _narrow(databases.main.match, part, found)
+        for part in _parts(large, MAX_RE2_BYTES):
+            _narrow(lambda text: self._match_large(databases, text), part, found)
         return found
 
-    def _find_large(self, databases: Databases, wanted: Mapping[bytes, int], found: dict[bytes, int]) -> None:
+    def _match_large(self, databases: Databases, text: bytes) -> Sequence[int]:
         """Patterns that are too large for the main database.  RE2 is quicker with them, as long as its
         automaton knows such text: its time is limited."""
-        for part in _parts(wanted, MAX_RE2_BYTES):
-            joined = b"\n".join(part) + b"\n"
-            numbers: Sequence[int]
-            if self._budget <= 0:
-                numbers = databases.large.match(joined)
-            else:
-                start = time.perf_counter_ns()
-                numbers = self._match_set(self._large, joined, self._large_numbers)
-                self._budget -= time.perf_counter_ns() - start
-            _note_all(found, part, _mask(numbers) & self._large_mask)
+        if self._budget <= 0:
+            return databases.large.match(text)
+        start = time.perf_counter_ns()
+        numbers = self._match_set(self._large, text, self._large_numbers)
+        self._budget -= time.perf_counter_ns() - start
+        return numbers
 
     def _one_by_one(self, patterns: re2._re2.Set | None, wanted: Mapping[bytes, int]) -> dict[bytes, int]:
         """Without Hyperscan: RE2's automata grow with what they read, so forms are matched one by one."""
@@ -295,6 +284,29 @@ def _parts(wanted: Mapping[bytes, int], limit: int) -> Iterable[Mapping[bytes, i
         parts[-1][form] = mask
         size += len(form)
     return parts
+
+
+def _narrow(match: Callable[[bytes], Iterable[int]], part: Mapping[bytes, int], found: dict[bytes, int]) -> None:
+    """Which of the forms may have what is wanted of them: they are matched joined, and if something is found, in
+    smaller parts."""
+    union = 0
+    for mask in part.values():
+        union |= mask
+    candidates = _mask(match(b"\n".join(part) + b"\n")) & union
+    if not candidates:
+        return
+    if len(part) > FEW_FORMS:
+        forms = list(part)
+        step = max(len(forms) // FEW_FORMS + 1, FEW_FORMS // 4)
+        for start in range(0, len(forms), step):
+            _narrow(match, {form: part[form] & candidates for form in forms[start : start + step]}, found)
+    elif len(part) == 1 or candidates.bit_count() <= FEW_CANDIDATES:
+        _note_all(found, part, candidates)
+    else:
+        for form, asked in part.items():
+            mask = asked & candidates
+            few = mask.bit_count() <= FEW_CANDIDATES
+            _note(found, form, mask if few else _mask(match(form)) & mask)
 
 
 def _mask(numbers: Iterable[int]) -> int:

@@ -33,6 +33,9 @@ class Traits:
 
     effects: tuple[tuple[bytes, bytes], ...] = ((ANYTHING, ANYTHING),)
     growth: float = math.inf
+    joined: bytes | None = None
+    """Values may be transformed all at once, joined (waf_core/transformations/joined.py), if none of them ends with one
+    of these bytes; None: never."""
 
 
 UNKNOWN = Traits()
@@ -42,14 +45,17 @@ TRAITS: dict[Transformation, Traits] = {}
 
 
 def transformation(
-    *names: str, effects: tuple[tuple[bytes, bytes], ...] = UNKNOWN.effects, growth: float = math.inf
+    *names: str,
+    effects: tuple[tuple[bytes, bytes], ...] = UNKNOWN.effects,
+    growth: float = math.inf,
+    joined: bytes | None = None,
 ) -> Callable[[Transformation], Transformation]:
     """Register a function under one or more SecLang names (case-insensitive), with its Traits."""
 
     def register(function: Transformation) -> Transformation:
         for name in names:
             REGISTRY[name.lower()] = function
-        TRAITS[function] = Traits(effects, growth)
+        TRAITS[function] = Traits(effects, growth, joined)
         return function
 
     return register

@@ -7,13 +7,13 @@ from waf_core.transformations import transformation
 _UPPER = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
-@transformation("lowercase", effects=((_UPPER, _UPPER.lower()),), growth=1)
+@transformation("lowercase", effects=((_UPPER, _UPPER.lower()),), growth=1, joined=b"")
 def lowercase(value: bytes) -> bytes:
     lowered = value.lower()
     return value if lowered == value else lowered
 
 
-@transformation("uppercase", effects=((_UPPER.lower(), _UPPER),), growth=1)
+@transformation("uppercase", effects=((_UPPER.lower(), _UPPER),), growth=1, joined=b"")
 def uppercase(value: bytes) -> bytes:
     raised = value.upper()
     return value if raised == value else raised

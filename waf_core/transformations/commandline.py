@@ -18,6 +18,7 @@ _SPECIAL = _ESCAPES + _SEPARATORS
         (b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", b"abcdefghijklmnopqrstuvwxyz"),
     ),
     growth=1,
+    joined=b"",
 )
 def cmd_line(value: bytes) -> bytes:
     r"""Delete `\ " ' ^`, turn runs of `, ; white space` into one space, delete

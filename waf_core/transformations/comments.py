@@ -26,7 +26,7 @@ def remove_comments(value: bytes) -> bytes:
     return value if out == value else out
 
 
-@transformation("removeCommentsChar", effects=((b"*-#!", b""),), growth=1)
+@transformation("removeCommentsChar", effects=((b"*-#!", b""),), growth=1, joined=b"")
 def remove_comments_char(value: bytes) -> bytes:
     """The marks that open or close comments go, their content stays."""
     out = _COMMENT_MARKS.sub(b"", value)

@@ -22,7 +22,7 @@ def _decode(match: re.Match[bytes]) -> bytes:
     return bytes((code,))
 
 
-@transformation("cssDecode", effects=((b"\\", ANYTHING),), growth=1)
+@transformation("cssDecode", effects=((b"\\", ANYTHING),), growth=1, joined=b"\\")
 def css_decode(value: bytes) -> bytes:
     if b"\\" not in value:
         return value

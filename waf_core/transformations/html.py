@@ -23,7 +23,7 @@ def _decode(match: re.Match[bytes]) -> bytes:
     return bytes((int(decimal[-8:]) & 0xFF,))
 
 
-@transformation("htmlEntityDecode", effects=((b"&", ANYTHING),), growth=1)
+@transformation("htmlEntityDecode", effects=((b"&", ANYTHING),), growth=1, joined=b"")
 def html_entity_decode(value: bytes) -> bytes:
     if b"&" not in value:
         return value

@@ -47,14 +47,14 @@ def _decode_c(match: re.Match[bytes]) -> bytes:
     return _CONTROL.get(other, other)
 
 
-@transformation("jsDecode", effects=((b"\\", ANYTHING),), growth=1)
+@transformation("jsDecode", effects=((b"\\", ANYTHING),), growth=1, joined=b"\\")
 def js_decode(value: bytes) -> bytes:
     if b"\\" not in value:
         return value
     return _JS.sub(_decode_js, value)
 
 
-@transformation("escapeSeqDecode", effects=((b"\\", ANYTHING),), growth=1)
+@transformation("escapeSeqDecode", effects=((b"\\", ANYTHING),), growth=1, joined=b"\\")
 def escape_seq_decode(value: bytes) -> bytes:
     """Escapes that ANSI C does not know stay as they are."""
     if b"\\" not in value:

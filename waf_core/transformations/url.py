@@ -15,7 +15,7 @@ _KEPT = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01234567
 _ENCODED = [bytes((b,)) if b in _KEPT else b"+" if b == 0x20 else b"%%%02x" % b for b in range(256)]
 
 
-@transformation("urlDecode", effects=((b"+", b" "), (b"%", ANYTHING)), growth=1)
+@transformation("urlDecode", effects=((b"+", b" "), (b"%", ANYTHING)), growth=1, joined=b"")
 def url_decode(value: bytes) -> bytes:
     """Decode `%HH` and `+`; an incomplete escape stays as it is."""
     if b"+" in value:
@@ -57,7 +57,7 @@ def _decode_uni(value: bytes, unicode_map: Mapping[int, int] | None) -> bytes:
     return b"".join(out)
 
 
-@transformation("urlDecodeUni", effects=((b"+", b" "), (b"%", ANYTHING)), growth=1)
+@transformation("urlDecodeUni", effects=((b"+", b" "), (b"%", ANYTHING)), growth=1, joined=b"")
 def url_decode_uni(value: bytes) -> bytes:
     """As t:urlDecode, and `%uXXXX` becomes the low byte of its code point."""
     return _decode_uni(value, None)

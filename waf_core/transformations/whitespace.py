@@ -14,24 +14,24 @@ _SPACE_NBSP = _SPACE + b"\xa0"
 _RUN = re.compile(rb"[ \t\n\r\f\v\xa0]+")
 
 
-@transformation("compressWhitespace", effects=((_SPACE_NBSP, b" "),), growth=1)
+@transformation("compressWhitespace", effects=((_SPACE_NBSP, b" "),), growth=1, joined=b"")
 def compress_whitespace(value: bytes) -> bytes:
     out = _RUN.sub(b" ", value)
     return value if out == value else out
 
 
-@transformation("removeWhitespace", effects=((_SPACE_NBSP, b""),), growth=1)
+@transformation("removeWhitespace", effects=((_SPACE_NBSP, b""),), growth=1, joined=b"")
 def remove_whitespace(value: bytes) -> bytes:
     out = value.translate(None, _SPACE_NBSP)
     return value if len(out) == len(value) else out
 
 
-@transformation("removeNulls", effects=((b"\0", b""),), growth=1)
+@transformation("removeNulls", effects=((b"\0", b""),), growth=1, joined=b"")
 def remove_nulls(value: bytes) -> bytes:
     return value.replace(b"\0", b"") if b"\0" in value else value
 
 
-@transformation("replaceNulls", effects=((b"\0", b" "),), growth=1)
+@transformation("replaceNulls", effects=((b"\0", b" "),), growth=1, joined=b"")
 def replace_nulls(value: bytes) -> bytes:
     return value.replace(b"\0", b" ") if b"\0" in value else value
 

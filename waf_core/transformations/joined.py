@@ -1,0 +1,37 @@
+"""Many short values, transformed at once.
+
+A call for each of a thousand values costs more than the bytes do.  A function that looks at no byte together
+with one that comes later than a separator does the same to joined values as to each: Traits say which do.
+Whether it was so is seen by counting: if a value has the separator, or one came out of it, the pieces are too
+many, and fewer values are tried together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import is_
+
+from waf_core.transformations import TRAITS, UNKNOWN, Transformation
+
+SEPARATOR = b"\x01"
+
+FEW = 8
+"""So few are transformed one by one."""
+
+
+def transform_all(function: Transformation, values: Sequence[bytes]) -> Sequence[bytes]:
+    """[function(value) for value in values]; the very sequence if nothing changes."""
+    ends = TRAITS.get(function, UNKNOWN).joined
+    if ends is None or len(values) <= FEW:
+        out = [function(value) for value in values]
+        return values if all(map(is_, out, values)) else out
+    joined = SEPARATOR.join(values)
+    if not any(bytes((end,)) + SEPARATOR in joined for end in ends):
+        changed = function(joined)
+        if changed is joined:
+            return values
+        out = changed.split(SEPARATOR)
+        if len(out) == len(values) == joined.count(SEPARATOR) + 1:
+            return out
+    half = len(values) // 2
+    return [*transform_all(function, values[:half]), *transform_all(function, values[half:])]
