@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.report import machine
 
-BENCHES = ("engine", "envoy", "hostile", "neighbour", "scale")
+BENCHES = ("engine", "server", "envoy", "hostile", "neighbour", "scale")
 
 
 def main() -> None:

@@ -137,10 +137,10 @@ def run() -> dict[str, Any]:
         for _ in range(ROUNDS):
             for kind, url in urls.items():
                 latencies[kind] += asyncio.run(steady(url))
-                before = _cpu(running[kind])
+                before = cpu_of(running[kind])
                 rate = asyncio.run(saturate(url))
                 rates[kind].append(rate)
-                spent = {name: now - before.get(name, 0.0) for name, now in _cpu(running[kind]).items()}
+                spent = {name: now - before.get(name, 0.0) for name, now in cpu_of(running[kind]).items()}
                 for name, seconds in spent.items():
                     cpu[kind].setdefault(name, []).append(seconds / (rate * SATURATION_SECONDS) * 1000)
     base = statistics.median(latencies["no filter"])
@@ -182,7 +182,7 @@ def run() -> dict[str, Any]:
     return {"envoy": results}
 
 
-def _cpu(stack: Stack) -> dict[str, float]:
+def cpu_of(stack: Stack) -> dict[str, float]:
     """Seconds of CPU that each process of a stack has used (proc(5), stat: utime and stime)."""
     ticks = os.sysconf("SC_CLK_TCK")
     used = {}

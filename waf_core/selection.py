@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from waf_core.transaction import Transaction
 
 MAX_REMEMBERED_NAMES = 4096
+MAX_REMEMBERED_NAME_BYTES = 64
 
 Reader = Callable[["Transaction"], Sequence[Pair]]
 
@@ -47,6 +48,9 @@ def make_reader(target: Target) -> Reader:
             return target.variable.get
     if plain and name == "TX" and target.pattern is not None and not target.count:
         return _tx_pattern(target.pattern)
+    if target.excluded_patterns and not target.excluded_keys and key is None and target.pattern is None:
+        if target.xpath is None and not target.count:
+            return _without_names(target)
     return lambda tx: _counted(target, _pairs(tx, target))
 
 
@@ -78,6 +82,31 @@ def _tx_pattern(pattern: re2._Regexp) -> Reader:
                     unfit.clear()
                 unfit.add(name)
         return [pair for pair in tx.tx.items() if pair[0] in fitting]
+
+    return read
+
+
+def _without_names(target: Target) -> Reader:
+    """`NAME|!NAME:/expression/`: which names fit is remembered, since names repeat."""
+    known: dict[bytes, bool] = {}
+    searches = [pattern.search for pattern in target.excluded_patterns]
+    get = target.variable.get
+
+    def read(tx: Transaction) -> Sequence[Pair]:
+        pairs = get(tx)
+        out = []
+        for pair in pairs:
+            name = pair[0]
+            excluded = known.get(name)
+            if excluded is None:
+                excluded = any(search(name) for search in searches)
+                if len(name) <= MAX_REMEMBERED_NAME_BYTES:
+                    if len(known) >= MAX_REMEMBERED_NAMES:
+                        known.clear()
+                    known[name] = excluded
+            if not excluded:
+                out.append(pair)
+        return out
 
     return read
 

@@ -273,6 +273,8 @@ class PatternSet:
 
 def _parts(wanted: Mapping[bytes, int], limit: int) -> Iterable[Mapping[bytes, int]]:
     """The forms in groups of no more than `limit` bytes (one form may be larger)."""
+    if not wanted:
+        return ()
     if sum(map(len, wanted)) <= limit:
         return (wanted,)
     parts: list[dict[bytes, int]] = [{}]
