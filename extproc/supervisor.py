@@ -194,9 +194,12 @@ class Supervisor:
             child.process.kill()
 
     def _hangup(self) -> None:
+        """SIGHUP: logs have been rotated, rules may have changed.  Workers open their logs anew; the rules are tried
+        here first."""
         for child in self._children:
             if child.process is not None and child.process.returncode is None:
-                child.process.send_signal(signal.SIGHUP)
+                child.process.send_signal(signal.SIGUSR1)
+        self._keep(self.reload())
 
     # -- Control ----------------------------------------------------------------------------------
 

@@ -91,11 +91,13 @@ class Worker:
     # -- the process ----------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Bind, serve; SIGHUP reloads, SIGTERM and SIGINT drain.  Raises OSError when an address is taken."""
+        """Bind, serve; SIGHUP reloads and opens logs anew, SIGUSR1 only the latter, SIGTERM and SIGINT drain.  Raises
+        OSError when an address is taken."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._hangup)
+        loop.add_signal_handler(signal.SIGUSR1, self._reopen)
         settle()
         sys.setswitchinterval(SWITCH_SECONDS)
         try:
@@ -132,9 +134,13 @@ class Worker:
 
     def _hangup(self) -> None:
         """SIGHUP: logs have been rotated, rules may have changed."""
+        self._reopen()
+        self._keep(self.reload())
+
+    def _reopen(self) -> None:
+        """SIGUSR1: logs have been rotated."""
         if self._audit is not None:
             self._audit.reopen()
-        self._keep(self.reload())
 
     def _watched(self) -> list[str]:
         assert self._reread is not None

@@ -48,9 +48,9 @@ def make_reader(target: Target) -> Reader:
             return target.variable.get
     if plain and name == "TX" and target.pattern is not None and not target.count:
         return _tx_pattern(target.pattern)
-    if target.excluded_patterns and not target.excluded_keys and key is None and target.pattern is None:
-        if target.xpath is None and not target.count:
-            return _without_names(target)
+    selects = key is not None or target.pattern is not None or target.xpath is not None or target.count
+    if target.excluded_patterns and not target.excluded_keys and not selects:
+        return _without_names(target)
     return lambda tx: _counted(target, _pairs(tx, target))
 
 

@@ -292,3 +292,14 @@ def test_environment() -> None:
         'SecAction "id:1,phase:1,nolog,pass,setenv:seen=%{ARGS.a}"\nSecRule ENV:seen "@streq 5" "id:2,phase:1,pass,log"'
     )
     assert ids(run(rules, "/?a=5")) == [2]
+
+
+def test_names_that_an_expression_excludes() -> None:
+    waf = make('SecRule ARGS|!ARGS:/^x-/|!ARGS:/z$/ "@streq 1" "id:1,phase:2,pass,log"')
+    for _ in range(2):  # the second time the names are known
+        assert ids(run(waf, "/?x-a=1&az=1")) == []
+        (matched,) = run(waf, "/?x-a=1&b=1&z=1&B=1").matched_rules
+        assert [match.name for match in matched.matches] == [b"ARGS:b", b"ARGS:B"]
+    long = "n" * 200
+    assert ids(run(waf, f"/?{long}=1")) == [1]
+    assert ids(run(waf, f"/?x-{long}=1")) == []

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.xdist_group("workers")
 
 
 def rule(word: str) -> str:
-    return f'SecRule ARGS "@streq {word}" "id:1,phase:2,deny"\n'
+    return f'SecAuditEngine On\nSecRule ARGS "@streq {word}" "id:1,phase:2,deny"\n'
 
 
 def add_worker(config: dict[str, Any], stack: Stack) -> None:
@@ -40,7 +40,7 @@ def add_worker(config: dict[str, Any], stack: Stack) -> None:
 def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, Path]]:
     rules = tmp_path_factory.mktemp("rules") / "own.conf"
     rules.write_text(rule("one"))
-    settings = {"rules": ["@recommended", str(rules)], "workers": 2}
+    settings = {"rules": ["@recommended", str(rules)], "workers": 2, "audit_log": str(rules.with_name("audit"))}
     with Stack(request.param, settings=settings, edit=add_worker) as stack:
         yield stack, rules
 
@@ -79,6 +79,22 @@ def test_reload_of_a_changed_file_in_all_workers(running: tuple[Stack, Path]) ->
     assert {status(stack, "two") for _ in range(10)} == {403}
     rules.write_text(rule("one"))
     assert eventually(lambda: status(stack, "one") == 403)
+
+
+def test_a_hangup_reloads_all_workers_and_opens_their_logs_anew(running: tuple[Stack, Path]) -> None:
+    stack, rules = running
+    logs = [rules.with_name(f"audit.{index}") for index in range(2)]
+    for log in logs:
+        log.rename(log.with_suffix(".old"))
+    before = [worker["generation"] for worker in admin(stack, "/status")["workers"]]
+    os.kill(stack.sidecar.child.pid, signal.SIGHUP)
+
+    def generations() -> list[int]:
+        return [worker["generation"] for worker in admin(stack, "/status")["workers"]]
+
+    assert eventually(lambda: generations() == [generation + 1 for generation in before])
+    assert {status(stack, "one") for _ in range(20)} == {403}
+    assert eventually(lambda: all(log.exists() and log.stat().st_size for log in logs))
 
 
 def test_a_worker_that_dies_comes_back(running: tuple[Stack, Path]) -> None:
