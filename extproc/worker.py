@@ -21,6 +21,7 @@ from extproc.control import ControlError
 from extproc.databases import DatabaseLoader
 from extproc.events import Recorder
 from extproc.explain import explain
+from extproc.listening import listening
 from extproc.metrics import Metrics
 from extproc.policies import PolicySet, compile_policies
 from extproc.requests.plain import exchange_from_json
@@ -100,10 +101,8 @@ class Worker:
         loop.add_signal_handler(signal.SIGUSR1, self._reopen)
         settle()
         sys.setswitchinterval(SWITCH_SECONDS)
-        try:
+        with listening("listen", self.settings.listen):
             await self._server.start(parse_address(self.settings.listen))
-        except OSError as error:
-            raise OSError(f"cannot listen on {self.settings.listen}: is another process using it? ({error})") from error
         servers = AdminServers(self)
         await servers.start()
         self._health.set(serving=True)

@@ -17,6 +17,7 @@ from extproc.admin.access import is_local, token_fits
 from extproc.admin.pb import admin_pb2 as pb
 from extproc.config import ConfigError, Settings
 from extproc.control import Control, ControlError
+from extproc.listening import listening
 from waf_core.exchange import Exchange
 
 SERVICE = "envoy_waf.admin.v1.Admin"
@@ -47,13 +48,11 @@ class GrpcAdmin:
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
         reflection.enable_server_reflection((SERVICE, reflection.SERVICE_NAME), self._server)
         credentials = _credentials(settings)
-        try:
+        with listening("admin_grpc", settings.admin_grpc):
             if credentials is None:
                 self._server.add_insecure_port(settings.admin_grpc)
             else:
                 self._server.add_secure_port(settings.admin_grpc, credentials)
-        except RuntimeError as error:
-            raise OSError(f"cannot listen on {settings.admin_grpc}: is another process using it?") from error
 
     async def start(self) -> None:
         await self._server.start()

@@ -16,6 +16,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from extproc.admin.access import LOCAL_NAMES, is_local, token_fits
 from extproc.config import parse_address
 from extproc.control import Control, ControlError
+from extproc.listening import listening
 
 MAX_QUESTION_BYTES = 4 << 20
 MAX_RECENT = 500
@@ -61,13 +62,14 @@ class HttpAdmin:
         await self._runner.setup()
         address = parse_address(self._address)
         site: web.BaseSite
-        if isinstance(address, str):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(address)
-            site = web.UnixSite(self._runner, address)
-        else:
-            site = web.TCPSite(self._runner, *address)
-        await site.start()
+        with listening("admin", self._address):
+            if isinstance(address, str):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(address)
+                site = web.UnixSite(self._runner, address)
+            else:
+                site = web.TCPSite(self._runner, *address)
+            await site.start()
 
     async def stop(self) -> None:
         await self._runner.cleanup()

@@ -51,16 +51,31 @@ def test_check_shows_the_mistake_and_fails(tmp_path: Path) -> None:
     assert f"error: {rules}:2:28: unknown action: 'denyy'" in result.stderr
 
 
-def test_serve_says_that_the_address_is_taken(tmp_path: Path) -> None:
+@pytest.mark.parametrize("setting", ["listen", "admin"])
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("taken", "another process is using it; stop that one, or choose another address"),
+        ("192.0.2.1:9002", "this machine has no such address"),
+        ("unix:/no/such/folder/waf.sock", "its folder does not exist"),
+        ("no-such-host.invalid:9002", "no such host"),
+    ],
+)
+def test_serve_says_why_it_cannot_listen(tmp_path: Path, setting: str, address: str, reason: str) -> None:
     import socket
 
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
-        result = envoy_waf("serve", "--listen", address, "--admin", "", "--data-dir", str(tmp_path))
+        if address == "taken":
+            address = f"127.0.0.1:{taken.getsockname()[1]}"
+        addresses = {"listen": f"unix:{tmp_path}/waf.sock", "admin": "", setting: address}
+        result = envoy_waf(
+            "serve", "--listen", addresses["listen"], "--admin", addresses["admin"], "--data-dir", str(tmp_path),
+            "-r", "@baseline",
+        )  # fmt: skip
     assert result.returncode == 1
-    assert f"error: cannot listen on {address}" in result.stderr
+    assert f"error: cannot listen on {address} ({setting}): {reason}" in result.stderr
 
 
 # -- crs install -----------------------------------------------------------------------------
