@@ -25,10 +25,11 @@ from extproc.commands.explain import explain_command
 from extproc.commands.ftw import test_command
 from extproc.commands.replay import replay_command
 from extproc.commands.tune import tune_command
-from extproc.config import ConfigError, Reread, default_data_dir
-from extproc.policies import compile_policies
+from extproc.config import ConfigError, Reread, Settings, default_data_dir
+from extproc.policies import PolicySet, compile_policies
 from extproc.watch import watched_files
 from waf_core.errors import WafError
+from waf_core.memory import release
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -75,6 +76,25 @@ def serve(config: Path | None, **flags: Any) -> None:
         policies = compile_policies(settings)
     except WafError as error:
         fail(str(error))
+    _tell(policies, settings)
+    logger.info("compiled", seconds=round(time.perf_counter() - start, 2), workers=settings.workers)
+
+    try:
+        if settings.workers > 1:
+            files = watched_files(policies, reread)
+            # The workers compile them again; here they were only tried.
+            del policies
+            release()
+            uvloop.run(Supervisor(settings, reread, files).run())
+        else:
+            uvloop.run(Worker(settings, policies, reread=reread).run())
+    except (OSError, ConfigError) as error:
+        fail(str(error))
+
+
+def _tell(policies: PolicySet, settings: Settings) -> None:
+    """Say what will serve."""
+    logger = structlog.get_logger("envoy_waf")
     for policy in policies.policies:
         program = policy.waf.program
         for note in program.notes:
@@ -96,18 +116,6 @@ def serve(config: Path | None, **flags: Any) -> None:
                 "collections (IP, SESSION, ...) are counted in each worker by itself; set redis_url to share them",
                 policy=policy.name,
             )
-    logger.info("compiled", seconds=round(time.perf_counter() - start, 2), workers=settings.workers)
-
-    async def run() -> None:
-        if settings.workers > 1:
-            await Supervisor(settings, reread, watched_files(policies, reread)).run()
-        else:
-            await Worker(settings, policies, reread=reread).run()
-
-    try:
-        uvloop.run(run())
-    except (OSError, ConfigError) as error:
-        fail(str(error))
 
 
 @main.command()

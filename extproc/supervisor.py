@@ -37,6 +37,7 @@ from extproc.summary import merge
 from extproc.watch import watch_files, watched_files
 from waf_core import WafError
 from waf_core.exchange import Exchange
+from waf_core.memory import release
 
 ASK_SECONDS = 60.0
 """Time that a worker gets to answer; a reload compiles rules."""
@@ -279,6 +280,8 @@ class Supervisor:
             status = await self.status()
             return {"ok": False, "generation": status["generation"], "error": str(error)}
         self._files = watched_files(policies, self._reread)
+        del policies
+        release()
         answers = await self._all("POST", "/api/reload", {})
         failed = next((answer["error"] for answer in answers if not answer["ok"]), "")
         return {
