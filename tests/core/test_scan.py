@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -84,6 +87,29 @@ def test_same_matches_over_attack_fragments(pair: tuple[WAF, WAF], text: str, no
         tx = run(waf, f"/p?a={quote(text)}&{quote(noise)}=1", headers={"Cookie": f"c={text}", "User-Agent": text})
         outcomes.append([(m.rule.id, m.variable, m.value) for m in tx.matched_rules])
     assert outcomes[0] == outcomes[1]
+
+
+def test_statistics_of_threads_add_up() -> None:
+    statistics = ScanStatistics()
+    taken = []
+
+    def count() -> None:
+        for _ in range(20_000):
+            statistics.add(scans=1)
+
+    threads = [threading.Thread(target=count) for _ in range(3)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            taken.append(statistics.take()[0])
+    finally:
+        sys.setswitchinterval(interval)
+    taken.append(statistics.take()[0])
+    assert min(taken) >= 0
+    assert sum(taken) == statistics.scans == 60_000
 
 
 def test_rules_above_the_paranoia_level_are_gone(pair: tuple[WAF, WAF]) -> None:
@@ -224,9 +250,10 @@ def test_values_are_remembered_within_bounds() -> None:
 
 
 def test_counters_are_taken_once() -> None:
-    statistics = ScanStatistics(scans=3, set_failures=1)
+    statistics = ScanStatistics()
+    statistics.add(scans=3, set_failures=1)
     assert statistics.take() == (3, 1)
-    statistics.scans += 2
+    statistics.add(scans=2)
     assert statistics.take() == (2, 0)
     assert (statistics.scans, statistics.set_failures) == (5, 1)
 

@@ -190,7 +190,7 @@ def _make_scan(sources: Sequence[_Source], patterns: PatternSet, statistics: Sca
         for found, value in look_up(others, tx, pending):
             _note(hits, found, value)
         if pending:
-            statistics.scans += sum(map(len, pending.values()))
+            statistics.add(scans=sum(map(len, pending.values())))
             patterns.begin()
             for value, found in judge(pending, patterns, tx):
                 _note(hits, found, value)

@@ -12,6 +12,7 @@ taken to be a candidate, which the rules confirm one by one.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -68,20 +69,28 @@ class ScanLimits:
     """Where Hyperscan databases are kept; None: RE2 alone."""
 
 
-@dataclass(slots=True)
 class ScanStatistics:
-    """Counters of one program, read by the metrics."""
+    """Counters of one program, read by the metrics.  Large bodies are judged on threads: all of them count here."""
 
-    scans: int = 0
-    """Values that were not remembered and had to be scanned."""
-    set_failures: int = 0
-    """RE2 Sets that ran out of memory: those values took the slow, exact path."""
-    _taken: tuple[int, int] = (0, 0)
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.scans = 0
+        """Values that were not remembered and had to be scanned."""
+        self.set_failures = 0
+        """RE2 Sets that ran out of memory: those values took the slow, exact path."""
+        self._taken = (0, 0)
+
+    def add(self, *, scans: int = 0, set_failures: int = 0) -> None:
+        """Count."""
+        with self._lock:
+            self.scans += scans
+            self.set_failures += set_failures
 
     def take(self) -> tuple[int, int]:
         """(scans, set failures) since the last time."""
-        now, before = (self.scans, self.set_failures), self._taken
-        self._taken = now
+        with self._lock:
+            now, before = (self.scans, self.set_failures), self._taken
+            self._taken = now
         return now[0] - before[0], now[1] - before[1]
 
 
@@ -256,7 +265,7 @@ class PatternSet:
         if len(found) == 1:
             return ()
         if not found:
-            self._statistics.set_failures += 1
+            self._statistics.add(set_failures=1)
             return numbers
         return [numbers[number - 1] for number in found if number]
 
