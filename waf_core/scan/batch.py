@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from waf_core.macros import Expander
 from waf_core.scan.patterns import PatternSet
-from waf_core.scan.planner import NOTHING, Place, Plan, Slot
+from waf_core.scan.planner import NOTHING, Holds, Place, Plan, Slot
 from waf_core.scan.scanner import Scanner
 from waf_core.transformations.joined import transform_all
 
@@ -120,8 +120,9 @@ def _ask_all(
     columns: dict[int, _Column],
     tx: Expander,
 ) -> None:
-    """`_ask` for many values."""
+    """`_ask` for many values.  Different chains often lead to the same forms: an operator is asked once about each."""
     steps, slots, branches = plan
+    known: dict[Holds, dict[bytes, bool]] = {}
     forms = [values]
     for earlier, function in steps:
         forms.append(transform_all(function, forms[earlier]))
@@ -130,11 +131,13 @@ def _ask_all(
         if slot is not None:
             columns.setdefault(id(column), (column, []))[1].append((slot, into))
         for holds, negated, wanted in others:
-            answers = {form: holds(form, tx) is not negated for form in dict.fromkeys(column)}
-            if any(answers.values()):
-                for form, places in zip(column, into, strict=True):
-                    if answers[form]:
-                        places += wanted
+            answers = known.setdefault(holds, {})
+            for form in column:
+                if form not in answers:
+                    answers[form] = holds(form, tx)
+            for form, places in zip(column, into, strict=True):
+                if answers[form] is not negated:
+                    places += wanted
     for number, planner in branches:
         groups: _Groups = {}
         for form, places in zip(forms[number], into, strict=True):
@@ -159,7 +162,8 @@ def _match(
     found = patterns.find(dict.fromkeys(forms, mask))
     for slot, into in asked:
         positive: dict[bytes, list[Place]] = {}
-        _confirm([(form, slot, positive.setdefault(form, [])) for form in found], found, tx)
+        hit = [form for form, numbers in found.items() if numbers & slot.patterns]
+        _confirm([(form, slot, positive.setdefault(form, [])) for form in hit], found, tx)
         for number, operator, unwanted in slot.negated:
             for form in dict.fromkeys(forms):
                 if not found.get(form, 0) >> number & 1 or not operator.holds(form, tx):
