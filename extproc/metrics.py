@@ -53,7 +53,7 @@ class Metrics:
         )
         self.stream_errors = counter(
             "stream_errors",
-            "Streams that ended wrongly: engine (failed closed), protocol, cancelled, overload",
+            "Streams that ended wrongly: engine (failed closed), protocol, cancelled, overload, connection",
             ["kind"],
         )
         self.limits = counter("limits", "Requests that ran into a limit, by limit", ["limit"])

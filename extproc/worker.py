@@ -87,6 +87,7 @@ class Worker:
         self._server = GrpcServer(
             {METHOD: self._service.open, **self._health.methods},
             Limits(MAX_MESSAGE_BYTES, settings.max_streams + SPARE_CALLS),
+            self._metrics.stream_errors.labels("connection").inc,
         )
 
     # -- the process ----------------------------------------------------------------------------

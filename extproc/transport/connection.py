@@ -91,7 +91,7 @@ class Call:
     """One stream.  `session` belongs to whoever serves the call."""
 
     __slots__ = (
-        "_connection", "assembler", "backlog", "charged", "finished", "headers", "held", "id", "over", "peer_ended",
+        "_connection", "assembler", "backlog", "charged", "headers", "held", "id", "over", "peer_ended",
         "returnable", "session", "started", "status", "unreturned", "window",
     )  # fmt: skip
 

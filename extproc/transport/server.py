@@ -54,9 +54,13 @@ SessionFactory = Callable[[Call], Session]
 class GrpcServer:
     """Serves the methods of a table, by path (`/package.Service/Method`)."""
 
-    def __init__(self, methods: Mapping[bytes, SessionFactory], limits: Limits) -> None:
+    def __init__(
+        self, methods: Mapping[bytes, SessionFactory], limits: Limits, refused: Callable[[], None] | None = None
+    ) -> None:
+        """`refused` is called for each connection that is closed for what its peer did."""
         self._methods = methods
         self._limits = limits
+        self._refused = refused
         self._room = Room(MAX_UNFINISHED_BYTES)
         self._listener: asyncio.Server | None = None
         self.peers: set[_Peer] = set()
@@ -85,6 +89,12 @@ class GrpcServer:
     def connection(self, send: Callable[[bytes], None]) -> Connection:
         """A new one, with the limits of this server."""
         return Connection(send, self._limits, self._room)
+
+    def refuse(self, reason: str) -> None:
+        """A connection is closed for what its peer did: say and count it."""
+        self.log.warning("a gRPC connection is closed", reason=reason)
+        if self._refused is not None:
+            self._refused()
 
     async def stop(self, seconds: float) -> None:
         """No new calls; those that are open get some time to end."""
@@ -131,7 +141,7 @@ class _Peer(asyncio.Protocol):
         self._connection = self._server.connection(self._transport.write)
         self._server.peers.add(self)
         if len(self._server.peers) > MAX_CONNECTIONS:
-            self._server.log.warning("too many gRPC connections; one is refused", limit=MAX_CONNECTIONS)
+            self._server.refuse(f"more than {MAX_CONNECTIONS} connections")
             transport.close()
 
     def data_received(self, data: bytes) -> None:
@@ -150,7 +160,7 @@ class _Peer(asyncio.Protocol):
         self._read_or_wait()
 
     def _refuse(self, error: ProtocolError) -> None:
-        self._server.log.warning("a gRPC connection is closed", error=str(error))
+        self._server.refuse(str(error))
         if self._connection.greeted:
             self._connection.goaway(error.code, str(error))
         else:

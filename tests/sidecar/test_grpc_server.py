@@ -62,7 +62,9 @@ class Running:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._end = asyncio.Event()
-        self.server = GrpcServer({b"/echo": Echo, **self.health.methods}, Limits(1 << 26, 1000))
+        self.refused: list[None] = []
+        methods = {b"/echo": Echo, **self.health.methods}
+        self.server = GrpcServer(methods, Limits(1 << 26, 1000), lambda: self.refused.append(None))
         await self.server.start(self.address)
         self._started.set()
         await self._end.wait()
@@ -199,6 +201,18 @@ def test_a_browser_is_told_what_this_is(running: Running) -> None:
             answer += piece
     assert answer.startswith(b"HTTP/1.1 505 ")
     assert answer.endswith(b"not HTTP/2: this port speaks gRPC without TLS\n")
+    assert len(running.refused) == 1
+
+
+def test_a_broken_connection_is_told_why_and_counted(running: Running) -> None:
+    assert isinstance(running.address, tuple)
+    with socket.create_connection(running.address) as client:
+        client.sendall(frames.PREFACE + frames.settings({}) + frames.frame(frames.DATA, 0, 1, b"x"))
+        answer = b""
+        while piece := client.recv(4096):
+            answer += piece
+    assert answer.endswith(frames.number(frames.PROTOCOL_ERROR) + b"DATA on a stream that is not open")
+    assert len(running.refused) == 1
 
 
 def test_a_burst_keeps_nobody_else_waiting(running: Running) -> None:
