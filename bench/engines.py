@@ -13,6 +13,7 @@ from waf_core.baseline import resolve
 from waf_core.compiler import CompileOptions
 from waf_core.memory import settle
 from waf_core.scan.patterns import ScanLimits
+from waf_core.warm import warm
 
 CACHE = Path.home() / ".cache" / "envoy-waf-bench"
 
@@ -42,12 +43,14 @@ class Ours:
     name = "envoy-waf"
 
     def __init__(self, root: Path, level: int, options: CompileOptions | None = None) -> None:
+        # As a worker starts: with databases, and first exchanges judged.
         options = options or CompileOptions(limits=ScanLimits(hyperscan_folder=CACHE))
         self.waf = WAF.from_directives(rule_text(root, level), resolver=resolve, options=options)
         for patterns in self.waf.program.pattern_sets:
             if patterns.cache is not None and not patterns.load_hyperscan():
                 patterns.cache.store(patterns.patterns)
                 patterns.load_hyperscan()
+        warm(self.waf)
         settle()
 
     def run(self, request: Request) -> bool:

@@ -1,4 +1,4 @@
-"""Hyperscan databases: compiled in processes of their own while RE2 serves, then swapped in."""
+"""Hyperscan databases: compiled in processes of their own while RE2 serves, then swapped in; and first exchanges."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ import structlog
 
 from waf_core import WAF
 from waf_core.scan.patterns import PatternSet
+from waf_core.warm import warm
 
 
 class DatabaseLoader:
     """One task of the worker; `ready` tells whether every pattern set has its database."""
 
     def __init__(self, wafs: Sequence[WAF]) -> None:
-        programs = {id(waf.program): waf.program for waf in wafs}.values()
+        self._wafs = list({id(waf.program): waf for waf in wafs}.values())
         self._sets = [
-            patterns for program in programs for patterns in program.pattern_sets if patterns.cache is not None
+            patterns for waf in self._wafs for patterns in waf.program.pattern_sets if patterns.cache is not None
         ]
         self._children: list[subprocess.Popen[bytes]] = []
         self._stopped = False
@@ -28,11 +29,25 @@ class DatabaseLoader:
     def ready(self) -> bool:
         return all(patterns.uses_hyperscan for patterns in self._sets)
 
+    def prepare(self) -> None:
+        """Before traffic comes: load what the cache has, and judge first exchanges, so that live ones need not pay for
+        automata and plans.  Blocks for some tenths of a second."""
+        for patterns in self._sets:
+            if not patterns.uses_hyperscan:
+                patterns.load_hyperscan()
+        for waf in self._wafs:
+            try:
+                warm(waf)
+            except Exception:
+                self._log.exception("first exchanges could not be judged")
+
     async def run(self) -> None:
         """Compile what the cache lacks.  A failure is logged and leaves RE2 in place, which is exact."""
-        for patterns in self._sets:
-            if not patterns.uses_hyperscan and not patterns.load_hyperscan():
-                await self._bring(patterns)
+        missing = [patterns for patterns in self._sets if not patterns.uses_hyperscan]
+        for patterns in missing:
+            await self._bring(patterns)
+        if missing and not self._stopped:
+            await asyncio.to_thread(self.prepare)
         if self._sets and self.ready:
             self._log.info("Hyperscan databases loaded", patterns=sum(len(p.patterns) for p in self._sets))
 

@@ -100,8 +100,10 @@ class Worker:
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._hangup)
         loop.add_signal_handler(signal.SIGUSR1, self._reopen)
-        settle()
         sys.setswitchinterval(SWITCH_SECONDS)
+        loader = DatabaseLoader([policy.waf for policy in self.policies.policies])
+        await asyncio.to_thread(loader.prepare)
+        settle()
         with listening("listen", self.settings.listen):
             await self._server.start(parse_address(self.settings.listen))
         servers = AdminServers(self)
@@ -109,7 +111,7 @@ class Worker:
         self._health.set(serving=True)
         self.ready = True
         self._log.info("ready", listen=self.settings.listen, admin=self.settings.admin or None)
-        self._load_databases()
+        self._load_databases(loader)
         if self.settings.watch and self._reread is not None:
             self._keep(watch_files(self._watched, self.reload))
         await self._stop.wait()
@@ -155,6 +157,8 @@ class Worker:
             try:
                 settings = self._reread() if self._reread is not None else self.settings
                 policies = await asyncio.to_thread(compile_policies, settings)
+                loader = DatabaseLoader([policy.waf for policy in policies.policies])
+                await asyncio.to_thread(loader.prepare)
             except (WafError, ConfigError) as error:
                 self._metrics.reloads.labels("failed").inc()
                 self._log.error("reload failed; the old rules stay", error=str(error), generation=self.generation)
@@ -178,7 +182,7 @@ class Worker:
                 policies=[policy.name for policy in policies.policies],
             )
             settle()
-            self._load_databases()
+            self._load_databases(loader)
             return {"ok": True, "generation": self.generation, "error": ""}
 
     def _kept(self, settings: Settings) -> Settings:
@@ -254,12 +258,12 @@ class Worker:
 
     # -- the process, continued -------------------------------------------------------------------
 
-    def _load_databases(self) -> None:
-        """Bring Hyperscan's databases for the rules that serve now."""
+    def _load_databases(self, loader: DatabaseLoader) -> None:
+        """Bring the Hyperscan databases that the rules which serve now lack."""
         if self._loader is not None:
             self._loader.stop()
-        self._loader = DatabaseLoader([policy.waf for policy in self.policies.policies])
-        self._keep(self._loader.run())
+        self._loader = loader
+        self._keep(loader.run())
 
     def _keep(self, coroutine: Coroutine[Any, Any, object]) -> None:
         """Run aside; a task that nobody holds could vanish."""

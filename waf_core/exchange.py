@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from waf_core.persistence import Store
 from waf_core.trace import Trace
 from waf_core.transaction import Transaction
 from waf_core.waf import WAF
@@ -34,9 +35,9 @@ class Exchange:
     """Where it comes from, for reports: a line, an entry, an id."""
 
 
-def run(waf: WAF, exchange: Exchange, trace: bool = False) -> Transaction:
-    """All phases; they end with the first interruption, phase 5 always runs."""
-    tx = waf.new_transaction()
+def run(waf: WAF, exchange: Exchange, trace: bool = False, store: Store | None = None) -> Transaction:
+    """All phases; they end with the first interruption, phase 5 always runs.  `store`: as for a transaction."""
+    tx = waf.new_transaction(store=store)
     if trace:
         Trace.attach(tx)
     tx.process_connection(exchange.client_ip, exchange.client_port, exchange.server_ip, exchange.server_port)

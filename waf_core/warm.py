@@ -1,0 +1,104 @@
+"""Exchanges that a new program judges before traffic comes.
+
+Automata grow with what they read, and plans are made for what is seen: the first requests cost several times what
+the later ones do.  So some of all kinds are made up here, ordinary and hostile, the same in every process.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import string
+import time
+from collections.abc import Iterator
+
+from waf_core.exchange import Exchange, Headers, run
+from waf_core.persistence.buffered import BufferedStore
+from waf_core.scan.sample import SAMPLE
+from waf_core.waf import WAF
+
+WARM_SECONDS = 1.0
+"""No longer than this, however slow the machine."""
+
+ROUNDS = 12
+
+_AGENTS = (
+    "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/{0}.0.0.0 Safari/537.36",
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:{0}.0) Gecko/20100101 Firefox/{0}.0",
+    "okhttp/4.{0}",
+)
+_HOSTILE = (
+    "' or '1'='1", '" and 1=2--', "1; drop table x", "union all select null,null", "<svg onload=alert(1)>",
+    "<a href=x>", "javascript:x", "../../../etc/shadow", "..\\..\\windows\\win.ini", "${jndi:ldap://a/b}", "{{3*3}}",
+    "<?php echo 1 ?>", "; ls -la", "| id", "$(uname)", "`whoami`", "%0d%0aX: y", "file:///etc/hosts", "\\x3c",
+    "http://127.0.0.1/", 'O:3:"abc":0:{}', "\\u0027", "&#x3c;", "/*!50000 x*/", "%252e%252e", "\0",
+    "waitfor delay '0:0:5'", "sleep(5)", "=cmd|' /C calc'!A0",
+)  # fmt: skip
+_SAMPLE = SAMPLE.decode("ascii").split("\n")
+
+
+def warm(waf: WAF) -> int:
+    """Judge them; nothing is kept of it but speed.  Returns how many."""
+    deadline = time.monotonic() + WARM_SECONDS
+    count = 0
+    for exchange in _exchanges(random.Random(1)):
+        if time.monotonic() > deadline:
+            break
+        run(waf, exchange, store=BufferedStore())
+        count += 1
+    waf.program.statistics.take()
+    return count
+
+
+def _exchanges(rng: random.Random) -> Iterator[Exchange]:
+    form = "application/x-www-form-urlencoded"
+    for _ in range(ROUNDS):
+        query = f"page={rng.randrange(99)}&q={_quoted(rng.choice(_SAMPLE))}&id={_word(rng)}"
+        yield _exchange(rng, query)
+        fields = "&".join(f"f{i}={_quoted(rng.choice(_SAMPLE))}" for i in range(8))
+        yield _exchange(rng, query, form, fields.encode())
+        value = {"id": rng.randrange(10**6), "tags": [_word(rng), rng.choice(_SAMPLE)], "note": rng.choice(_SAMPLE)}
+        yield _exchange(rng, "", "application/json", json.dumps({"items": [value] * 3}).encode())
+        part = f'--b\r\nContent-Disposition: form-data; name="a"\r\n\r\n{rng.choice(_SAMPLE)}\r\n--b--\r\n'
+        yield _exchange(rng, "", "multipart/form-data; boundary=b", part.encode())
+        texts = [rng.choice(_HOSTILE) + rng.choice(_HOSTILE) for _ in range(6)]
+        texts += ["".join(rng.choices(string.printable, k=rng.randrange(4, 40))) for _ in range(6)]
+        yield _exchange(rng, "&".join(f"a{i}={_quoted(text)}" for i, text in enumerate(texts[:3])))
+        yield _exchange(rng, "", form, "&".join(f"{i}={_quoted(text)}" for i, text in enumerate(texts)).encode())
+        yield _exchange(rng, "", "application/json", json.dumps(texts).encode())
+        yield _exchange(rng, "", cookie="; ".join(f"c{i}={text.replace(';', '')}" for i, text in enumerate(texts)))
+        yield _exchange(rng, "", form, b"a=" + rng.randbytes(200))
+
+
+def _exchange(rng: random.Random, query: str, content_type: str = "", body: bytes = b"", cookie: str = "") -> Exchange:
+    cookie = cookie or f"session={_word(rng)}{_word(rng)}; theme=dark; cart={rng.randrange(10**8)}"
+    headers: Headers = [
+        (b"Host", b"www.example.com"),
+        (b"User-Agent", rng.choice(_AGENTS).format(rng.randrange(200)).encode()),
+        (b"Accept", b"text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"),
+        (b"Accept-Language", b"en-US,en;q=0.5"),
+        (b"Accept-Encoding", b"gzip, deflate, br"),
+        (b"Referer", f"https://www.example.com/{_word(rng)}/{rng.randrange(10**6)}".encode()),
+        (b"Cookie", cookie.encode("latin-1", "replace")),
+    ]
+    if content_type:
+        headers += [(b"Content-Type", content_type.encode()), (b"Content-Length", b"%d" % len(body))]
+    page = "<html><head><title>{0}</title></head><body><p>{1}</p></body></html>"
+    return Exchange(
+        method=b"POST" if content_type else b"GET",
+        uri=f"/{_word(rng)}/{rng.randrange(10**6)}?{query}".encode(),
+        headers=headers,
+        body=body,
+        status=200,
+        response_headers=[(b"Content-Type", b"text/html; charset=utf-8")],
+        response_body=page.format(rng.choice(_SAMPLE), " ".join(rng.sample(_SAMPLE, 20))).encode(),
+        client_ip="192.0.2.1",
+    )
+
+
+def _word(rng: random.Random) -> str:
+    return "".join(rng.choices(string.ascii_letters + string.digits, k=rng.randrange(4, 20)))
+
+
+def _quoted(text: str) -> str:
+    return "".join(c if c.isalnum() else f"%{ord(c):02X}" for c in text)
