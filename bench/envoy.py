@@ -1,8 +1,9 @@
 """`python -m bench envoy`: what the filter adds in the real Envoy.
 
 Paths, taken in turns: no filter, an ext_proc server that does nothing (with grpc.aio, as they are made; for
-comparison also on this project's transport), and ours.  The load is 100 requests a second for CALLS calls (the headline measurement of coraza-proxy-wasm), then as many as
-go.  The load generator shares the machine's cores with everything else.
+comparison also on this project's transport), and ours.  The load is 100 requests a second for CALLS calls (the
+headline measurement of coraza-proxy-wasm), then as many as go.  The load generator shares the machine's
+cores with everything else.
 """
 
 from __future__ import annotations

@@ -6,7 +6,11 @@ import datetime
 import os
 import platform
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+
+MEMORY_BOUND_MB = 150
+"""Of one worker."""
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -26,6 +30,12 @@ def bound_text(ratio: float, bound: float | None) -> str:
     if bound is None:
         return ""
     return f"1/{bound} {'holds' if ratio >= bound else 'MISSED'}"
+
+
+def resident_mb(process: int | str = "self") -> float:
+    """What a process holds in memory (proc(5), status: VmRSS)."""
+    status = Path(f"/proc/{process}/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmRSS:"))
 
 
 def machine() -> dict[str, Any]:

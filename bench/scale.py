@@ -17,7 +17,7 @@ from typing import Any
 
 from bench.cases import CASES, Request, browser_get, form, json_body
 from bench.engines import Ours
-from bench.report import table
+from bench.report import MEMORY_BOUND_MB, resident_mb, table
 from demo.stack import PROJECT, Process, free_port
 from tests.crs import find_crs
 from waf_core import WAF
@@ -25,7 +25,6 @@ from waf_core.memory import settle
 
 SECONDS = 4.0
 TRANSACTIONS = 100_000
-MEMORY_BOUND_MB = 150
 GROWTH = PROJECT / "docs" / "growth.png"
 
 
@@ -117,13 +116,6 @@ def draw(curves: dict[str, list[tuple[float, float]]], path: Path) -> None:
     figure.savefig(path, dpi=80)
 
 
-def _resident() -> float:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
-    return 0.0
-
-
 def _remember(results: Any) -> None:
     engine = Ours(_root(), 1)
     rng = random.Random(9)
@@ -132,7 +124,7 @@ def _remember(results: Any) -> None:
     for number in range(1, TRANSACTIONS + 1):
         engine.run(rng.choice(makers)(rng))
         if number in (TRANSACTIONS // 10, TRANSACTIONS // 2, TRANSACTIONS):
-            found.append((number, _resident()))
+            found.append((number, resident_mb()))
     results.put(found)
 
 

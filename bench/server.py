@@ -11,14 +11,13 @@ import asyncio
 import random
 import statistics
 import time
-from pathlib import Path
 from typing import Any
 
 import grpc
 
 from bench.cases import browser_get
 from bench.envoy import cpu_of, path
-from bench.report import table
+from bench.report import MEMORY_BOUND_MB, resident_mb, table
 from extproc.service import METHOD
 from extproc.stream import BUFFERED
 from tests.sidecar.messages import request_headers, response_body, response_headers
@@ -28,7 +27,6 @@ REQUESTS = 1500
 ROUNDS = 4
 AT_ONCE = 4
 WORKER_REQUESTS = 100_000
-MEMORY_BOUND_MB = 150
 
 
 def messages(rng: random.Random) -> list[bytes]:
@@ -65,11 +63,6 @@ async def _send(address: str, requests: list[list[bytes]]) -> float:
         return len(requests) / (time.perf_counter() - start)
 
 
-def _resident_mb(pid: int) -> float:
-    status = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmRSS:"))
-
-
 def run() -> dict[str, Any]:
     rng = random.Random(5)
     rows, results = [], []
@@ -89,7 +82,7 @@ def run() -> dict[str, Any]:
             if kind.startswith("envoy-waf"):
                 pid = next(p.child.pid for p in stack.processes if p.name == "sidecar")
                 for done in range(0, WORKER_REQUESTS + 1, WORKER_REQUESTS // 4):
-                    resident.append((done, _resident_mb(pid)))
+                    resident.append((done, resident_mb(pid)))
                     if done < WORKER_REQUESTS:
                         for _ in range(WORKER_REQUESTS // 4 // REQUESTS + 1):
                             asyncio.run(_send(stack.listen, [messages(rng) for _ in range(REQUESTS)]))

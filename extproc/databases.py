@@ -30,22 +30,20 @@ class DatabaseLoader:
         return all(patterns.uses_hyperscan for patterns in self._sets)
 
     def prepare(self) -> None:
-        """Before traffic comes: load what the cache has, and judge first exchanges, so that live ones need not pay for
-        automata and plans.  Blocks for some tenths of a second."""
-        for patterns in self._sets:
-            if not patterns.uses_hyperscan:
-                patterns.load_hyperscan()
-        for waf in self._wafs:
-            try:
-                warm(waf)
-            except Exception:
-                self._log.exception("first exchanges could not be judged")
+        """Before traffic comes: judge first exchanges, so that live ones need not pay for automata and plans.  Blocks
+        for some tenths of a second."""
+        try:
+            warm(*self._wafs)
+        except Exception:
+            self._log.exception("first exchanges could not be judged")
 
     async def run(self) -> None:
         """Compile what the cache lacks.  A failure is logged and leaves RE2 in place, which is exact."""
         missing = [patterns for patterns in self._sets if not patterns.uses_hyperscan]
         for patterns in missing:
-            await self._bring(patterns)
+            # Another set with the same patterns may have brought it meanwhile.
+            if not patterns.load_hyperscan():
+                await self._bring(patterns)
         if missing and not self._stopped:
             await asyncio.to_thread(self.prepare)
         if self._sets and self.ready:

@@ -7,11 +7,12 @@ the records that rules look at are fetched and committed around each message; th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest, ProcessingResponse
@@ -23,6 +24,7 @@ from extproc.events import Recorder
 from extproc.metrics import Metrics
 from extproc.policies import METADATA_KEY, PolicySet
 from extproc.stream import MAX_HELD_BYTES, Stream, StreamError, StreamOptions
+from extproc.tasks import Tasks
 from extproc.telemetry import StreamTracer
 from extproc.transport import messages
 from extproc.transport.connection import Call
@@ -88,7 +90,7 @@ class ExtProcService:
         self.settings: Settings
         self.policies: PolicySet
         self.options: StreamOptions
-        self._tasks: set[asyncio.Task[None]] = set()
+        self.tasks = Tasks()
 
     def serve(self, settings: Settings, policies: PolicySet) -> None:
         """For streams that begin from now on."""
@@ -107,17 +109,9 @@ class ExtProcService:
         """Serve one stream."""
         return StreamSession(self, call)
 
-    def keep(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run aside; a task that nobody holds could vanish."""
-        task = asyncio.get_running_loop().create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
     async def close(self) -> None:
         """Wait for what still runs aside."""
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await self.tasks.wait()
         self.threads.shutdown(wait=False)
 
 
@@ -167,7 +161,7 @@ class StreamSession:
         self._waiting.append(message)
         self._busy = True
         self._call.hold()
-        self._service.keep(self._work())
+        self._service.tasks.start(self._work())
 
     def ended(self) -> None:
         """Envoy has sent everything."""
@@ -191,7 +185,7 @@ class StreamSession:
         try:
             return self._stream.handle(request)
         except StreamError as error:
-            raise _misconfigured(error) from error
+            raise RpcError(messages.FAILED_PRECONDITION, str(error)) from error
         except Exception:
             self._service.metrics.stream_errors.labels("engine").inc()
             self._service.log.exception("the engine failed; the request is refused")
@@ -230,11 +224,8 @@ class StreamSession:
         request = await loop.run_in_executor(threads, _parsed, message) if heavy else _parsed(message)
         buffered = self._buffered
         if buffered is not None and self._stream.tx is None and request.HasField("request_headers"):
-            try:
-                keys = self._stream.begin(request).expected_records()
-            except StreamError as error:
-                raise _misconfigured(error) from error
-            await self._fetch_records(keys, buffered)
+            with contextlib.suppress(StreamError):  # `handle` meets it again
+                await self._fetch_records(self._stream.begin(request).expected_records(), buffered)
         if heavy or self._stream.weight(request) > LIGHT_BYTES:
             answers = await loop.run_in_executor(threads, self._judged, request)
         else:
@@ -322,20 +313,16 @@ class StreamSession:
             service.metrics.stream_errors.labels("recording").inc()
             service.log.exception("a finished stream could not be recorded")
         if self._buffered is not None and self._buffered.changes:
-            service.keep(self._exchange_records(self._buffered))
+            service.tasks.start(self._exchange_records(self._buffered))
 
 
 def _size(message: Message) -> int:
-    return len(message[0]) if len(message) == 1 else sum(map(len, message))
+    return sum(map(len, message))
 
 
 def _parsed(message: Message) -> ProcessingRequest:
     """Raises RpcError."""
     try:
-        return ProcessingRequest.FromString(message[0] if len(message) == 1 else b"".join(message))
+        return ProcessingRequest.FromString(b"".join(message))
     except DecodeError as error:
         raise RpcError(messages.INVALID_ARGUMENT, "not a ProcessingRequest") from error
-
-
-def _misconfigured(error: StreamError) -> RpcError:
-    return RpcError(messages.FAILED_PRECONDITION, str(error))

@@ -34,6 +34,7 @@ from extproc.control import ControlError
 from extproc.policies import compile_policies
 from extproc.requests.plain import exchange_to_json
 from extproc.summary import merge
+from extproc.tasks import Tasks
 from extproc.watch import watch_files, watched_files
 from waf_core import WafError
 from waf_core.exchange import Exchange
@@ -97,7 +98,7 @@ class Supervisor:
         self._metrics_folder.mkdir(mode=0o700)
         self._children = [_Child(index, self._folder / f"worker-{index}.sock") for index in range(settings.workers)]
         self._stop = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self.started_at = time.time()
 
     @property
@@ -114,22 +115,16 @@ class Supervisor:
         servers = AdminServers(self)
         await servers.start()
         for child in self._children:
-            self._keep(self._tend(child))
+            self._tasks.start(self._tend(child))
         if self.settings.watch:
-            self._keep(watch_files(lambda: self._files, self.reload))
+            self._tasks.start(watch_files(lambda: self._files, self.reload))
         await self._stop.wait()
         self._log.info("stopping workers", workers=len(self._children))
-        for task in self._tasks:
-            task.cancel()
+        self._tasks.cancel()
         await asyncio.gather(*(self._end(child) for child in self._children))
         await servers.stop()
         if self._own_folder:
             shutil.rmtree(self._folder, ignore_errors=True)
-
-    def _keep(self, coroutine: Any) -> None:
-        task = asyncio.get_running_loop().create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     async def _tend(self, child: _Child) -> None:
         """Start a worker, and start it again whenever it ends."""
@@ -200,7 +195,7 @@ class Supervisor:
         for child in self._children:
             if child.process is not None and child.process.returncode is None:
                 child.process.send_signal(signal.SIGUSR1)
-        self._keep(self.reload())
+        self._tasks.start(self.reload())
 
     # -- Control ----------------------------------------------------------------------------------
 

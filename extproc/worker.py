@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -26,6 +26,7 @@ from extproc.metrics import Metrics
 from extproc.policies import PolicySet, compile_policies
 from extproc.requests.plain import exchange_from_json
 from extproc.service import MAX_MESSAGE_BYTES, METHOD, SERVICE, ExtProcService
+from extproc.tasks import Tasks
 from extproc.telemetry import StreamTracer
 from extproc.transport.connection import Limits
 from extproc.transport.health import Health
@@ -45,7 +46,6 @@ FIXED_SETTINGS = (
 
 SWITCH_SECONDS = 0.0002
 """How long a thread may keep the interpreter when the event loop waits for it (Python's own value: 5 ms)."""
-
 
 SPARE_CALLS = 100
 """Calls that a connection may have beyond `max_streams`: they are told why they are refused, and probes pass."""
@@ -72,7 +72,7 @@ class Worker:
         self._recorder = Recorder(self._metrics, settings, self._audit)
         self._tracer = StreamTracer(settings.otlp_endpoint) if settings.otlp_endpoint else None
         self._loader: DatabaseLoader | None = None
-        self._tasks: set[asyncio.Task[object]] = set()
+        self._tasks = Tasks()
         self._reloading = asyncio.Lock()
         self._stop = asyncio.Event()
         self.records: RedisStore | None = None
@@ -113,13 +113,12 @@ class Worker:
         self._log.info("ready", listen=self.settings.listen, admin=self.settings.admin or None)
         self._load_databases(loader)
         if self.settings.watch and self._reread is not None:
-            self._keep(watch_files(self._watched, self.reload))
+            self._tasks.start(watch_files(self._watched, self.reload))
         await self._stop.wait()
         self.ready = False
         if self._loader is not None:
             self._loader.stop()
-        for task in self._tasks:
-            task.cancel()
+        self._tasks.cancel()
         self._health.set(serving=False)
         self._health.close()
         self._log.info("draining", streams=self._service.streams, seconds=self.settings.drain_seconds)
@@ -137,7 +136,7 @@ class Worker:
     def _hangup(self) -> None:
         """SIGHUP: logs have been rotated, rules may have changed."""
         self._reopen()
-        self._keep(self.reload())
+        self._tasks.start(self.reload())
 
     def _reopen(self) -> None:
         """SIGUSR1: logs have been rotated."""
@@ -263,13 +262,7 @@ class Worker:
         if self._loader is not None:
             self._loader.stop()
         self._loader = loader
-        self._keep(loader.run())
-
-    def _keep(self, coroutine: Coroutine[Any, Any, object]) -> None:
-        """Run aside; a task that nobody holds could vanish."""
-        task = asyncio.get_running_loop().create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.start(loader.run())
 
     def stop(self) -> None:
         """Begin to drain."""

@@ -18,7 +18,7 @@ from waf_core.scan.sample import SAMPLE
 from waf_core.waf import WAF
 
 WARM_SECONDS = 1.0
-"""No longer than this, however slow the machine."""
+"""No longer than this for all programs, however slow the machine and however many there are."""
 
 ROUNDS = 12
 
@@ -37,16 +37,17 @@ _HOSTILE = (
 _SAMPLE = SAMPLE.decode("ascii").split("\n")
 
 
-def warm(waf: WAF) -> int:
+def warm(*wafs: WAF) -> int:
     """Judge them; nothing is kept of it but speed.  Returns how many."""
     deadline = time.monotonic() + WARM_SECONDS
     count = 0
-    for exchange in _exchanges(random.Random(1)):
-        if time.monotonic() > deadline:
-            break
-        run(waf, exchange, store=BufferedStore())
-        count += 1
-    waf.program.statistics.take()
+    for waf in wafs:
+        for exchange in _exchanges(random.Random(1)):
+            if time.monotonic() > deadline:
+                break
+            run(waf, exchange, store=BufferedStore())
+            count += 1
+        waf.program.statistics.take()
     return count
 
 

@@ -125,7 +125,8 @@ class Call:
     def send(self, message: bytes) -> None:
         """An answer.  Nothing happens when the call is over."""
         if not self.over and self.status is None:
-            self._connection.send(self, messages.prefixed(message))
+            self.backlog.append(memoryview(messages.prefixed(message)))
+            self._connection.pump(self)
 
     def finish(self, status: int = messages.OK, text: str = "") -> None:
         """End the call, behind what is still to be sent."""
@@ -201,22 +202,6 @@ class Connection:
             self._output.clear()
             self._send(data)
 
-    def send(self, call: Call, data: bytes) -> None:
-        """Data of a call, as far as the peer's windows allow; the rest waits."""
-        size = len(data)
-        if call.backlog or size > call.window or size > self._window or size > self._max_frame:
-            call.backlog.append(memoryview(data))
-            self.pump(call)
-            return
-        call.window -= size
-        self._window -= size
-        head = b"" if call.started else self._begin(call)
-        self.write(head + frame(frames.DATA, 0, call.id, data))
-
-    def _begin(self, call: Call) -> bytes:
-        call.started = True
-        return frame(frames.HEADERS, frames.END_HEADERS, call.id, _BEGIN)
-
     def pump(self, call: Call) -> None:
         """Send what waits, as far as it goes; then the end, if there is one."""
         out: list[bytes] = []
@@ -225,7 +210,8 @@ class Connection:
             if room <= 0:
                 break
             if not call.started:
-                out.append(self._begin(call))
+                call.started = True
+                out.append(frame(frames.HEADERS, frames.END_HEADERS, call.id, _BEGIN))
             first = call.backlog[0]
             piece = bytes(first[:room])
             if len(first) > room:
@@ -237,8 +223,8 @@ class Connection:
             out.append(frame(frames.DATA, 0, call.id, piece))
         if call.status is not None and not call.backlog:
             status, text = call.status
-            block = _END_OK if status == messages.OK and call.started else ()
-            block = block or _status_block(status, text, alone=not call.started)
+            plain = status == messages.OK and call.started
+            block = _END_OK if plain else _status_block(status, text, alone=not call.started)
             out.append(frame(frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, call.id, block))
             if not call.peer_ended:
                 # The peer need not send the rest (RFC 9113, section 8.1).
@@ -271,9 +257,10 @@ class Connection:
         unpack = frames.HEAD.unpack_from
         while size - at >= frames.HEAD_BYTES:
             high, low, kind, flags, stream = unpack(data, at)
-            end = at + frames.HEAD_BYTES + (high << 8 | low)
-            if end - at - frames.HEAD_BYTES > frames.DEFAULT_MAX_FRAME:
+            length = high << 8 | low
+            if length > frames.DEFAULT_MAX_FRAME:
                 raise ProtocolError(frames.FRAME_SIZE_ERROR, "a frame larger than SETTINGS_MAX_FRAME_SIZE")
+            end = at + frames.HEAD_BYTES + length
             if end > size:
                 break
             if self._fragments is not None and kind != frames.CONTINUATION:

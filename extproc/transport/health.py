@@ -12,7 +12,6 @@ from extproc.transport.connection import Call
 from extproc.transport.messages import Message
 from extproc.transport.server import SessionFactory
 
-NOT_FOUND = 5
 MAX_WATCHERS = 100
 
 
@@ -61,7 +60,7 @@ class _Check:
             return
         answer = self._health.answer(service)
         if answer is None:
-            self._call.finish(NOT_FOUND, f"no service {service!r}")
+            self._call.finish(messages.NOT_FOUND, f"no service {service!r}")
             return
         self._call.send(answer)
         self._call.finish()

@@ -122,9 +122,7 @@ class Line:
 
     async def idle(self) -> None:
         """Wait for what runs aside."""
-        while tasks := set(self.service._tasks):
-            await asyncio.wait(tasks)
-            await asyncio.sleep(0)
+        await self.service.tasks.wait()
 
     def counts(self, name: str) -> dict[str, float]:
         from prometheus_client import generate_latest
