@@ -10,6 +10,8 @@ import dns.asyncresolver
 import dns.exception
 import dns.resolver
 
+from extproc.tasks import Tasks
+
 MAX_CACHED = 65_536
 MAX_PENDING = 1_000
 """Names that may wait for an answer; further ones are asked when they come again."""
@@ -31,7 +33,9 @@ class CachingResolver:
         self._resolver = resolver or dns.asyncresolver.Resolver()
         self._answers: OrderedDict[str, tuple[bool, float]] = OrderedDict()
         self._pending: set[str] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """The one that asks, once a call has come from it."""
         self.queries = 0
         self.failures = 0
 
@@ -40,12 +44,21 @@ class CachingResolver:
         if known is not None and known[1] > time.monotonic():
             return known[0]
         if name not in self._pending and len(self._pending) < MAX_PENDING:
-            self._pending.add(name)
-            task = asyncio.get_running_loop().create_task(self._ask(name))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._begin(name)
         # While a new answer is on its way the old one serves.
         return known[0] if known is not None else None
+
+    def _begin(self, name: str) -> None:
+        """Have the loop ask.  Large bodies are judged on threads, and first exchanges before there is traffic."""
+        try:
+            self._loop = asyncio.get_running_loop()
+        except RuntimeError:
+            if self._loop is not None:
+                self._pending.add(name)
+                self._loop.call_soon_threadsafe(lambda: self._tasks.start(self._ask(name)))
+            return
+        self._pending.add(name)
+        self._tasks.start(self._ask(name))
 
     async def _ask(self, name: str) -> None:
         self.queries += 1

@@ -7,6 +7,7 @@ import asyncio
 import dns.asyncresolver
 import dns.message
 import dns.rcode
+import dns.resolver
 import dns.rrset
 
 from extproc.dns import MAX_PENDING, CachingResolver
@@ -74,5 +75,30 @@ def test_what_waits_is_bounded_and_failures_count() -> None:
             assert resolver(f"{number}.example") is None
         await asyncio.sleep(0)
         assert resolver.queries == MAX_PENDING
+
+    asyncio.run(scenario())
+
+
+def test_threads_may_ask_too() -> None:
+    asked: list[str] = []
+
+    class Recording(dns.asyncresolver.Resolver):
+        async def resolve(self, name: str, *rest: object, **options: object) -> object:  # type: ignore[override]
+            asked.append(name)
+            raise dns.resolver.NXDOMAIN
+
+    async def scenario() -> None:
+        resolver = CachingResolver(Recording(configure=False))
+        # Before the loop is known there is nobody who could ask: unknown, and not taken for pending.
+        assert await asyncio.to_thread(resolver, "early.example") is None
+        assert resolver("a.example") is None
+        assert await asyncio.to_thread(resolver, "b.example") is None
+        assert await asyncio.to_thread(resolver, "early.example") is None
+        for _ in range(100):
+            await asyncio.sleep(0.01)
+            if len(asked) == 3:
+                break
+        assert sorted(asked) == ["a.example", "b.example", "early.example"]
+        assert await asyncio.to_thread(resolver, "b.example") is False
 
     asyncio.run(scenario())
