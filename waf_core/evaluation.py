@@ -14,7 +14,7 @@ from waf_core.actions import MAX_COLLECTION_KEYS
 from waf_core.operators import Captures
 from waf_core.operators.restpath import RestPath
 from waf_core.program import FIRST_PHASE
-from waf_core.rule import Link, Match, MatchedRule, Memo, Memory, Routine, Unit
+from waf_core.rule import Link, Match, MatchedRule, Memo, Memory, Routine, Target, Unit
 from waf_core.selection import read_target
 from waf_core.settings import EngineMode
 from waf_core.transformations import Transformation, apply_chain
@@ -127,7 +127,7 @@ def _fired(tx: Transaction, program: PhaseProgram) -> set[int]:
     """Positions of the units all of whose gates have hits."""
     gates = program.gates
     seen: dict[int, int] = {}
-    for index, number in tx.hits:
+    for index, number, _ in tx.hits:
         if index in gates:
             seen[index] = seen.get(index, 0) | 1 << number
     fired = set()
@@ -236,13 +236,11 @@ class _Watched(dict[bytes, bytes]):
 
 
 def _evaluate(tx: Transaction, unit: Unit) -> bool:
-    hits = tx.hits
     tx.matched_vars = []
     tx.current_unit = unit
     matches: list[Pair] = []
-    for number, link in enumerate(unit.links):
-        values = hits.get((unit.index, number)) if hits else None
-        if not _evaluate_link(tx, unit, link, values, matches):
+    for link in unit.links:
+        if not _evaluate_link(tx, unit, link, matches):
             return False
     if unit.info.severity is not None and unit.info.severity < tx.highest_severity:
         tx.highest_severity = unit.info.severity
@@ -273,12 +271,12 @@ def _record(tx: Transaction, unit: Unit, matches: list[Pair]) -> None:
             disruptive=unit.disruption not in ("pass", "allow"),
             audit=unit.audit_log,
             log=unit.log,
-            matches=[Match(*pair) for pair in matches[:MAX_LOGGED_MATCHES]],
+            matches=list(map(Match._make, matches[:MAX_LOGGED_MATCHES])),
         )
     )
 
 
-def _evaluate_link(tx: Transaction, unit: Unit, link: Link, candidates: set[bytes] | None, matches: list[Pair]) -> bool:
+def _evaluate_link(tx: Transaction, unit: Unit, link: Link, matches: list[Pair]) -> bool:
     """Ask one rule about all its values; run its effects once for each match."""
     operator = link.operator
     if operator is None:
@@ -288,11 +286,13 @@ def _evaluate_link(tx: Transaction, unit: Unit, link: Link, candidates: set[byte
         return True
     removed = [target for units, target in tx.removed_targets if unit.index in units] if tx.removed_targets else None
     new: list[Pair] = []
-    chain, negated, match = link.chain, link.negated, operator.match
+    chain, negated, match, effects, trace = link.chain, link.negated, operator.match, link.effects, tx.trace
     single = not link.multi_match
-    # The scan has asked already; only captures have to be fetched.
-    known = single and (negated or not link.capture) and not isinstance(operator, RestPath)
-    for target in link.targets:
+    path_names = operator.names if isinstance(operator, RestPath) else None
+    # Where the scan has asked already, only captures have to be fetched.
+    known = single and (negated or not link.capture) and path_names is None
+    for target, candidates in _asked(tx, link):
+        label = target.label
         for key, value in read_target(tx, target, removed):
             if candidates is not None and value not in candidates:
                 continue
@@ -303,27 +303,48 @@ def _evaluate_link(tx: Transaction, unit: Unit, link: Link, candidates: set[byte
                     captures = match(form, tx)
                     if (captures is None) is not negated:
                         continue
-                name = b"%b:%b" % (target.label, key) if key else target.label
+                name = b"%b:%b" % (label, key) if key else label
                 tx.matched_var, tx.matched_var_name = form, name
                 new.append((name, form))
-                if tx.trace is not None:
-                    tx.trace.matched(link, name, value, form)
-                if link.capture and captures:
-                    for i, digit in enumerate(_DIGITS):
-                        piece = captures[i] if i < len(captures) else None
-                        if piece is not None:
-                            tx.tx[digit] = piece
-                        else:
-                            tx.tx.pop(digit, None)
-                if isinstance(operator, RestPath) and captures:
-                    tx.args_path = list(zip(operator.names, [c or b"" for c in captures[1:]], strict=False))
-                for effect in link.effects:
+                if trace is not None:
+                    trace.matched(link, name, value, form)
+                if captures and link.capture:
+                    _capture(tx.tx, captures)
+                if path_names is not None and captures:
+                    tx.args_path = list(zip(path_names, [c or b"" for c in captures[1:]], strict=False))
+                for effect in effects:
                     effect(tx)
     if not new:
         return False
     matches += new
     tx.matched_vars = tx.matched_vars + new
     return True
+
+
+def _asked(tx: Transaction, link: Link) -> list[tuple[Target, set[bytes] | None]]:
+    """The targets whose values have to be looked at, and which of their values match, where the scan has told."""
+    hits = tx.hits
+    found: list[tuple[Target, set[bytes] | None]] = []
+    for target in link.targets:
+        candidates: set[bytes] | None = None
+        for place in target.places:
+            values = hits.get(place)
+            if values is not None:
+                candidates = values if candidates is None else candidates | values
+        if candidates is not None:
+            found.append((target, candidates))
+    return found or [(target, None) for target in link.targets]
+
+
+def _capture(store: dict[bytes, bytes], captures: Sequence[bytes | None]) -> None:
+    """TX.0 to TX.9: the match and its groups; those that there are none for are unset."""
+    for digit, piece in zip(_DIGITS, captures, strict=False):
+        if piece is not None:
+            store[digit] = piece
+        elif digit in store:
+            del store[digit]
+    for digit in _DIGITS[len(captures) :]:
+        store.pop(digit, None)
 
 
 def _forms(chain: tuple[Transformation, ...], value: bytes) -> list[bytes]:

@@ -43,15 +43,14 @@ class Macro:
             self.parts.append(text[last:])
         self.names = [part for part in self.parts if isinstance(part, tuple)]
         self.constant: bytes | None = None if self.names else text
+        self._format = b"".join(p.replace(b"%", b"%%") if isinstance(p, bytes) else b"%b" for p in self.parts)
         # Macros of TX alone are most of CRS's: formatted without a look-up by name.
         self._keys: tuple[bytes, ...] | None = None
-        self._format = b""
         self._key: bytes | None = None
         """The key, if the text is one macro of TX and nothing else."""
         if self.names and all(name == "TX" and key is not None for name, key in self.names):
             self._keys = tuple(key for _, key in self.names if key is not None)
             self._key = self._keys[0] if len(self.parts) == 1 else None
-            self._format = b"".join(p.replace(b"%", b"%%") if isinstance(p, bytes) else b"%b" for p in self.parts)
 
     def expand(self, tx: Expander) -> bytes:
         """Replace every macro by its value in this transaction."""
@@ -64,5 +63,6 @@ class Macro:
             get = tx.tx.get
             out = self._format % tuple([get(key, b"") for key in self._keys])
             return out if len(out) <= MAX_EXPANSION else out[:MAX_EXPANSION]
-        out = b"".join([p if isinstance(p, bytes) else tx.lookup(p[0], p[1]) for p in self.parts])
+        lookup = tx.lookup
+        out = self._format % tuple([lookup(name, key) for name, key in self.names])
         return out if len(out) <= MAX_EXPANSION else out[:MAX_EXPANSION]

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from waf_core.scan.patterns import PatternSet, ScanStatistics
     from waf_core.transaction import Transaction
 
-HitValues = dict[tuple[int, int], set[bytes]]
-"""(index of the unit, link number) -> the values that the scan found to match."""
+HitValues = dict[tuple[int, int, int], set[bytes]]
+"""(index of the unit, link number, source) -> the values of that source that the scan found to match."""
 
 FIRST_PHASE = {1: 1, 2: 1, 3: 3, 4: 3, 5: 5}
 """Phase -> the first one whose scan judges values for it."""

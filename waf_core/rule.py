@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import re2
 
@@ -66,6 +66,8 @@ class Target:
     """How matches name it, without the key."""
     read: Callable[[Transaction], Sequence[Pair]] | None = None
     """The values it means, made when they are first asked for (waf_core/selection.py)."""
+    places: tuple[tuple[int, int, int], ...] = ()
+    """Where the scan notes which of its values match (`HitValues`); none if the scan does not judge them."""
 
     def __post_init__(self) -> None:
         self.label = (b"&" if self.count else b"") + self.variable.name.encode()
@@ -158,8 +160,7 @@ class Unit:
         return self.disruption != "pass"
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(NamedTuple):
     """One value that a rule matched."""
 
     name: bytes

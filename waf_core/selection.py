@@ -71,17 +71,24 @@ def _tx_pattern(pattern: re2._Regexp) -> Reader:
     """TX:/expression/: names that do not fit are remembered, since names repeat in every transaction."""
     unfit: set[bytes] = set()
 
+    search = pattern.search
+
     def read(tx: Transaction) -> Sequence[Pair]:
-        fitting = tx.tx.keys() - unfit
-        if not fitting:
+        if tx.tx.keys() <= unfit:
             return ()
-        for name in tuple(fitting):
-            if pattern.search(name) is None:
-                fitting.discard(name)
+        fitting: list[Pair] = []
+        for pair in tx.tx.items():
+            name = pair[0]
+            if name in unfit:
+                continue
+            if search(name) is not None:
+                fitting.append(pair)
+                continue
+            if len(name) <= MAX_REMEMBERED_NAME_BYTES:
                 if len(unfit) >= MAX_REMEMBERED_NAMES:
                     unfit.clear()
                 unfit.add(name)
-        return [pair for pair in tx.tx.items() if pair[0] in fitting]
+        return fitting
 
     return read
 

@@ -508,6 +508,8 @@ class Transaction:
         variable = REGISTRY.get(name)
         if variable is None:
             return b""
+        if variable.read is not None and key is None:
+            return variable.read(self)
         for item_key, value in variable.get(self):
             if key is None or item_key.lower() == key:
                 return value

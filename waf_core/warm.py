@@ -22,6 +22,8 @@ WARM_SECONDS = 1.0
 
 ROUNDS = 12
 
+NOISE_BYTES = 4096
+
 _AGENTS = (
     "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/{0}.0.0.0 Safari/537.36",
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:{0}.0) Gecko/20100101 Firefox/{0}.0",
@@ -69,6 +71,20 @@ def _exchanges(rng: random.Random) -> Iterator[Exchange]:
         yield _exchange(rng, "", "application/json", json.dumps(texts).encode())
         yield _exchange(rng, "", cookie="; ".join(f"c{i}={text.replace(';', '')}" for i, text in enumerate(texts)))
         yield _exchange(rng, "", form, b"a=" + rng.randbytes(200))
+        yield from _tiring(rng)
+
+
+def _tiring(rng: random.Random) -> Iterator[Exchange]:
+    """What costs most when it is new: many short values, and long noise."""
+    form = "application/x-www-form-urlencoded"
+    for size in (5, 9):
+        alphabet = "".join(rng.sample(string.printable, 12))
+        texts = ["".join(rng.choices(alphabet, k=size)) for _ in range(24)]
+        yield _exchange(rng, "", form, "&".join(f"{i}={_quoted(text)}" for i, text in enumerate(texts)).encode())
+    parts = [f"{rng.choice(_HOSTILE).replace(';', '')}{rng.randrange(10**6)}" for _ in range(24)]
+    yield _exchange(rng, "", cookie="; ".join(f"c{i}={part}" for i, part in enumerate(parts)))
+    noise = "".join(rng.choices(string.digits + string.ascii_letters + string.punctuation + " ", k=NOISE_BYTES))
+    yield _exchange(rng, "", form, b"a=" + noise.replace("&", "").encode())
 
 
 def _exchange(rng: random.Random, query: str, content_type: str = "", body: bytes = b"", cookie: str = "") -> Exchange:

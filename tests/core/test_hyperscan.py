@@ -14,6 +14,7 @@ from tests.conformance.engine import make_waf, run_stage
 from tests.core.test_operators import NoTransaction
 from tests.crs import find_crs
 from waf_core.compiler import CompileOptions
+from waf_core.operators import REGISTRY, OperatorEnv
 from waf_core.operators.needs import of_bytes
 from waf_core.operators.phrases import Phrases
 from waf_core.operators.regex import Rx
@@ -65,6 +66,19 @@ def test_candidates_are_all_that_match(sets: tuple[PatternSet, PatternSet], form
             for number, operator in enumerate(OPERATORS):
                 if operator.holds(form, NoTransaction()):
                     assert found.get(form, 0) >> number & 1, (form, PATTERNS[number])
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=4), st.binary(max_size=3), st.binary(max_size=3))
+def test_what_a_text_needs_is_in_every_value_that_it_is_found_in(text: bytes, before: bytes, behind: bytes) -> None:
+    for name in ("streq", "contains", "strmatch", "containsWord", "beginsWith", "endsWith", "within"):
+        operator = REGISTRY[name.lower()](text, OperatorEnv())
+        needs = operator.needs()
+        for value in (text, before + text, text + behind, before + text + behind, before, text[1:]):
+            if operator.match(value, NoTransaction()) is not None:
+                assert operator.holds(value, NoTransaction())
+                assert len(value) >= needs.length, name
+                assert all(of_bytes(value) & clause for clause in needs.clauses), name
 
 
 @settings(max_examples=300, deadline=None)

@@ -291,6 +291,46 @@ def test_what_is_remembered_of_chains_never_changes_an_answer(rules: str) -> Non
         assert (one.matched_var, one.matched_var_name) == (two.matched_var, two.matched_var_name), uri
 
 
+TARGETS = (
+    'SecRule ARGS:x "@rx ." "id:9,phase:1,pass,nolog,ctl:ruleRemoveTargetById=1-6;ARGS:a"\n'
+    'SecRule ARGS|ARGS_NAMES|REQUEST_COOKIES|REQUEST_HEADERS:X|!ARGS:b "@rx (a+)(b?)" "id:1,phase:1,pass,log,capture,'
+    "logdata:'%{tx.0} %{tx.1} %{matched_var_name} %{matched_var}',setvar:tx.seen=%{tx.seen}%{tx.2}.\"\n"
+    'SecRule ARGS:a|ARGS:b|XML:/*|ARGS:a "!@contains b" "id:2,phase:2,pass,log,setvar:tx.seen=%{tx.seen}%{matched_var}"\n'
+    'SecRule &ARGS|&ARGS:a "@eq 1" "id:3,phase:1,pass,log"\n'
+    'SecRule &ARGS:a|ARGS:b "@ge 1" "id:4,phase:2,pass,log"\n'
+    'SecRule ARGS_POST|ARGS_GET_NAMES|REQUEST_BODY "@endsWith a" "id:5,phase:2,pass,log,t:lowercase,chain"\n'
+    'SecRule ARGS|MATCHED_VARS "@beginsWith a" "capture,chain"\nSecRule TX:0 "@within abab" "setvar:tx.seen=+1"\n'
+    'SecRule ARGS|REQUEST_COOKIES_NAMES "@rx b" "id:6,phase:2,pass,log,multiMatch,t:lowercase,t:removeWhitespace"\n'
+)
+FEW_VALUES = st.sampled_from(["a", "b", "ab", "ba", "A", "aab", "", "off", "1"])
+FEW_PAIRS = st.lists(st.tuples(st.sampled_from(["a", "b", "x", "ab"]), FEW_VALUES), max_size=4)
+
+
+@pytest.fixture(scope="module")
+def targets() -> tuple[WAF, WAF]:
+    return make(TARGETS), make(TARGETS, PLAIN)
+
+
+@settings(max_examples=300, deadline=None)
+@given(FEW_PAIRS, FEW_PAIRS, FEW_PAIRS, FEW_VALUES)
+def test_matches_are_those_of_the_targets_in_their_order(
+    targets: tuple[WAF, WAF],
+    query: list[tuple[str, str]],
+    form: list[tuple[str, str]],
+    cookies: list[tuple[str, str]],
+    header: str,
+) -> None:
+    """The same values are in many variables, some of which a rule excludes, counts, names twice or loses."""
+    outcomes = []
+    for waf in targets:
+        headers = {"X": header, "Cookie": "; ".join(f"{n}={v}" for n, v in cookies)}
+        headers["Content-Type"] = "application/x-www-form-urlencoded"
+        body = "&".join(f"{n}={v}" for n, v in form).encode()
+        tx = run(waf, "/?" + "&".join(f"{n}={v}" for n, v in query), headers=headers, method="POST", body=body)
+        outcomes.append([(m.rule.id, m.data, m.variable, m.value, m.matches) for m in tx.matched_rules] + [tx.tx])
+    assert outcomes[0] == outcomes[1]
+
+
 SUMS = (
     'SecRule ARGS:a "@rx ." "id:1,phase:1,pass,nolog,setvar:tx.pl1=+%{tx.five}"\n'
     'SecRule ARGS:b "@rx ." "id:2,phase:1,pass,log,setvar:tx.pl2=+3"\n'

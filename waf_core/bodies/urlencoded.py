@@ -23,7 +23,9 @@ def parse_pairs(text: bytes, separator: bytes, limit: int) -> tuple[list[Pair], 
         for piece in pieces:
             if piece:
                 name, _, value = piece.partition(b"=")
-                out.append((url_decode(name), url_decode(value)))
+                if b"%" in piece or b"+" in piece:
+                    name, value = url_decode(name), url_decode(value)
+                out.append((name, value))
     else:
         for piece in pieces:
             if piece:

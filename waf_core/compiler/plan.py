@@ -15,9 +15,10 @@ is left for then.  ARGS, which grows, is judged in its parts.  Requests and resp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from waf_core.actions import RemoveTarget
 from waf_core.program import FIRST_PHASE, HitValues, PhaseProgram, Scan
 from waf_core.rule import Link, Target, Unit
 from waf_core.scan.batch import Pending, judge
@@ -60,27 +61,31 @@ class Planner:
         self._limits = limits
         self._request = PatternSet(statistics, limits)
         self._response = PatternSet(statistics, limits)
+        self._sources: dict[Hashable, int] = {}
 
     def plan(self, phases: Mapping[int, PhaseProgram]) -> None:
         """Set `always`, `gates` and `scan` of the phases."""
         counts: dict[int, list[_Item]] = {phase: [] for phase in phases}
         groups: dict[int, dict[tuple[str, str | None], list[_Item]]] = {phase: {} for phase in phases}
+        narrowed = _narrowed(phases)
         for phase, program in phases.items():
             for position in sorted(program.kept):
                 unit = program.units[position]
-                numbers = _gates(unit)
+                numbers = _gates(unit, unit.index in narrowed)
                 if numbers:
                     program.gates[unit.index] = (position, sum(1 << number for number in numbers))
                 for number in numbers:
                     link = unit.links[number]
                     for target in link.targets:
-                        item = (target, link, (unit.index, number))
                         if target.count:
-                            counts[_stage(target.variable, phase)].append(item)
+                            place = self._place(target, unit, number, id(target))
+                            counts[_stage(target.variable, phase)].append((target, link, place))
                             continue
                         for variable in _parts(target, phase):
-                            group = groups[_stage(variable, phase)]
-                            group.setdefault((variable.name, target.xpath), []).append(item)
+                            stage = _stage(variable, phase)
+                            place = self._place(target, unit, number, (stage, variable.name, target.xpath))
+                            group = groups[stage]
+                            group.setdefault((variable.name, target.xpath), []).append((target, link, place))
             gated = {position for position, _ in program.gates.values()}
             program.always = tuple(
                 sorted(p for p in {*program.kept, *program.batches} if p not in gated or p in program.batches)
@@ -97,6 +102,13 @@ class Planner:
     @property
     def pattern_sets(self) -> list[PatternSet]:
         return [self._request, self._response]
+
+    def _place(self, target: Target, unit: Unit, number: int, source: Hashable) -> Place:
+        """Where what is found in a source is noted for this target."""
+        place = (unit.index, number, self._sources.setdefault(source, len(self._sources)))
+        if place not in target.places:
+            target.places += (place,)
+        return place
 
     def _scanner(self, items: Sequence[_Item], patterns: PatternSet) -> Scanner:
         scanner = Scanner(self._limits)
@@ -145,14 +157,27 @@ def _parts(target: Target, phase: int) -> list[Variable]:
     return [part for part in parts if part.phase <= phase] or [target.variable]
 
 
-def _gates(unit: Unit) -> list[int]:
-    """Numbers of the links whose answer can be found ahead."""
+def _narrowed(phases: Mapping[int, PhaseProgram]) -> set[int]:
+    """Indexes of the units that may lose targets while a transaction runs (ctl:ruleRemoveTarget...)."""
+    units: set[int] = set()
+    for program in phases.values():
+        for unit in program.units:
+            for link in unit.links:
+                for effect in link.effects:
+                    if isinstance(effect, RemoveTarget):
+                        units |= effect.units
+    return units
+
+
+def _gates(unit: Unit, narrowed: bool) -> list[int]:
+    """Numbers of the links whose answer can be found ahead.  In a narrowed unit that is not so for counts: to lose a
+    target makes other values fail, but a count smaller."""
     numbers: list[int] = []
     for number, link in enumerate(unit.links):
         if (
             link.operator is not None
             and link.operator.pure
-            and not any(target.variable.dynamic for target in link.targets)
+            and not any(target.variable.dynamic or (narrowed and target.count) for target in link.targets)
         ):
             numbers.append(number)
         if link.effects:

@@ -88,6 +88,11 @@ def of_phrases(phrases: Sequence[bytes]) -> Needs:
     return Needs(min(map(len, phrases)), _rarest(clauses))
 
 
+def of_text(text: bytes) -> Needs:
+    """What a value needs to contain this text."""
+    return Needs(len(text), _rarest(1 << byte for byte in text))
+
+
 class _NotUnderstoodError(Exception):
     """A node that is not in the table."""
 

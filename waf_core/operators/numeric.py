@@ -12,8 +12,14 @@ from waf_core.operators import HIT, Argument, Captures, Operator, OperatorEnv, o
 _INTEGER = re.compile(rb"[ \t\n\r\f\v]*([+-]?[0-9]{1,18})")
 
 
+_SMALL = {b"%d" % number: number for number in range(256)}
+
+
 def to_int(value: bytes) -> int:
     """The leading integer of a value; 0 if there is none (digits past 18 are not read)."""
+    small = _SMALL.get(value)
+    if small is not None:
+        return small
     if value.isdigit() and len(value) <= 18:
         return int(value)
     match = _INTEGER.match(value)

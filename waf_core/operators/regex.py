@@ -64,13 +64,13 @@ class Rx(Operator):
         self._find = re2._re2.RE2(pattern, options) if self._groups else self._capture
 
     def match(self, value: bytes, tx: Expander) -> Captures | None:
-        start, end = self._find.Match(_UNANCHORED, value, 0, len(value))[0]
-        if start == -1:
-            return None
-        if not self._groups:
-            return (value[start:end],)
-        text, offset = value, 0
-        if len(value) > CAPTURE_WHOLE_BYTES:
+        text = value
+        if len(value) > CAPTURE_WHOLE_BYTES or not self._groups:
+            start, end = self._find.Match(_UNANCHORED, value, 0, len(value))[0]
+            if start == -1:
+                return None
+            if not self._groups:
+                return (value[start:end],)
             # One byte more on each side, for \b; if an anchor makes a difference, the whole decides.
             offset = max(start - 1, 0)
             text = value[offset : end + 1]
@@ -78,6 +78,8 @@ class Rx(Operator):
             if first != (start - offset, end - offset):
                 text = value
         spans = self._capture.Match(_UNANCHORED, text, 0, len(text))
+        if spans[0][0] == -1:
+            return None
         return tuple([None if s == -1 else text[s:e] for s, e in spans[:MAX_CAPTURES]])
 
     def holds(self, value: bytes, tx: Expander) -> bool:

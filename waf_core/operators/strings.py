@@ -6,21 +6,31 @@ from collections.abc import Callable
 
 from waf_core.macros import Expander
 from waf_core.operators import HIT, Argument, Captures, Operator, OperatorEnv, operator
+from waf_core.operators.needs import NOTHING, Needs, of_text
 
 _WORD = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_")
 
 
 class Text(Operator):
-    """An operator that is one comparison of value and (macro-expanded) argument."""
+    """An operator that is one comparison of value and (macro-expanded) argument.  `within`: of the two it is the
+    value that has to be in the argument."""
 
-    def __init__(self, argument: bytes, test: Callable[[bytes, bytes], bool]) -> None:
+    def __init__(self, argument: bytes, test: Callable[[bytes, bytes], bool], within: bool) -> None:
         self.argument = Argument(argument)
         self.pure = self.argument.constant is not None
         self._test = test
+        self._within = within
 
     def match(self, value: bytes, tx: Expander) -> Captures | None:
         argument = self.argument.get(tx)
         return (argument,) if self._test(value, argument) else None
+
+    def holds(self, value: bytes, tx: Expander) -> bool:
+        return self._test(value, self.argument.get(tx))
+
+    def needs(self) -> Needs:
+        constant = self.argument.constant
+        return NOTHING if constant is None or self._within else of_text(constant)
 
 
 class Always(Operator):
@@ -48,7 +58,7 @@ def _contains_word(value: bytes, word: bytes) -> bool:
 def _register(names: tuple[str, ...], test: Callable[[bytes, bytes], bool]) -> None:
     @operator(*names)
     def make(argument: bytes, env: OperatorEnv) -> Operator:
-        return Text(argument, test)
+        return Text(argument, test, "within" in names)
 
 
 _register(("streq",), lambda value, text: value == text)

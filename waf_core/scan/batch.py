@@ -177,20 +177,13 @@ def _confirm(entries: Iterable[_Entry], patterns: Mapping[bytes, int], tx: Expan
     """Candidates may be false: the operator itself has the last word."""
     answers: dict[tuple[int, bytes], bool] = {}
     for form, slot, places in entries:
-        for number in _numbers(slot.patterns & patterns.get(form, 0)):
-            for tests in slot.tests:
-                candidate = tests.patterns.get(number)
-                if candidate is None:
-                    continue
-                holds = answers.get((number, form))
-                if holds is None:
-                    holds = answers[number, form] = candidate[0].holds(form, tx)
-                if holds:
-                    places += candidate[1]
-
-
-def _numbers(mask: int) -> Iterator[int]:
-    while mask:
-        low = mask & -mask
-        yield low.bit_length() - 1
-        mask ^= low
+        mask = slot.positive & patterns.get(form, 0)
+        while mask:
+            low = mask & -mask
+            mask ^= low
+            operator, wanted = slot.askers(low.bit_length() - 1)
+            holds = answers.get((low, form))
+            if holds is None:
+                holds = answers[low, form] = operator.holds(form, tx)
+            if holds:
+                places += wanted

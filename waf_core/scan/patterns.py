@@ -211,8 +211,9 @@ class PatternSet:
         found = {}
         short: dict[bytes, int] = {}
         large: dict[bytes, int] = {}
+        main_mask = self._main_mask
         for form, mask in wanted.items():
-            main = mask & self._main_mask
+            main = mask & main_mask
             if main == mask and len(form) <= MAX_JOINED_BYTES:
                 short[form] = mask
                 continue
@@ -316,8 +317,10 @@ def _narrow(match: Callable[[bytes], Iterable[int]], part: Mapping[bytes, int], 
     else:
         for form, asked in part.items():
             mask = asked & candidates
-            few = mask.bit_count() <= FEW_CANDIDATES
-            _note(found, form, mask if few else _mask(match(form)) & mask)
+            if mask.bit_count() > FEW_CANDIDATES:
+                mask &= _mask(match(form))
+            if mask:
+                found[form] = found.get(form, 0) | mask
 
 
 def _mask(numbers: Iterable[int]) -> int:
@@ -335,5 +338,7 @@ def _note(found: dict[bytes, int], form: bytes, mask: int) -> None:
 def _note_all(found: dict[bytes, int], part: Mapping[bytes, int], candidates: int) -> None:
     """Something was found in the joined forms: each may have it."""
     if candidates:
-        for form, mask in part.items():
-            _note(found, form, candidates & mask)
+        for form, asked in part.items():
+            mask = asked & candidates
+            if mask:
+                found[form] = found.get(form, 0) | mask

@@ -26,8 +26,8 @@ from waf_core.scan.budget import PlanBudget
 from waf_core.scan.classes import ALL_CLASSES, are_many, classes_of, classes_with
 from waf_core.transformations import TRAITS, UNKNOWN, Transformation
 
-Place = tuple[int, int]
-"""(position of the unit, number of the link)"""
+Place = tuple[int, int, int]
+"""(index of the unit, number of the link, number of the source that the value is from)"""
 
 Chain = tuple[Transformation, ...]
 
@@ -118,11 +118,22 @@ class ChainTests:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """What is asked of one form in common with others: `patterns` is a mask of their numbers."""
+    """What is asked of one form in common with others: `patterns` is a mask of their numbers, `positive` of
+    those among them that should be found."""
 
     patterns: int
+    positive: int
     tests: tuple[ChainTests, ...]
     negated: tuple[tuple[int, Operator, list[Place]], ...]
+    _askers: dict[int, tuple[Operator, list[Place]]] = field(default_factory=dict)
+
+    def askers(self, number: int) -> tuple[Operator, list[Place]]:
+        """The operator of a pattern, and who wants to know of it; put together when it is first found."""
+        known = self._askers.get(number)
+        if known is None:
+            pairs = [tests.patterns[number] for tests in self.tests if number in tests.patterns]
+            known = self._askers[number] = (pairs[0][0], [place for _, places in pairs for place in places])
+        return known
 
 
 Holds = Callable[[bytes, Expander], bool]
@@ -272,18 +283,20 @@ def _relevant_classes(items: Sequence[tuple[Chain, ChainTests]]) -> int:
 def _slot(
     parts: Sequence[tuple[ChainTests, int, int, int]],
 ) -> tuple[Slot | None, tuple[tuple[Holds, bool, list[Place]], ...]]:
-    all_patterns = 0
+    positive = unwelcome = 0
     negated: list[tuple[int, Operator, list[Place]]] = []
     others: dict[tuple[int, bool], Question] = {}
     for tests, patterns, unwanted, mask in parts:
-        all_patterns |= patterns | unwanted
+        positive |= patterns
+        unwelcome |= unwanted
         negated += [(number, *test) for number, test in tests.negated.items()]
         for index, (key, question) in enumerate(tests.others.items()):
             if mask >> index & 1:
                 known = others.get(key)
                 others[key] = (question[0], question[1], [*known[2], *question[2]]) if known else question
     tests_of = tuple(tests for tests, patterns, _, _ in parts if patterns)
-    slot = Slot(all_patterns, tests_of, tuple(negated)) if all_patterns else None
+    every = positive | unwelcome
+    slot = Slot(every, positive, tests_of, tuple(negated)) if every else None
     return slot, tuple((operator.holds, inverse, wanted) for operator, inverse, wanted in others.values())
 
 
