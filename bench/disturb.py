@@ -14,7 +14,7 @@ from collections.abc import Callable
 import httpx
 
 from bench.cases import Request, _headers
-from bench.hostile import GENERATORS
+from bench.hostile import GENERATORS, PATH
 
 HOSTILE_BYTES = 128_000
 REQUESTS = 40
@@ -23,7 +23,7 @@ REQUESTS = 40
 def upload(rng: random.Random) -> Request:
     head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.bin"\r\n\r\n'
     body = head + rng.randbytes(10_000_000) + b"\r\n--b--\r\n"
-    return Request("POST", "/x", [*_headers(rng), ("Content-Type", "multipart/form-data; boundary=b")], body)
+    return Request("POST", PATH, [*_headers(rng), ("Content-Type", "multipart/form-data; boundary=b")], body)
 
 
 def hostile(rng: random.Random) -> Request:

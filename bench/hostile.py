@@ -22,6 +22,7 @@ from tests.crs import find_crs
 SIZES = (1_000, 16_000, 128_000)
 PEER_MAX_BYTES = 16_000
 BOUND_NS = 1000
+PATH = "/x"
 FRAGMENTS = [
     "' or 1=1 -- ", "<script>alert(1)</script>", "../../etc/passwd", "${jndi:ldap://x}", "; cat /etc/passwd", "union select ",
     "%0d%0aSet-Cookie:", "{{7*7}}", "$(id)", "\\x41", "&lt;", "/*!50000", "javascript:", "' having 1=1", "busybox$'\\\"", "\\u003c",
@@ -34,7 +35,7 @@ def _form(rng: random.Random, body: bytes) -> Request:
         ("Content-Type", "application/x-www-form-urlencoded"),
         ("Content-Length", str(len(body))),
     ]
-    return Request("POST", "/x", headers, body)
+    return Request("POST", PATH, headers, body)
 
 
 def random_bytes(rng: random.Random, size: int) -> Request:
@@ -72,7 +73,7 @@ def many_parts(rng: random.Random, size: int) -> Request:
     part = '--b\r\nContent-Disposition: form-data; name="{}"\r\n\r\n{}\r\n'
     body = "".join(part.format(i, rng.randrange(10**6)) for i in range(min(size // 70, 900))) + "--b--\r\n"
     headers = [*_headers(rng), ("Content-Type", "multipart/form-data; boundary=b"), ("Content-Length", str(len(body)))]
-    return Request("POST", "/x", headers, body.encode())
+    return Request("POST", PATH, headers, body.encode())
 
 
 def long_cookies(rng: random.Random, size: int) -> Request:
@@ -99,7 +100,7 @@ def near_matches(prefix: str) -> Callable[[random.Random, int], Request]:
 def _json(rng: random.Random, value: Any) -> Request:
     body = json.dumps(value).encode()
     headers = [*_headers(rng), ("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
-    return Request("POST", "/x", headers, body)
+    return Request("POST", PATH, headers, body)
 
 
 GENERATORS: dict[str, Callable[[random.Random, int], Request]] = {

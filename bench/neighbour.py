@@ -1,14 +1,17 @@
 """`python -m bench neighbour`: what small requests feel while one client sends the worst without pause.
 
 Through the real Envoy, one worker: p99 of small GETs alone, beside hostile bodies, and beside 10 MB uploads;
-the same without a filter and with a server that does nothing, since the load generator, Envoy and the upstream
-share the cores.
+the same without a filter and with a server that does nothing, since the load generator, Envoy and the upstreams
+share the cores.  In life the neighbour, and the server that its uploads are for, are other machines: here they are
+processes of their own that get what the others leave (nice), so that what small requests feel is Envoy's and the
+sidecar's doing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import random
 import statistics
 import subprocess
@@ -21,9 +24,10 @@ import httpx
 
 from bench.cases import browser_get
 from bench.disturb import KINDS
-from bench.envoy import without_filter
+from bench.envoy import quiet, without_filter
+from bench.hostile import PATH
 from bench.report import table
-from demo.stack import Process, Stack, http_manager
+from demo.stack import Process, Stack, endpoint, free_port, http_manager
 from tests.crs import find_crs
 
 SECONDS = 8.0
@@ -34,6 +38,8 @@ SERVERS = {
 }  # fmt: skip
 """Server -> the bootstrap of deploy/envoy.  Buffered, Envoy sends a body of 10 MB as one message; in full duplex it
 comes in pieces."""
+ASIDE = ("nice", "-n", "19", sys.executable, "-m")
+"""How the neighbour and its upstream run."""
 
 
 @contextlib.contextmanager
@@ -42,7 +48,7 @@ def disturbed(url: str, kind: str | None) -> Iterator[None]:
     if kind is None:
         yield
         return
-    with subprocess.Popen([sys.executable, "-m", "bench.disturb", url, kind], stdout=subprocess.PIPE) as child:
+    with subprocess.Popen([*ASIDE, "bench.disturb", url, kind], stdout=subprocess.PIPE) as child:
         try:
             assert child.stdout is not None
             child.stdout.readline()
@@ -50,6 +56,16 @@ def disturbed(url: str, kind: str | None) -> Iterator[None]:
             yield
         finally:
             child.kill()
+
+
+def _apart(config: dict[str, Any], port: int) -> None:
+    """What the neighbour sends goes to an upstream of its own."""
+    cluster = copy.deepcopy(config["static_resources"]["clusters"][0])
+    cluster["name"] = cluster["load_assignment"]["cluster_name"] = "neighbour"
+    endpoint(cluster)["socket_address"]["port_value"] = port
+    config["static_resources"]["clusters"].append(cluster)
+    routes = http_manager(config)["route_config"]["virtual_hosts"][0]["routes"]
+    routes.insert(0, {"match": {"path": PATH}, "route": {"cluster": "neighbour", "timeout": "0s"}})
 
 
 async def measure(url: str) -> list[float]:
@@ -68,15 +84,19 @@ async def measure(url: str) -> list[float]:
 
 
 def run() -> dict[str, Any]:
-    def edit(config: dict[str, Any], stack: Stack) -> None:
-        http_manager(config).pop("access_log")
-
     rows, results = [], []
     for server, bootstrap in SERVERS.items():
         ours = server.startswith("envoy-waf")
-        change = without_filter if server == "no filter" else edit
-        stack = Stack(bootstrap, crs=find_crs(), settings={"log_level": "error"}, edit=change, sidecar=ours)
+        port = free_port()
+
+        def edit(config: dict[str, Any], stack: Stack, server: str = server, port: int = port) -> None:
+            (without_filter if server == "no filter" else quiet)(config, stack)
+            _apart(config, port)
+
+        stack = Stack(bootstrap, crs=find_crs(), settings={"log_level": "error"}, edit=edit, sidecar=ours)
         with stack:
+            command = [*ASIDE, "demo.upstream", str(port), str(free_port())]
+            stack.processes.append(Process("neighbours-upstream", command, stack.folder))
             if server == "no-op":
                 command = [sys.executable, "-m", "bench.noop", stack.listen]
                 stack.processes.append(Process("noop", command, stack.folder))
