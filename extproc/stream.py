@@ -25,14 +25,11 @@ from dataclasses import dataclass, field
 from envoy.config.core.v3.base_pb2 import HeaderValue, HeaderValueOption
 from envoy.extensions.filters.http.ext_proc.v3.processing_mode_pb2 import ProcessingMode
 from envoy.service.ext_proc.v3.external_processor_pb2 import (
-    BodyMutation,
     BodyResponse,
-    CommonResponse,
     HeadersResponse,
     ImmediateResponse,
     ProcessingRequest,
     ProcessingResponse,
-    StreamedBodyResponse,
     TrailersResponse,
 )
 from google.protobuf.struct_pb2 import Struct
@@ -587,9 +584,12 @@ def _pass_body(mode: int, body: bytes, end: bool, *, request: bool) -> Processin
     """Let a piece through that is not held."""
     if mode != FULL_DUPLEX:
         return CONTINUE_REQUEST_BODY if request else CONTINUE_RESPONSE_BODY
-    streamed = StreamedBodyResponse(body=body, end_of_stream=end)
-    answer = BodyResponse(response=CommonResponse(body_mutation=BodyMutation(streamed_response=streamed)))
-    return ProcessingResponse(request_body=answer) if request else ProcessingResponse(response_body=answer)
+    answer = ProcessingResponse()
+    # Filled in place: a message that is given to another is copied.
+    side = answer.request_body if request else answer.response_body
+    streamed = side.response.body_mutation.streamed_response
+    streamed.body, streamed.end_of_stream = body, end
+    return answer
 
 
 def _release(side: _Side, end: bool, *, request: bool) -> list[ProcessingResponse]:

@@ -21,7 +21,7 @@ from extproc.transport import frames, messages
 from extproc.transport.frames import ProtocolError, frame, number
 from extproc.transport.messages import Assembler, Message, RpcError
 
-STREAM_WINDOW = 1 << 20
+STREAM_WINDOW = 1 << 17
 """Bytes that a peer may send on one stream before they are handled."""
 
 CONNECTION_WINDOW = 16 << 20
@@ -125,7 +125,10 @@ class Call:
     def send(self, message: bytes) -> None:
         """An answer.  Nothing happens when the call is over."""
         if not self.over and self.status is None:
-            self.backlog.append(memoryview(messages.prefixed(message)))
+            if len(message) <= frames.DEFAULT_MAX_FRAME:
+                self.backlog.append(memoryview(messages.prefixed(message)))
+            else:
+                self.backlog += (memoryview(messages.prefix(message)), memoryview(message))
             self._connection.pump(self)
 
     def finish(self, status: int = messages.OK, text: str = "") -> None:
@@ -158,7 +161,7 @@ class Connection:
         self.limits = limits
         self._room = room
         self._send = send
-        self._output: list[bytes] = []
+        self._output: list[bytes | memoryview] = []
         self.corked = False
         """While set, output is collected until `flush`."""
         self.events: deque[Event] = deque()
@@ -190,8 +193,8 @@ class Connection:
 
     # -- out --------------------------------------------------------------------------------------
 
-    def write(self, data: bytes) -> None:
-        self._output.append(data)
+    def write(self, *pieces: bytes | memoryview) -> None:
+        self._output += pieces
         if not self.corked:
             self.flush()
 
@@ -204,7 +207,7 @@ class Connection:
 
     def pump(self, call: Call) -> None:
         """Send what waits, as far as it goes; then the end, if there is one."""
-        out: list[bytes] = []
+        out: list[bytes | memoryview] = []
         while call.backlog:
             room = min(call.window, self._window, self._max_frame)
             if room <= 0:
@@ -212,15 +215,16 @@ class Connection:
             if not call.started:
                 call.started = True
                 out.append(frame(frames.HEADERS, frames.END_HEADERS, call.id, _BEGIN))
-            first = call.backlog[0]
-            piece = bytes(first[:room])
-            if len(first) > room:
-                call.backlog[0] = first[room:]
+            piece = call.backlog[0]
+            if len(piece) > room:
+                call.backlog[0] = piece[room:]
+                piece = piece[:room]
             else:
                 call.backlog.popleft()
             call.window -= len(piece)
             self._window -= len(piece)
-            out.append(frame(frames.DATA, 0, call.id, piece))
+            out.append(frames.head(len(piece), frames.DATA, 0, call.id))
+            out.append(piece)
         if call.status is not None and not call.backlog:
             status, text = call.status
             plain = status == messages.OK and call.started
@@ -231,7 +235,7 @@ class Connection:
                 out.append(frame(frames.RST_STREAM, 0, call.id, number(frames.NO_ERROR)))
             self._forget(call)
         if out:
-            self.write(b"".join(out))
+            self.write(*out)
 
     def goaway(self, code: int = frames.NO_ERROR, text: str = "") -> None:
         """No new calls; those that are open go on."""

@@ -44,10 +44,14 @@ class ProtocolError(Exception):
         self.code = code
 
 
+def head(size: int, kind: int, flags: int, stream: int) -> bytes:
+    """What goes ahead of a payload of so many bytes."""
+    return HEAD.pack(size >> 8, size & 0xFF, kind, flags, stream)
+
+
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
     """One frame."""
-    size = len(payload)
-    return HEAD.pack(size >> 8, size & 0xFF, kind, flags, stream) + payload
+    return head(len(payload), kind, flags, stream) + payload
 
 
 def number(value: int) -> bytes:

@@ -22,9 +22,14 @@ class RpcError(Exception):
         self.text = text
 
 
+def prefix(message: bytes) -> bytes:
+    """What goes ahead of it over the wire: uncompressed, so many bytes."""
+    return b"\0" + len(message).to_bytes(4, "big")
+
+
 def prefixed(message: bytes) -> bytes:
-    """As it goes over the wire, uncompressed."""
-    return b"\0" + len(message).to_bytes(4, "big") + message
+    """As it goes over the wire."""
+    return prefix(message) + message
 
 
 class Assembler:

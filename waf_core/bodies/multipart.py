@@ -342,14 +342,16 @@ class MultipartParser:
 
     def _data(self, final: bool) -> bool:
         buffer = self._buffer
+        # Where a line may begin as boundaries do: mostly nowhere, and one search tells.
+        dashes = buffer.find(b"\n--")
         if self._at_line_start and buffer.startswith(self._delimiter):
             start, begin = 0, 0
         else:
             if self._at_line_start and len(buffer) < len(self._delimiter) and not final:
                 return False
-            found = buffer.find(b"\n" + self._delimiter)
+            found = buffer.find(b"\n" + self._delimiter, dashes) if dashes != -1 else -1
             if found == -1:
-                self._consume_data(final)
+                self._consume_data(final, dashes)
                 return False
             start = found + 1
             begin = found - 1 if found and buffer[found - 1] == 0x0D else found
@@ -363,7 +365,7 @@ class MultipartParser:
             end = len(buffer)
         if start:
             self._note_line_end(buffer[begin : start - 1])
-        self._keep(buffer[:begin])
+        self._keep(buffer[:begin], dashes)
         self._finish_part()
         if end < len(buffer):
             self._note_line_end(buffer[start:end])
@@ -373,19 +375,20 @@ class MultipartParser:
             self._boundary(line[len(self._delimiter) :].rstrip(b"\r"))
         return self._state is not _State.FAILED
 
-    def _consume_data(self, final: bool) -> None:
+    def _consume_data(self, final: bool, dashes: int) -> None:
         """Move all that cannot be the start of a boundary out of the buffer."""
         keep = 0 if final else len(self._delimiter) + 2
         if len(self._buffer) > keep:
             cut = len(self._buffer) - keep
-            self._keep(self._buffer[:cut])
+            self._keep(self._buffer[:cut], dashes)
             self._buffer = self._buffer[cut:]
 
-    def _keep(self, data: bytes) -> None:
+    def _keep(self, data: bytes, dashes: int) -> None:
+        """Data of the part.  `dashes`: where the first line in it, or behind it, begins with `--`; -1: none."""
         part = self._part
         if not data:
             return
-        if b"\n--" in data or b"\n--" in self._tail + data[:2]:
+        if 0 <= dashes <= len(data) - 3 or b"\n--" in self._tail + data[:2]:
             self._stray_dashes = True
         self._tail = (self._tail + data[-2:])[-2:]
         self._at_line_start = False
