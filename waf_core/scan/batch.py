@@ -27,7 +27,7 @@ _Entry = tuple[bytes, Slot, list[Place]]
 Pending = dict[Scanner, dict[bytes, None]]
 """For each scanner the values that it has to judge."""
 
-MANY = 12
+MANY = 4
 """So many values with the same plan are taken together."""
 
 MANY_BYTES = 256
@@ -57,9 +57,11 @@ def judge(pending: Pending, patterns: PatternSet, tx: Expander) -> Iterator[tupl
             places: list[Place] = []
             waiting.append((scanner, value, places))
             if many and len(value) <= MANY_BYTES:
-                _, group, into = groups.setdefault(id(plan), (plan, [], []))
-                group.append(value)
-                into.append(places)
+                group = groups.get(id(plan))
+                if group is None:
+                    group = groups[id(plan)] = (plan, [], [])
+                group[1].append(value)
+                group[2].append(places)
             else:
                 _ask(plan, value, places, entries, tx)
         _ask_groups(groups, entries, columns, tx)
@@ -132,20 +134,22 @@ def _ask_all(
             columns.setdefault(id(column), (column, []))[1].append((slot, into))
         for holds, negated, wanted in others:
             answers = known.setdefault(holds, {})
-            for form in column:
-                if form not in answers:
-                    answers[form] = holds(form, tx)
             for form, places in zip(column, into, strict=True):
-                if answers[form] is not negated:
+                answer = answers.get(form)
+                if answer is None:
+                    answer = answers[form] = holds(form, tx)
+                if answer is not negated:
                     places += wanted
     for number, planner in branches:
         groups: _Groups = {}
         for form, places in zip(forms[number], into, strict=True):
             deeper = planner.plan(form)
             if deeper is not NOTHING:
-                _, group, receivers = groups.setdefault(id(deeper), (deeper, [], []))
-                group.append(form)
-                receivers.append(places)
+                group = groups.get(id(deeper))
+                if group is None:
+                    group = groups[id(deeper)] = (deeper, [], [])
+                group[1].append(form)
+                group[2].append(places)
         _ask_groups(groups, entries, columns, tx)
 
 

@@ -15,7 +15,7 @@ from waf_core.transformations import TRAITS, UNKNOWN, Transformation
 
 SEPARATOR = b"\x01"
 
-FEW = 8
+FEW = 4
 """So few are transformed one by one."""
 
 
