@@ -2,7 +2,7 @@
 
 PY := .venv/bin/python
 
-.PHONY: help setup setup-test demo demo-check lint test crs-test crs-test-envoy bench clean
+.PHONY: help setup setup-test demo demo-check lint test crs-test crs-test-envoy bench fuzz clean
 
 help:  ## show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -39,6 +39,10 @@ bench: setup  ## the engine against libmodsecurity, hostile input, Envoy with an
 	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	$(PY) -m bench
 
+fuzz: setup  ## look for broken promises in parsers, transport and engine, a minute each (SECONDS=60)
+	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[fuzz]'
+	$(PY) -m fuzz --seconds $(or $(SECONDS),60)
+
 clean:  ## remove what setup and tests made
-	rm -rf .venv .envoy .tools build *.egg-info .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .envoy .tools .fuzz build *.egg-info .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

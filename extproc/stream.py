@@ -37,6 +37,7 @@ from google.protobuf.struct_pb2 import Struct
 from extproc.client import client_address, split_address
 from extproc.policies import Policy, PolicySet, UnknownPolicyError
 from waf_core import Interruption, Transaction
+from waf_core.errors import UsageError
 from waf_core.exchange import Exchange
 from waf_core.persistence import Store
 from waf_core.settings import EngineMode, LimitAction
@@ -143,6 +144,12 @@ class Stream:
             self._request.mode = message.protocol_config.request_body_mode
             self._response.mode = message.protocol_config.response_body_mode
         kind = message.WhichOneof("request")
+        try:
+            return self._answers(kind, message)
+        except UsageError as error:
+            raise StreamError(f"{kind} comes at a wrong time: {error}") from error
+
+    def _answers(self, kind: str | None, message: ProcessingRequest) -> list[ProcessingResponse]:
         if kind == "request_headers":
             return self._request_headers(message)
         if self.tx is None:

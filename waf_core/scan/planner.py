@@ -310,7 +310,7 @@ def _reduce(chain: Chain, classes: int, longest: int) -> tuple[Chain, int, int, 
         acts = False
         emits = 0
         for touched, emitted in effects:
-            if touched & classes:
+            if touched & classes or touched == ALL_CLASSES:
                 acts = True
                 emits |= emitted
         if acts:

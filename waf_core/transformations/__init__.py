@@ -28,7 +28,8 @@ class Traits:
 
     `effects` are pairs of bytes (touched, emitted).  A value without any touched byte comes back
     unchanged; otherwise the result has only bytes of the value, and those that are emitted for the
-    touched bytes that it has.  The result is never longer than `growth` times the value.
+    touched bytes that it has.  What touches all bytes may change the empty value, too.  The result is never longer
+    than `growth` times the value.
     """
 
     effects: tuple[tuple[bytes, bytes], ...] = ((ANYTHING, ANYTHING),)
