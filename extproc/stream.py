@@ -137,7 +137,7 @@ class Stream:
     # -- entry points ---------------------------------------------------------------------------
 
     def handle(self, message: ProcessingRequest) -> list[ProcessingResponse]:
-        """Answers to one message, in order.  After a verdict nothing more is answered."""
+        """Answers to one message, in order.  After a verdict nothing more is answered.  Raises StreamError."""
         if self.blocked:
             return []
         if message.HasField("protocol_config"):

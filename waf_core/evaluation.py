@@ -201,8 +201,7 @@ def _remembered(tx: Transaction, unit: Unit, memo: Memo) -> bool:
     key = (*pairs, *map(store.get, memo.keys))
     known = memo.known.get(key)
     if known is not None and len(store) + len(known.writes) < MAX_COLLECTION_KEYS:
-        for digit in _DIGITS:
-            store.pop(digit, None)
+        _capture(store, ())
         _recollect(tx, known)
         tx.current_unit = unit
         return False
@@ -341,8 +340,8 @@ def _capture(store: dict[bytes, bytes], captures: Sequence[bytes | None]) -> Non
     for digit, piece in zip(_DIGITS, captures, strict=False):
         if piece is not None:
             store[digit] = piece
-        elif digit in store:
-            del store[digit]
+        else:
+            store.pop(digit, None)
     for digit in _DIGITS[len(captures) :]:
         store.pop(digit, None)
 

@@ -70,7 +70,6 @@ def _tx_count(key: bytes) -> Reader:
 def _tx_pattern(pattern: re2._Regexp) -> Reader:
     """TX:/expression/: names that do not fit are remembered, since names repeat in every transaction."""
     unfit: set[bytes] = set()
-
     search = pattern.search
 
     def read(tx: Transaction) -> Sequence[Pair]:

@@ -27,6 +27,8 @@ TIRING_ROUNDS = 4
 
 NOISE_BYTES = 4096
 
+FORM = "application/x-www-form-urlencoded"
+
 _AGENTS = (
     "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/{0}.0.0.0 Safari/537.36",
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:{0}.0) Gecko/20100101 Firefox/{0}.0",
@@ -57,12 +59,11 @@ def warm(*wafs: WAF) -> int:
 
 
 def _exchanges(rng: random.Random) -> Iterator[Exchange]:
-    form = "application/x-www-form-urlencoded"
     for number in range(ROUNDS):
         query = f"page={rng.randrange(99)}&q={_quoted(rng.choice(_SAMPLE))}&id={_word(rng)}"
         yield _exchange(rng, query)
         fields = "&".join(f"f{i}={_quoted(rng.choice(_SAMPLE))}" for i in range(8))
-        yield _exchange(rng, query, form, fields.encode())
+        yield _exchange(rng, query, FORM, fields.encode())
         value = {"id": rng.randrange(10**6), "tags": [_word(rng), rng.choice(_SAMPLE)], "note": rng.choice(_SAMPLE)}
         yield _exchange(rng, "", "application/json", json.dumps({"items": [value] * 3}).encode())
         part = f'--b\r\nContent-Disposition: form-data; name="a"\r\n\r\n{rng.choice(_SAMPLE)}\r\n--b--\r\n'
@@ -70,25 +71,23 @@ def _exchanges(rng: random.Random) -> Iterator[Exchange]:
         texts = [rng.choice(_HOSTILE) + rng.choice(_HOSTILE) for _ in range(6)]
         texts += ["".join(rng.choices(string.printable, k=rng.randrange(4, 40))) for _ in range(6)]
         yield _exchange(rng, "&".join(f"a{i}={_quoted(text)}" for i, text in enumerate(texts[:3])))
-        yield _exchange(rng, "", form, "&".join(f"{i}={_quoted(text)}" for i, text in enumerate(texts)).encode())
+        yield _exchange(rng, "", FORM, _fields(texts))
         yield _exchange(rng, "", "application/json", json.dumps(texts).encode())
-        yield _exchange(rng, "", cookie="; ".join(f"c{i}={text.replace(';', '')}" for i, text in enumerate(texts)))
-        yield _exchange(rng, "", form, b"a=" + rng.randbytes(200))
+        yield _exchange(rng, "", cookie=_cookies(texts))
+        yield _exchange(rng, "", FORM, b"a=" + rng.randbytes(200))
         if number < TIRING_ROUNDS:
             yield from _tiring(rng)
 
 
 def _tiring(rng: random.Random) -> Iterator[Exchange]:
     """What costs most when it is new: many short values, and long noise."""
-    form = "application/x-www-form-urlencoded"
     for size in (5, 9):
         alphabet = "".join(rng.sample(string.printable, 12))
         texts = ["".join(rng.choices(alphabet, k=size)) for _ in range(24)]
-        yield _exchange(rng, "", form, "&".join(f"{i}={_quoted(text)}" for i, text in enumerate(texts)).encode())
-    parts = [f"{rng.choice(_HOSTILE).replace(';', '')}{rng.randrange(10**6)}" for _ in range(24)]
-    yield _exchange(rng, "", cookie="; ".join(f"c{i}={part}" for i, part in enumerate(parts)))
+        yield _exchange(rng, "", FORM, _fields(texts))
+    yield _exchange(rng, "", cookie=_cookies([f"{rng.choice(_HOSTILE)}{rng.randrange(10**6)}" for _ in range(24)]))
     noise = "".join(rng.choices(string.digits + string.ascii_letters + string.punctuation + " ", k=NOISE_BYTES))
-    yield _exchange(rng, "", form, b"a=" + noise.replace("&", "").encode())
+    yield _exchange(rng, "", FORM, b"a=" + noise.replace("&", "").encode())
 
 
 def _exchange(rng: random.Random, query: str, content_type: str = "", body: bytes = b"", cookie: str = "") -> Exchange:
@@ -115,6 +114,14 @@ def _exchange(rng: random.Random, query: str, content_type: str = "", body: byte
         response_body=page.format(rng.choice(_SAMPLE), " ".join(rng.sample(_SAMPLE, 20))).encode(),
         client_ip="192.0.2.1",
     )
+
+
+def _fields(texts: list[str]) -> bytes:
+    return "&".join(f"{i}={_quoted(text)}" for i, text in enumerate(texts)).encode()
+
+
+def _cookies(texts: list[str]) -> str:
+    return "; ".join(f"c{i}={text.replace(';', '')}" for i, text in enumerate(texts))
 
 
 def _word(rng: random.Random) -> str:

@@ -159,14 +159,9 @@ def _parts(target: Target, phase: int) -> list[Variable]:
 
 def _narrowed(phases: Mapping[int, PhaseProgram]) -> set[int]:
     """Indexes of the units that may lose targets while a transaction runs (ctl:ruleRemoveTarget...)."""
-    units: set[int] = set()
-    for program in phases.values():
-        for unit in program.units:
-            for link in unit.links:
-                for effect in link.effects:
-                    if isinstance(effect, RemoveTarget):
-                        units |= effect.units
-    return units
+    links = (link for program in phases.values() for unit in program.units for link in unit.links)
+    removals = (effect for link in links for effect in link.effects if isinstance(effect, RemoveTarget))
+    return {index for removal in removals for index in removal.units}
 
 
 def _gates(unit: Unit, narrowed: bool) -> list[int]:

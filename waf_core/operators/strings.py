@@ -12,14 +12,14 @@ _WORD = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01234567
 
 
 class Text(Operator):
-    """An operator that is one comparison of value and (macro-expanded) argument.  `within`: of the two it is the
-    value that has to be in the argument."""
+    """An operator that is one comparison of value and (macro-expanded) argument.  `contained`: the
+    argument is in every value for which it holds."""
 
-    def __init__(self, argument: bytes, test: Callable[[bytes, bytes], bool], within: bool) -> None:
+    def __init__(self, argument: bytes, test: Callable[[bytes, bytes], bool], contained: bool) -> None:
         self.argument = Argument(argument)
         self.pure = self.argument.constant is not None
         self._test = test
-        self._within = within
+        self._contained = contained
 
     def match(self, value: bytes, tx: Expander) -> Captures | None:
         argument = self.argument.get(tx)
@@ -30,7 +30,7 @@ class Text(Operator):
 
     def needs(self) -> Needs:
         constant = self.argument.constant
-        return NOTHING if constant is None or self._within else of_text(constant)
+        return of_text(constant) if constant is not None and self._contained else NOTHING
 
 
 class Always(Operator):
@@ -55,10 +55,10 @@ def _contains_word(value: bytes, word: bytes) -> bool:
     return False
 
 
-def _register(names: tuple[str, ...], test: Callable[[bytes, bytes], bool]) -> None:
+def _register(names: tuple[str, ...], test: Callable[[bytes, bytes], bool], *, contained: bool = True) -> None:
     @operator(*names)
     def make(argument: bytes, env: OperatorEnv) -> Operator:
-        return Text(argument, test, "within" in names)
+        return Text(argument, test, contained)
 
 
 _register(("streq",), lambda value, text: value == text)
@@ -66,7 +66,7 @@ _register(("contains", "strmatch"), lambda value, text: text in value)
 _register(("containsWord",), _contains_word)
 _register(("beginsWith",), lambda value, text: value.startswith(text))
 _register(("endsWith",), lambda value, text: value.endswith(text))
-_register(("within",), lambda value, text: value in text)
+_register(("within",), lambda value, text: value in text, contained=False)
 
 
 @operator("unconditionalMatch")

@@ -57,11 +57,7 @@ def judge(pending: Pending, patterns: PatternSet, tx: Expander) -> Iterator[tupl
             places: list[Place] = []
             waiting.append((scanner, value, places))
             if many and len(value) <= MANY_BYTES:
-                group = groups.get(id(plan))
-                if group is None:
-                    group = groups[id(plan)] = (plan, [], [])
-                group[1].append(value)
-                group[2].append(places)
+                _join(groups, plan, value, places)
             else:
                 _ask(plan, value, places, entries, tx)
         _ask_groups(groups, entries, columns, tx)
@@ -105,6 +101,15 @@ def _ask(plan: Plan, value: bytes, places: list[Place], entries: list[_Entry], t
             _ask(deeper, form, places, entries, tx)
 
 
+def _join(groups: _Groups, plan: Plan, value: bytes, places: list[Place]) -> None:
+    """To the others with the same plan."""
+    group = groups.get(id(plan))
+    if group is None:
+        group = groups[id(plan)] = (plan, [], [])
+    group[1].append(value)
+    group[2].append(places)
+
+
 def _ask_groups(groups: _Groups, entries: list[_Entry], columns: dict[int, _Column], tx: Expander) -> None:
     for plan, values, into in groups.values():
         if len(values) >= MANY:
@@ -145,11 +150,7 @@ def _ask_all(
         for form, places in zip(forms[number], into, strict=True):
             deeper = planner.plan(form)
             if deeper is not NOTHING:
-                group = groups.get(id(deeper))
-                if group is None:
-                    group = groups[id(deeper)] = (deeper, [], [])
-                group[1].append(form)
-                group[2].append(places)
+                _join(groups, deeper, form, places)
         _ask_groups(groups, entries, columns, tx)
 
 

@@ -278,7 +278,8 @@ class PatternSet:
             candidates = 0
             for index in {match[0] for match in find((b"\n".join(part)).lower(), overlapping=True)}:
                 candidates |= self._phrase_users[index]
-            _note_all(found, part, candidates)
+            for form, asked in part.items():
+                _note(found, form, asked & candidates)
 
 
 def _parts(wanted: Mapping[bytes, int], limit: int) -> Iterable[Mapping[bytes, int]]:
@@ -312,12 +313,11 @@ def _narrow(match: Callable[[bytes], Iterable[int]], part: Mapping[bytes, int], 
         step = max(len(forms) // FEW_FORMS + 1, FEW_FORMS // 4)
         for start in range(0, len(forms), step):
             _narrow(match, {form: part[form] & candidates for form in forms[start : start + step]}, found)
-    elif len(part) == 1 or candidates.bit_count() <= FEW_CANDIDATES:
-        _note_all(found, part, candidates)
     else:
+        again = len(part) > 1 and candidates.bit_count() > FEW_CANDIDATES
         for form, asked in part.items():
             mask = asked & candidates
-            if mask.bit_count() > FEW_CANDIDATES:
+            if again and mask.bit_count() > FEW_CANDIDATES:
                 mask &= _mask(match(form))
             if mask:
                 found[form] = found.get(form, 0) | mask
@@ -333,12 +333,3 @@ def _mask(numbers: Iterable[int]) -> int:
 def _note(found: dict[bytes, int], form: bytes, mask: int) -> None:
     if mask:
         found[form] = found.get(form, 0) | mask
-
-
-def _note_all(found: dict[bytes, int], part: Mapping[bytes, int], candidates: int) -> None:
-    """Something was found in the joined forms: each may have it."""
-    if candidates:
-        for form, asked in part.items():
-            mask = asked & candidates
-            if mask:
-                found[form] = found.get(form, 0) | mask
