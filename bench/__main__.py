@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
 import json
 from pathlib import Path
 
 from bench.report import machine
+
+NEEDED = ("libmodsecurity", "matplotlib")
+"""The peer and what draws: the extra `bench` of the package."""
 
 BENCHES = ("engine", "server", "envoy", "hostile", "neighbour", "scale")
 
@@ -22,6 +26,8 @@ def main() -> None:
     unknown = set(arguments.bench) - set(BENCHES)
     if unknown:
         parser.error(f"unknown bench {unknown.pop()!r}; known are {', '.join(BENCHES)}")
+    if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
+        parser.error(f"{' and '.join(missing)} not installed: pip install -e '.[bench]', or `make bench`")
     for name in arguments.bench or BENCHES:
         print(f"\n== {name}")
         found.update(importlib.import_module(f"bench.{name}").run())

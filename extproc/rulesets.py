@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from extproc.config import Settings
-from extproc.dns import CachingResolver
 from waf_core import WAF
 from waf_core.baseline import resolve as resolve_packaged
 from waf_core.compiler import CompileOptions, compile_nodes
 from waf_core.errors import Position, SecLangError
+from waf_core.operators import Resolver
 from waf_core.scan.patterns import ScanLimits
 from waf_core.seclang import Node, RuleSource, parse_text
+from waf_core.seclang.tree import RuleNode
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,17 @@ def crs_folder(settings: Settings) -> Path | None:
 
 def _version_key(path: Path) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", path.name))
+
+
+def _asks_dns(node: Node) -> bool:
+    return isinstance(node, RuleNode) and node.operator is not None and node.operator.name == "rbl"
+
+
+def _resolver() -> Resolver:
+    """It asks nothing until a transaction does, inside the loop."""
+    from extproc.dns import CachingResolver  # dnspython takes a twentieth of the time that starting takes
+
+    return CachingResolver()
 
 
 class RuleSets:
@@ -125,10 +137,10 @@ class RuleSets:
     def compile(self, options: CompileOptions | None = None) -> WAF:
         """Compile what the settings say.  Raises SecLangError."""
         source = RuleSource(".", self.resolve)
+        nodes = self._parse(source)
         if options is None:
-            # The resolver asks nothing until a transaction does, inside the loop.
-            resolver = CachingResolver() if self.settings.dns else None
+            resolver = _resolver() if self.settings.dns and any(map(_asks_dns, nodes)) else None
             folder = self.settings.cache_dir or self.settings.data_dir / "cache"
             limits = ScanLimits(hyperscan_folder=folder if self.settings.hyperscan else None)
             options = CompileOptions(multiphase=self.settings.multiphase, resolver=resolver, limits=limits)
-        return WAF(compile_nodes(self._parse(source), source, options))
+        return WAF(compile_nodes(nodes, source, options))

@@ -33,7 +33,7 @@ from extproc.transport.health import Health
 from extproc.transport.server import GrpcServer
 from extproc.watch import watch_files, watched_files
 from waf_core import WafError
-from waf_core.memory import settle
+from waf_core.memory import keep, settle
 
 if TYPE_CHECKING:
     from extproc.redis_store import RedisStore
@@ -103,7 +103,7 @@ class Worker:
         sys.setswitchinterval(SWITCH_SECONDS)
         loader = DatabaseLoader([policy.waf for policy in self.policies.policies])
         await asyncio.to_thread(loader.prepare)
-        settle()
+        keep()
         with listening("listen", self.settings.listen):
             await self._server.start(parse_address(self.settings.listen))
         servers = AdminServers(self)

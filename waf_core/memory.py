@@ -14,12 +14,17 @@ YOUNG_OBJECTS = 50_000
 """New objects after which the collector looks at what is young (Python's own value: 700)."""
 
 
-def settle() -> None:
-    """What is there now stays: the collector need not look at it.  Call it after each compilation."""
-    gc.unfreeze()
-    gc.collect()
+def keep() -> None:
+    """What is there now stays: the collector need not look at it.  Call it when all is compiled."""
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS, 20, 20)
+
+
+def settle() -> None:
+    """Another program has taken the place of one that was kept: let go of the old one, and keep what is there now."""
+    gc.unfreeze()
+    gc.collect()
+    keep()
 
 
 def release() -> None:

@@ -82,9 +82,14 @@ def of_pattern(pattern: bytes) -> Needs:
     return Needs(length, _rarest(clauses))
 
 
-def of_phrases(phrases: Sequence[bytes]) -> Needs:
+@lru_cache(maxsize=256)
+def of_phrases(phrases: tuple[bytes, ...]) -> Needs:
     """What a value needs to contain one of these (lower-case) phrases, in any case."""
-    clauses = _branches([[_either_case(1 << byte) for byte in set(phrase)] for phrase in phrases])
+    ranked = [sorted(set(phrase), key=_RANKS.__getitem__) for phrase in phrases]
+    clauses: list[int] = []
+    for rank in range(max(map(len, ranked))):
+        members = of_bytes({order[rank] if rank < len(order) else order[-1] for order in ranked})
+        clauses.append(_either_case(members))
     return Needs(min(map(len, phrases)), _rarest(clauses))
 
 
@@ -97,9 +102,10 @@ class _NotUnderstoodError(Exception):
     """A node that is not in the table."""
 
 
-def _commonness(members: int) -> tuple[int, int]:
-    """How likely ordinary text has one of these bytes."""
-    return ((members & _COMMON).bit_count(), members.bit_count())
+@lru_cache(maxsize=4096)
+def _commonness(members: int) -> int:
+    """How likely ordinary text has one of these bytes: common ones count first."""
+    return (members & _COMMON).bit_count() << 9 | members.bit_count()
 
 
 def _rarest(clauses: Iterable[int]) -> tuple[int, ...]:
@@ -120,6 +126,9 @@ def _either_case(members: int) -> int:
             out |= upper | lower
     # RE2 folds Latin-1 letters too, and K and S have relatives far away.
     return out | _HIGH if members & _HIGH else out
+
+
+_RANKS = tuple(_commonness(_either_case(1 << byte)) for byte in range(256))
 
 
 def _sequence(items: Iterable[tuple[Any, Any]], ignore_case: bool) -> list[int]:
@@ -152,14 +161,14 @@ def _node(kind: str, argument: Any, ignore_case: bool) -> list[int]:
 
 
 def _branches(branches: Sequence[Sequence[int]]) -> list[int]:
-    """A value that matches fulfils all clauses of one branch: join the rarest of each, then the next."""
+    """A value that matches fulfils all clauses of one branch: join the rarest of each, then the next.  Each branch
+    has its rarest clause first."""
     if not all(branches):
         return []
-    ranked = [sorted(clauses, key=_commonness) for clauses in branches]
     out: list[int] = []
-    for rank in range(max(map(len, ranked))):
+    for rank in range(max(map(len, branches))):
         union = 0
-        for clauses in ranked:
+        for clauses in branches:
             union |= clauses[min(rank, len(clauses) - 1)]
         out.append(union)
     return out

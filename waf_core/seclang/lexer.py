@@ -8,11 +8,16 @@ because regular expressions need it (Apache's ap_getword_conf).
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from waf_core.errors import Position, SecLangError
+
+_BARE = re.compile(r"[^ \t]*")
+_QUOTED = {quote: re.compile(rf"[^{quote}\\]*(?:\\.?[^{quote}\\]*)*", re.DOTALL) for quote in "\"'"}
+"""What stands in quotes, up to the closing one or the end of the text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,12 @@ def logical_lines(text: str, file: str) -> Iterator[LogicalLine]:
         )
 
 
+def _end(pattern: re.Pattern[str], text: str, start: int) -> int:
+    """Where what the pattern takes from `start` on ends; the pattern takes nothing, too."""
+    found = pattern.match(text, start)
+    return found.end() if found else start
+
+
 def words(line: LogicalLine) -> list[Word]:
     """Split a logical line into words.  Raises SecLangError for an open quote."""
     text = line.text
@@ -81,25 +92,13 @@ def words(line: LogicalLine) -> list[Word]:
             i += 1
             continue
         quote = text[i]
-        if quote not in "\"'":
-            start = i
-            while i < end and text[i] not in " \t":
-                i += 1
+        if quote not in _QUOTED:
+            start, i = i, _end(_BARE, text, i)
             out.append(Word(text[start:i], start))
             continue
         start = i + 1
-        i = start
-        content: list[str] = []
-        while i < end and text[i] != quote:
-            if text[i] == "\\" and i + 1 < end:
-                if text[i + 1] == quote:
-                    content.append(quote)
-                else:
-                    content.append(text[i : i + 2])
-                i += 2
-            else:
-                content.append(text[i])
-                i += 1
+        i = _end(_QUOTED[quote], text, start)
+        content = text[start:i].replace("\\" + quote, quote)
         if i >= end:
             raise SecLangError(
                 f"a {quote} is opened and never closed",
@@ -114,6 +113,6 @@ def words(line: LogicalLine) -> list[Word]:
                 text[i + 1 :],
                 f"escape a {quote} inside quotes as \\{quote}",
             )
-        out.append(Word("".join(content), start))
+        out.append(Word(content, start))
         i += 1
     return out

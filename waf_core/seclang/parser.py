@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +17,9 @@ MAX_INCLUDE_DEPTH = 64
 
 MAX_RULE_FILE_BYTES = 64 << 20
 """A larger rule file is refused."""
+
+_QUOTED = re.compile(r"[^'\\]*(?:\\'?[^'\\]*)*")
+"""What stands in quotes, up to the closing one or the end of the text; it may be nothing."""
 
 Resolver = Callable[[str], Sequence[str] | None]
 """Maps an Include argument such as `@crs/*.conf` to paths; None: not mine."""
@@ -272,15 +276,9 @@ def parse_actions(text: str, where: Callable[[int], Position]) -> tuple[ActionNo
 
 def _quoted(text: str, i: int, where: Callable[[int], Position]) -> tuple[str, int]:
     start = i
-    i += 1
-    content: list[str] = []
-    while i < len(text) and text[i] != "'":
-        if text[i] == "\\" and text[i + 1 : i + 2] == "'":
-            content.append("'")
-            i += 2
-        else:
-            content.append(text[i])
-            i += 1
+    found = _QUOTED.match(text, start + 1)
+    assert found is not None
+    content, i = found[0].replace("\\'", "'"), found.end()
     if i >= len(text):
         raise SecLangError("a ' is opened and never closed", where(start), text[start:])
     i += 1
@@ -288,4 +286,4 @@ def _quoted(text: str, i: int, where: Callable[[int], Position]) -> tuple[str, i
         i += 1
     if i < len(text) and text[i] != ",":
         raise SecLangError("text follows a quoted value", where(i), text[i:], "separate actions with commas")
-    return "".join(content), i
+    return content, i
