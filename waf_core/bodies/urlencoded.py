@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 from waf_core.transformations.url import url_decode
 
 Pair = tuple[bytes, bytes]
+
+_HIDDEN = {b"&": re.compile(rb"%(?:3[dD]|26)").search, b";": re.compile(rb"%3[dDbB]").search}
+"""For a separator: finds an encoded one, or an encoded `=`.  Text with neither may be decoded before it is split."""
 
 
 def parse_pairs(text: bytes, separator: bytes, limit: int) -> tuple[list[Pair], bool]:
@@ -12,6 +17,9 @@ def parse_pairs(text: bytes, separator: bytes, limit: int) -> tuple[list[Pair], 
     if not text:
         return [], False
     overflow = False
+    encoded = b"%" in text or b"+" in text
+    if encoded and separator in _HIDDEN and not _HIDDEN[separator](text):
+        text, encoded = url_decode(text), False
     pieces = text.split(separator, limit + 1)
     if len(pieces) > limit:
         # Empty pieces do not count: `a=1&&b=2` has two arguments.
@@ -19,7 +27,7 @@ def parse_pairs(text: bytes, separator: bytes, limit: int) -> tuple[list[Pair], 
         overflow = len(pieces) > limit
         del pieces[limit:]
     out: list[Pair] = []
-    if b"%" in text or b"+" in text:
+    if encoded:
         for piece in pieces:
             if piece:
                 name, _, value = piece.partition(b"=")

@@ -10,7 +10,9 @@ from waf_core.transformations.javascript import low_byte
 
 _HEX = b"0123456789abcdefABCDEF"
 _BYTE = {bytes((a, b)): bytes((int(bytes((a, b)), 16),)) for a in _HEX for b in _HEX}
-_UNICODE = re.compile(rb"[uU][0-9a-fA-F]{4}")
+_split = re.compile(rb"%([0-9a-fA-F]{2})").split
+_split_uni = re.compile(rb"%([0-9a-fA-F]{2}|[uU][0-9a-fA-F]{4})").split
+_byte = _BYTE.__getitem__
 _KEPT = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789*")
 _ENCODED = [bytes((b,)) if b in _KEPT else b"+" if b == 0x20 else b"%%%02x" % b for b in range(256)]
 
@@ -22,52 +24,52 @@ def url_decode(value: bytes) -> bytes:
         value = value.replace(b"+", b" ")
     if b"%" not in value:
         return value
-    first, *rest = value.split(b"%")
-    out = [first]
-    for part in rest:
-        byte = _BYTE.get(part[:2])
-        if byte is None:
-            out.append(b"%")
-            out.append(part)
-        else:
-            out.append(byte)
-            out.append(part[2:])
-    return b"".join(out)
+    pieces = _split(value)
+    if len(pieces) == 1:
+        return value
+    pieces[1::2] = map(_byte, pieces[1::2])
+    return b"".join(pieces)
 
 
-def _decode_uni(value: bytes, unicode_map: Mapping[int, int] | None) -> bytes:
+class _Escapes(dict[bytes, bytes]):
+    """What stands behind `%` -> the byte; `unicode_map` is the table of SecUnicodeMapFile."""
+
+    def __init__(self, unicode_map: Mapping[int, int] | None = None) -> None:
+        super().__init__(_BYTE)
+        self._map = unicode_map or {}
+
+    def __missing__(self, escape: bytes) -> bytes:
+        mapped = self._map.get(int(escape[1:], 16))
+        return low_byte(escape[1:]) if mapped is None else bytes((mapped & 0xFF,))
+
+
+def _decode_uni(value: bytes, escapes: _Escapes) -> bytes:
     if b"+" in value:
         value = value.replace(b"+", b" ")
     if b"%" not in value:
         return value
-    first, *rest = value.split(b"%")
-    out = [first]
-    for part in rest:
-        byte = _BYTE.get(part[:2])
-        if byte is not None:
-            out.append(byte)
-            out.append(part[2:])
-        elif _UNICODE.match(part):
-            mapped = unicode_map.get(int(part[1:5], 16)) if unicode_map else None
-            out.append(low_byte(part[1:5]) if mapped is None else bytes((mapped & 0xFF,)))
-            out.append(part[5:])
-        else:
-            out.append(b"%")
-            out.append(part)
-    return b"".join(out)
+    pieces = _split_uni(value)
+    if len(pieces) == 1:
+        return value
+    pieces[1::2] = map(escapes.__getitem__, pieces[1::2])
+    return b"".join(pieces)
+
+
+_STANDARD = _Escapes()
 
 
 @transformation("urlDecodeUni", effects=((b"+", b" "), (b"%", ANYTHING)), growth=1, joined=b"")
 def url_decode_uni(value: bytes) -> bytes:
     """As t:urlDecode, and `%uXXXX` becomes the low byte of its code point."""
-    return _decode_uni(value, None)
+    return _decode_uni(value, _STANDARD)
 
 
 def url_decode_uni_by_map(unicode_map: Mapping[int, int]) -> Transformation:
     """t:urlDecodeUni with the best-fit table of SecUnicodeMapFile: code point -> byte."""
+    escapes = _Escapes(unicode_map)
 
     def decode(value: bytes) -> bytes:
-        return _decode_uni(value, unicode_map)
+        return _decode_uni(value, escapes)
 
     return decode
 
