@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from urllib.parse import unquote_to_bytes
 
 import pytest
 from hypothesis import example, given
@@ -45,6 +46,15 @@ def test_urlencoded(text: bytes, pairs: list[tuple[bytes, bytes]]) -> None:
 def test_urlencoded_limit_ignores_empty_pieces() -> None:
     assert parse_pairs(b"a&&&b", b"&", 2) == ([(b"a", b""), (b"b", b"")], False)
     assert parse_pairs(b"a&b&c", b"&", 2) == ([(b"a", b""), (b"b", b"")], True)
+
+
+@given(st.lists(st.sampled_from([*b"&;=%+236dDbB x"]), max_size=30).map(bytes), st.sampled_from([b"&", b";"]))
+def test_pairs_are_split_before_they_are_decoded(text: bytes, separator: bytes) -> None:
+    def decoded(piece: bytes) -> bytes:
+        return unquote_to_bytes(piece.replace(b"+", b" "))
+
+    cut = [piece.partition(b"=") for piece in text.split(separator) if piece]
+    assert parse_pairs(text, separator, 100) == ([(decoded(name), decoded(value)) for name, _, value in cut], False)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,9 @@ import dns.rcode
 import dns.resolver
 import dns.rrset
 
+from extproc.config import Settings
 from extproc.dns import MAX_PENDING, CachingResolver
+from extproc.rulesets import RuleSets
 from tests.core.transactions import ids, make, run
 from waf_core.compiler import CompileOptions
 
@@ -102,3 +104,11 @@ def test_threads_may_ask_too() -> None:
         assert await asyncio.to_thread(resolver, "b.example") is False
 
     asyncio.run(scenario())
+
+
+def test_rules_with_rbl_get_a_resolver_unless_the_settings_say_no() -> None:
+    rule = 'SecRule REMOTE_ADDR "!@rbl bl.example" "id:1,phase:1,pass,nolog"'
+    for dns_is_asked in (True, False):
+        settings = Settings(rules=["@recommended"], directives=rule, dns=dns_is_asked, hyperscan=False)
+        notes = RuleSets(settings).compile().program.notes
+        assert any("@rbl never matches" in note for note in notes) is not dns_is_asked
