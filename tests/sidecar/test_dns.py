@@ -109,6 +109,6 @@ def test_threads_may_ask_too() -> None:
 def test_rules_with_rbl_get_a_resolver_unless_the_settings_say_no() -> None:
     rule = 'SecRule REMOTE_ADDR "!@rbl bl.example" "id:1,phase:1,pass,nolog"'
     for dns_is_asked in (True, False):
-        settings = Settings(rules=["@recommended"], directives=rule, dns=dns_is_asked, hyperscan=False)
+        settings = Settings.model_validate({"rules": ["@recommended"], "directives": rule, "dns": dns_is_asked})
         notes = RuleSets(settings).compile().program.notes
         assert any("@rbl never matches" in note for note in notes) is not dns_is_asked
