@@ -10,8 +10,8 @@ from pathlib import Path
 
 from bench.report import machine
 
-NEEDED = ("libmodsecurity", "matplotlib")
-"""The peer and what draws: the extra `bench` of the package."""
+NEEDED = {"engine": "libmodsecurity", "hostile": "libmodsecurity", "scale": "matplotlib"}
+"""What some benches import: the peer, and what draws; the extra `bench` of the package."""
 
 BENCHES = ("engine", "server", "envoy", "hostile", "neighbour", "scale")
 
@@ -26,9 +26,11 @@ def main() -> None:
     unknown = set(arguments.bench) - set(BENCHES)
     if unknown:
         parser.error(f"unknown bench {unknown.pop()!r}; known are {', '.join(BENCHES)}")
-    if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
-        parser.error(f"{' and '.join(missing)} not installed: pip install -e '.[bench]', or `make bench`")
-    for name in arguments.bench or BENCHES:
+    chosen = arguments.bench or BENCHES
+    for name in chosen:
+        if name in NEEDED and importlib.util.find_spec(NEEDED[name]) is None:
+            parser.error(f"{name} needs {NEEDED[name]}: pip install -e '.[bench]', or `make bench`")
+    for name in chosen:
         print(f"\n== {name}")
         found.update(importlib.import_module(f"bench.{name}").run())
     if arguments.json:

@@ -15,8 +15,7 @@ from waf_core.compiler import CompileOptions, compile_nodes
 from waf_core.errors import Position, SecLangError
 from waf_core.operators import Resolver
 from waf_core.scan.patterns import ScanLimits
-from waf_core.seclang import Node, RuleSource, parse_text
-from waf_core.seclang.tree import RuleNode
+from waf_core.seclang import Node, RuleNode, RuleSource, parse_text
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,11 +85,7 @@ def of_pattern(pattern: bytes) -> Needs:
 @lru_cache(maxsize=256)
 def of_phrases(phrases: tuple[bytes, ...]) -> Needs:
     """What a value needs to contain one of these (lower-case) phrases, in any case."""
-    ranked = [sorted(set(phrase), key=_RANKS.__getitem__) for phrase in phrases]
-    clauses: list[int] = []
-    for rank in range(max(map(len, ranked))):
-        members = of_bytes({order[rank] if rank < len(order) else order[-1] for order in ranked})
-        clauses.append(_either_case(members))
+    clauses = _branches([_ranked(_either_case(1 << byte) for byte in set(phrase)) for phrase in phrases])
     return Needs(min(map(len, phrases)), _rarest(clauses))
 
 
@@ -108,10 +104,15 @@ def _commonness(members: int) -> int:
     return (members & _COMMON).bit_count() << 9 | members.bit_count()
 
 
+def _ranked(clauses: Iterable[int]) -> list[int]:
+    """The rarest first."""
+    return sorted(clauses, key=_commonness)
+
+
 def _rarest(clauses: Iterable[int]) -> tuple[int, ...]:
     """The most telling clauses, without those that follow from others."""
     kept: list[int] = []
-    for clause in sorted(set(clauses), key=_commonness):
+    for clause in _ranked(set(clauses)):
         if clause != ALL and len(kept) < MAX_CLAUSES and not any(k & clause == k for k in kept):
             kept.append(clause)
     return tuple(kept)
@@ -126,9 +127,6 @@ def _either_case(members: int) -> int:
             out |= upper | lower
     # RE2 folds Latin-1 letters too, and K and S have relatives far away.
     return out | _HIGH if members & _HIGH else out
-
-
-_RANKS = tuple(_commonness(_either_case(1 << byte)) for byte in range(256))
 
 
 def _sequence(items: Iterable[tuple[Any, Any]], ignore_case: bool) -> list[int]:

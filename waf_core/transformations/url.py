@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from waf_core.transformations import ANYTHING, Transformation, transformation
 from waf_core.transformations.javascript import low_byte
@@ -12,7 +12,6 @@ _HEX = b"0123456789abcdefABCDEF"
 _BYTE = {bytes((a, b)): bytes((int(bytes((a, b)), 16),)) for a in _HEX for b in _HEX}
 _split = re.compile(rb"%([0-9a-fA-F]{2})").split
 _split_uni = re.compile(rb"%([0-9a-fA-F]{2}|[uU][0-9a-fA-F]{4})").split
-_byte = _BYTE.__getitem__
 _KEPT = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789*")
 _ENCODED = [bytes((b,)) if b in _KEPT else b"+" if b == 0x20 else b"%%%02x" % b for b in range(256)]
 
@@ -20,14 +19,19 @@ _ENCODED = [bytes((b,)) if b in _KEPT else b"+" if b == 0x20 else b"%%%02x" % b 
 @transformation("urlDecode", effects=((b"+", b" "), (b"%", ANYTHING)), growth=1, joined=b"")
 def url_decode(value: bytes) -> bytes:
     """Decode `%HH` and `+`; an incomplete escape stays as it is."""
+    return _decode(value, _split, _BYTE)
+
+
+def _decode(value: bytes, split: Callable[[bytes], list[bytes]], escapes: dict[bytes, bytes]) -> bytes:
+    """`split` gives text and what stands behind `%` in turns."""
     if b"+" in value:
         value = value.replace(b"+", b" ")
     if b"%" not in value:
         return value
-    pieces = _split(value)
+    pieces = split(value)
     if len(pieces) == 1:
         return value
-    pieces[1::2] = map(_byte, pieces[1::2])
+    pieces[1::2] = map(escapes.__getitem__, pieces[1::2])
     return b"".join(pieces)
 
 
@@ -43,25 +47,13 @@ class _Escapes(dict[bytes, bytes]):
         return low_byte(escape[1:]) if mapped is None else bytes((mapped & 0xFF,))
 
 
-def _decode_uni(value: bytes, escapes: _Escapes) -> bytes:
-    if b"+" in value:
-        value = value.replace(b"+", b" ")
-    if b"%" not in value:
-        return value
-    pieces = _split_uni(value)
-    if len(pieces) == 1:
-        return value
-    pieces[1::2] = map(escapes.__getitem__, pieces[1::2])
-    return b"".join(pieces)
-
-
 _STANDARD = _Escapes()
 
 
 @transformation("urlDecodeUni", effects=((b"+", b" "), (b"%", ANYTHING)), growth=1, joined=b"")
 def url_decode_uni(value: bytes) -> bytes:
     """As t:urlDecode, and `%uXXXX` becomes the low byte of its code point."""
-    return _decode_uni(value, _STANDARD)
+    return _decode(value, _split_uni, _STANDARD)
 
 
 def url_decode_uni_by_map(unicode_map: Mapping[int, int]) -> Transformation:
@@ -69,7 +61,7 @@ def url_decode_uni_by_map(unicode_map: Mapping[int, int]) -> Transformation:
     escapes = _Escapes(unicode_map)
 
     def decode(value: bytes) -> bytes:
-        return _decode_uni(value, escapes)
+        return _decode(value, _split_uni, escapes)
 
     return decode
 
