@@ -7,6 +7,7 @@ decide its flow, are read by waf_core/compiler/rules.py.
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from typing import TYPE_CHECKING
 
 from waf_core.macros import Macro
@@ -34,7 +35,7 @@ class ActionError(ValueError):
 class SetVar:
     """`setvar:collection.name=value`, `=+n`, `=-n`, `!collection.name`."""
 
-    __slots__ = ("collection", "kind", "name", "value")
+    __slots__ = ("_amount", "_key", "collection", "kind", "name", "value")
 
     def __init__(self, text: str) -> None:
         text = text.strip()
@@ -56,9 +57,29 @@ class SetVar:
             self.kind = "add" if value[0] == "+" else "subtract"
             value = value[1:]
         self.name = Macro(name.strip().encode("utf-8", "surrogateescape").lower())
-        self.value = Macro((value if equals else "1").encode("utf-8", "surrogateescape"))
+        self._use(Macro((value if equals else "1").encode("utf-8", "surrogateescape")))
+
+    def _use(self, value: Macro) -> None:
+        self.value = value
+        self._key: bytes | None = None
+        """The name of a TX variable to which `_amount` is always added."""
+        self._amount = 0
+        if self.collection == "TX" and self.kind in ("add", "subtract") and value.constant is not None:
+            self._key = self.name.constant
+            self._amount = to_int(value.constant) if self.kind == "add" else -to_int(value.constant)
+
+    def with_value(self, value: bytes) -> SetVar:
+        """The same with a value whose macros are expanded (what looks like one is left as it is)."""
+        other = copy(self)
+        other._use(Macro.of_text(value))
+        return other
 
     def __call__(self, tx: Transaction) -> None:
+        if self._key is not None:
+            old = tx.tx.get(self._key)
+            if old is not None:
+                tx.tx[self._key] = b"%d" % (to_int(old) + self._amount)
+                return
         name = self.name.constant
         if name is None:
             name = self.name.expand(tx).lower()

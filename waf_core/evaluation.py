@@ -7,11 +7,11 @@ variables which rules change, are evaluated here, exactly and in the order of th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from waf_core.actions import MAX_COLLECTION_KEYS
-from waf_core.operators import Captures
+from waf_core.operators import Captures, Operator
 from waf_core.operators.restpath import RestPath
 from waf_core.program import FIRST_PHASE
 from waf_core.rule import Link, Match, MatchedRule, Memo, Memory, Routine, Target, Unit
@@ -127,13 +127,12 @@ def _fired(tx: Transaction, program: PhaseProgram) -> set[int]:
     """Positions of the units all of whose gates have hits."""
     gates = program.gates
     seen: dict[int, int] = {}
-    for index, number, _ in tx.hits:
-        if index in gates:
-            seen[index] = seen.get(index, 0) | 1 << number
     fired = set()
-    for index, mask in seen.items():
-        position, needed = gates[index]
-        if mask == needed:
+    for gate in tx.hits.keys() & gates.keys():
+        position, bit, needed = gates[gate]
+        if bit != needed:
+            bit = seen[position] = seen.get(position, 0) | bit
+        if bit == needed:
             fired.add(position)
     return fired
 
@@ -285,32 +284,28 @@ def _evaluate_link(tx: Transaction, unit: Unit, link: Link, matches: list[Pair])
         return True
     removed = [target for units, target in tx.removed_targets if unit.index in units] if tx.removed_targets else None
     new: list[Pair] = []
-    chain, negated, match, effects, trace = link.chain, link.negated, operator.match, link.effects, tx.trace
-    single = not link.multi_match
-    path_names = operator.names if isinstance(operator, RestPath) else None
-    # Where the scan has asked already, only captures have to be fetched.
-    known = single and (negated or not link.capture) and path_names is None
-    for target, candidates in _asked(tx, link):
+    effects, trace = link.effects, tx.trace
+    for target, told in _asked(tx, link):
         label = target.label
         for key, value in read_target(tx, target, removed):
-            if candidates is not None and value not in candidates:
+            if told is None:
+                holding: Iterable[tuple[bytes, Captures]] = _holding(tx, link, operator, value)
+            elif value in told:
+                holding = _told(tx, link, operator, value, *told[value])
+            else:
                 continue
-            for form in (apply_chain(chain, value),) if single else _forms(chain, value):
-                if known and candidates is not None:
-                    captures: Captures | None = ()
-                else:
-                    captures = match(form, tx)
-                    if (captures is None) is not negated:
-                        continue
+            for form, captures in holding:
                 name = b"%b:%b" % (label, key) if key else label
                 tx.matched_var, tx.matched_var_name = form, name
                 new.append((name, form))
                 if trace is not None:
                     trace.matched(link, name, value, form)
-                if captures and link.capture:
-                    _capture(tx.tx, captures)
-                if path_names is not None and captures:
-                    tx.args_path = list(zip(path_names, [c or b"" for c in captures[1:]], strict=False))
+                if captures:
+                    if link.capture:
+                        _capture(tx.tx, captures)
+                    if isinstance(operator, RestPath):
+                        pieces = [piece or b"" for piece in captures[1:]]
+                        tx.args_path = list(zip(operator.names, pieces, strict=False))
                 for effect in effects:
                     effect(tx)
     if not new:
@@ -320,19 +315,46 @@ def _evaluate_link(tx: Transaction, unit: Unit, link: Link, matches: list[Pair])
     return True
 
 
-def _asked(tx: Transaction, link: Link) -> list[tuple[Target, set[bytes] | None]]:
+_Told = tuple[bytes | None, Captures | None]
+"""What the scan has kept of a value that matches: its form, and the captures."""
+
+
+def _asked(tx: Transaction, link: Link) -> Sequence[tuple[Target, dict[bytes, _Told] | None]]:
     """The targets whose values have to be looked at, and which of their values match, where the scan has told."""
-    hits = tx.hits
-    found: list[tuple[Target, set[bytes] | None]] = []
-    for target in link.targets:
-        candidates: set[bytes] | None = None
-        for place in target.places:
-            values = hits.get(place)
-            if values is not None:
-                candidates = values if candidates is None else candidates | values
-        if candidates is not None:
-            found.append((target, candidates))
-    return found or [(target, None) for target in link.targets]
+    hits = None if link.gate is None else tx.hits.get(link.gate)
+    targets = link.targets
+    if hits is None:
+        return [(target, None) for target in targets]
+    if len(hits) == 1:
+        number, value, form, captures = hits[0]
+        return ((targets[number], {value: (form, captures)}),)
+    found: dict[int, dict[bytes, _Told]] = {}
+    for number, value, form, captures in hits:
+        found.setdefault(number, {})[value] = (form, captures)
+    return [(targets[number], found[number]) for number in sorted(found)]
+
+
+def _holding(tx: Transaction, link: Link, operator: Operator, value: bytes) -> Iterator[tuple[bytes, Captures]]:
+    """The forms of a value for which the operator holds, one after the other, and the captures."""
+    for form in _forms(link.chain, value) if link.multi_match else (apply_chain(link.chain, value),):
+        captures = operator.match(form, tx)
+        if (captures is None) is link.negated:
+            yield form, captures or ()
+
+
+def _told(
+    tx: Transaction, link: Link, operator: Operator, value: bytes, form: bytes | None, captures: Captures | None
+) -> Iterable[tuple[bytes, Captures]]:
+    """`_holding` of a value that matches, as the scan has told: only what it has not kept is made again."""
+    if link.multi_match:
+        return _holding(tx, link, operator, value)
+    if form is None:
+        form = apply_chain(link.chain, value)
+    if link.negated or not (link.capture or isinstance(operator, RestPath)):
+        captures = ()
+    elif captures is None:
+        captures = operator.match(form, tx)
+    return () if captures is None else ((form, captures),)
 
 
 def _capture(store: dict[bytes, bytes], captures: Sequence[bytes | None]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from operator import attrgetter
 from typing import Protocol
 
 MAX_EXPANSION = 64 << 10
@@ -16,6 +18,8 @@ class Expander(Protocol):
 
     tx: dict[bytes, bytes]
     """The collection TX."""
+    matched_var: bytes
+    matched_var_name: bytes
 
     def lookup(self, name: str, key: bytes | None) -> bytes:
         """The first value of variable `name` (upper case), or b"" when there is none."""
@@ -25,7 +29,7 @@ class Expander(Protocol):
 class Macro:
     """A text with its macros found.  `constant` is the text when there are none."""
 
-    __slots__ = ("_format", "_key", "_keys", "constant", "names", "parts", "text")
+    __slots__ = ("_format", "_values", "constant", "names", "parts", "text")
 
     def __init__(self, text: bytes) -> None:
         self.text = text
@@ -44,25 +48,28 @@ class Macro:
         self.names = [part for part in self.parts if isinstance(part, tuple)]
         self.constant: bytes | None = None if self.names else text
         self._format = b"".join(p.replace(b"%", b"%%") if isinstance(p, bytes) else b"%b" for p in self.parts)
-        # Macros of TX alone are most of CRS's: formatted without a look-up by name.
-        self._keys: tuple[bytes, ...] | None = None
-        self._key: bytes | None = None
-        """The key, if the text is one macro of TX and nothing else."""
-        if self.names and all(name == "TX" and key is not None for name, key in self.names):
-            self._keys = tuple(key for _, key in self.names if key is not None)
-            self._key = self._keys[0] if len(self.parts) == 1 else None
+        self._values = [_value_of(name, key) for name, key in self.names]
+
+    @classmethod
+    def of_text(cls, text: bytes) -> Macro:
+        """A text without macros, whatever it looks like."""
+        macro = cls(b"")
+        macro.text = macro.constant = text
+        macro.parts = [text] if text else []
+        return macro
 
     def expand(self, tx: Expander) -> bytes:
         """Replace every macro by its value in this transaction."""
         if self.constant is not None:
             return self.constant
-        if self._key is not None:
-            out = tx.tx.get(self._key, b"")
-            return out if len(out) <= MAX_EXPANSION else out[:MAX_EXPANSION]
-        if self._keys is not None:
-            get = tx.tx.get
-            out = self._format % tuple([get(key, b"") for key in self._keys])
-            return out if len(out) <= MAX_EXPANSION else out[:MAX_EXPANSION]
-        lookup = tx.lookup
-        out = self._format % tuple([lookup(name, key) for name, key in self.names])
+        out = self._format % tuple([value(tx) for value in self._values])
         return out if len(out) <= MAX_EXPANSION else out[:MAX_EXPANSION]
+
+
+def _value_of(name: str, key: bytes | None) -> Callable[[Expander], bytes]:
+    """What reads a macro's value: those that CRS has in most rules need no look-up by name."""
+    if name == "TX" and key is not None:
+        return lambda tx: tx.tx.get(key, b"")
+    if name in ("MATCHED_VAR", "MATCHED_VAR_NAME") and key is None:
+        return attrgetter(name.lower())
+    return lambda tx: tx.lookup(name, key)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from waf_core.macros import Macro
+from waf_core.operators import Captures
 from waf_core.persistence import Store
 from waf_core.rule import Routine, Target, Unit
 from waf_core.settings import EngineSettings
@@ -15,8 +16,9 @@ if TYPE_CHECKING:
     from waf_core.scan.patterns import PatternSet, ScanStatistics
     from waf_core.transaction import Transaction
 
-HitValues = dict[tuple[int, int, int], set[bytes]]
-"""(index of the unit, link number, source) -> the values of that source that the scan found to match."""
+Hits = dict[int, list[tuple[int, bytes, bytes | None, Captures | None]]]
+"""Gate of a link -> what the scan found to match: (number of the target, its value, and if they are known the form in
+which it matched and the captures); a value may come twice."""
 
 FIRST_PHASE = {1: 1, 2: 1, 3: 3, 4: 3, 5: 5}
 """Phase -> the first one whose scan judges values for it."""
@@ -42,9 +44,9 @@ class PhaseProgram:
     batches: dict[int, dict[bytes, bytes | None]] = field(default_factory=dict)
     """Position -> TX variables that units decided when compiled set there (None: delete)."""
     scan: Scan | None = None
-    gates: dict[int, tuple[int, int]] = field(default_factory=dict)
-    """Units that only the scan can bring to evaluation: index -> (position, mask of the links that have to
-    have hits)."""
+    gates: dict[int, tuple[int, int, int]] = field(default_factory=dict)
+    """Links of units that only the scan can bring to evaluation: gate -> (position of the unit, bit of the link, mask
+    of the links that have to have hits)."""
     clean_tx: dict[bytes, bytes] | None = None
     """What this phase does to TX in a transaction in which nothing but harmless units has fired;
     None when there is no such thing (waf_core/compiler/clean.py)."""

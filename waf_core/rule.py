@@ -66,8 +66,6 @@ class Target:
     """How matches name it, without the key."""
     read: Callable[[Transaction], Sequence[Pair]] | None = None
     """The values it means, made when they are first asked for (waf_core/selection.py)."""
-    places: tuple[tuple[int, int, int], ...] = ()
-    """Where the scan notes which of its values match (`HitValues`); none if the scan does not judge them."""
 
     def __post_init__(self) -> None:
         self.label = (b"&" if self.count else b"") + self.variable.name.encode()
@@ -88,6 +86,8 @@ class Link:
     capture: bool
     effects: list[Effect]
     position: Position
+    gate: int | None = None
+    """Number under which the scan notes what matches (`Hits`); None if it does not judge this link."""
 
     @property
     def unconditional(self) -> bool:

@@ -42,7 +42,7 @@ from waf_core.transformations.url import url_decode
 from waf_core.variables import PROCESS_ENVIRONMENT, REGISTRY, Pair
 
 if TYPE_CHECKING:
-    from waf_core.program import HitValues, Program
+    from waf_core.program import Hits, Program
     from waf_core.rule import MatchedRule, Target, Unit
     from waf_core.trace import Trace
 
@@ -174,7 +174,7 @@ class Transaction:
         self.session_id: bytes = b""
         self.user_id: bytes = b""
         self.current_unit: Unit | None = None
-        self.hits: HitValues = {}
+        self.hits: Hits = {}
         """What the scans have found so far."""
         self.scanned: int = 0
         """The phase up to which values have been judged."""

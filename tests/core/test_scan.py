@@ -14,6 +14,7 @@ from tests.conformance.engine import make_waf, run_stage
 from tests.core.transactions import ids, make, run
 from tests.crs import find_crs
 from waf_core import WAF
+from waf_core.actions import SetVar
 from waf_core.compiler import CompileOptions
 from waf_core.evaluation import MAX_LOGGED_BYTES
 from waf_core.scan.patterns import PatternSet, ScanLimits, ScanStatistics
@@ -30,9 +31,9 @@ def pair() -> tuple[WAF, WAF]:
     return make_waf(root), make_waf(root, PLAIN)
 
 
-def answers(waf: WAF, stage: object) -> list[tuple[int, str, int]]:
+def answers(waf: WAF, stage: object) -> list[tuple[object, ...]]:
     _, tx = run_stage(waf, stage)  # type: ignore[arg-type]
-    return [(m.rule.id, m.variable, len(m.matches)) for m in tx.matched_rules]
+    return [(m.rule.id, m.variable, m.message, m.data, m.matches) for m in tx.matched_rules]
 
 
 @pytest.mark.parametrize("part", range(8))
@@ -169,14 +170,47 @@ FOLD_TRAPS = {
         'SecRule ARGS "@rx ." "id:1,phase:1,pass,log,chain"\nSecRule TX:a "@eq 2" "t:none"\n'
         'SecAction "id:2,phase:1,pass,nolog,setvar:tx.a=2"\nSecRule TX:a "@eq 2" "id:3,phase:2,pass,log"'
     ),
+    "a rule changes what its own test compares with": (
+        'SecAction "id:1,phase:1,pass,nolog,setvar:tx.a=1"\n'
+        'SecRule ARGS "@eq %{tx.a}" "id:2,phase:1,pass,log,setvar:tx.a=+1"\nSecRule TX:a "@eq 3" "id:3,phase:1,pass,log"'
+    ),
+    "a rule adds what it changes itself": (
+        'SecAction "id:1,phase:1,pass,nolog,setvar:tx.a=1,setvar:tx.b=0"\n'
+        'SecRule ARGS "@rx ." "id:2,phase:1,pass,log,setvar:tx.b=+%{tx.a},setvar:tx.a=+1"\n'
+        'SecRule TX:b "@eq 3" "id:3,phase:1,pass,log"'
+    ),
+    "a sum of what is known and what traffic brings": (
+        'SecAction "id:1,phase:1,pass,nolog,setvar:tx.a=5"\n'
+        'SecRule ARGS "@rx (.)" "id:2,phase:1,pass,log,capture,setvar:tx.b=+%{tx.a},setvar:tx.b=-%{tx.0}"\n'
+        'SecRule TX:b "@eq 7" "id:3,phase:1,pass,log"'
+    ),
 }
 
 
 @pytest.mark.parametrize("name", FOLD_TRAPS)
-@pytest.mark.parametrize("uri", ["/", "/?x=1", "/?x=2"])
+@pytest.mark.parametrize("uri", ["/", "/?x=1", "/?x=2", "/?x=1&y=2"])
 def test_folding_never_changes_an_answer(name: str, uri: str) -> None:
     rules = FOLD_TRAPS[name]
     assert ids(run(make(rules), uri)) == ids(run(make(rules, PLAIN), uri))
+
+
+def test_what_a_rule_adds_is_known_when_compiled() -> None:
+    """CRS's scores: each rule adds what the set-up has set."""
+    waf = make(
+        'SecAction "id:1,phase:1,pass,nolog,setvar:tx.critical=5"\n'
+        'SecRule ARGS "@rx ." "id:2,phase:1,pass,log,setvar:tx.score=+%{tx.critical}"'
+    )
+    [effect] = waf.program.units[-1].links[0].effects
+    assert isinstance(effect, SetVar)
+    assert effect.value.constant == b"5"
+    assert run(waf, "/?a=1&b=2").tx[b"score"] == b"10"
+
+
+def test_a_known_value_that_looks_like_a_macro_stays_as_it_is() -> None:
+    effect = SetVar("tx.a=%{tx.b}").with_value(b"%{tx.c}")
+    tx = run(make('SecAction "id:1,phase:1,pass,nolog,setvar:tx.c=1"'), "/")
+    effect(tx)
+    assert tx.tx[b"a"] == b"%{tx.c}"
 
 
 CLEAN_TRAPS = [
@@ -301,6 +335,12 @@ TARGETS = (
     'SecRule ARGS_POST|ARGS_GET_NAMES|REQUEST_BODY "@endsWith a" "id:5,phase:2,pass,log,t:lowercase,chain"\n'
     'SecRule ARGS|MATCHED_VARS "@beginsWith a" "capture,chain"\nSecRule TX:0 "@within abab" "setvar:tx.seen=+1"\n'
     'SecRule ARGS|REQUEST_COOKIES_NAMES "@rx b" "id:6,phase:2,pass,log,multiMatch,t:lowercase,t:removeWhitespace"\n'
+    'SecRule ARGS "@rx (b)|(a)" "id:7,phase:2,pass,log,multiMatch,capture,t:lowercase,t:hexEncode,'
+    "logdata:'%{tx.0} %{tx.1} %{tx.2}',setvar:tx.seen=%{tx.seen}%{tx.0}\"\n"
+    'SecRule ARGS|REQUEST_COOKIES "@rx ^(.)(.)?$" "id:8,phase:2,pass,log,capture,t:lowercase,'
+    "logdata:'%{tx.0} %{tx.1} %{tx.2} %{matched_var}',setvar:tx.seen=%{tx.seen}%{tx.1}\"\n"
+    'SecRule ARGS "@rx ^(.)(.)?$" "id:10,phase:2,pass,log,t:lowercase,logdata:\'%{tx.0} %{matched_var}\'"\n'
+    'SecRule ARGS "!@rx ^(.)(.)?$" "id:11,phase:2,pass,log,capture,t:lowercase,logdata:\'%{tx.0} %{matched_var}\'"\n'
 )
 FEW_VALUES = st.sampled_from(["a", "b", "ab", "ba", "A", "aab", "", "off", "1"])
 FEW_PAIRS = st.lists(st.tuples(st.sampled_from(["a", "b", "x", "ab"]), FEW_VALUES), max_size=4)

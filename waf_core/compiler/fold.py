@@ -20,7 +20,7 @@ from waf_core.operators import REGISTRY as OPERATORS
 from waf_core.operators import Operator, OperatorEnv, OperatorError
 from waf_core.operators.numeric import to_int
 from waf_core.program import PhaseProgram
-from waf_core.rule import Link, Unit
+from waf_core.rule import Effect, Link, Unit
 from waf_core.transformations import apply_chain
 
 Known = bytes | None
@@ -287,9 +287,6 @@ class _Folder:
         if unit.cuts:
             self.cut = self._meet(self.cut)
         for link in unit.links:
-            constant = self._constant_operator(link)
-            if constant is not None:
-                link.operator = constant
             for effect in link.effects:
                 if isinstance(effect, RemoveRules):
                     self.removals.append(effect.units)
@@ -299,6 +296,19 @@ class _Folder:
                     else:
                         first = effect.name.parts[0]
                         self.state.unknown_prefixes.add(first.lower() if isinstance(first, bytes) else b"")
+        # Not sooner: what the unit sets may change between two of its matches.
+        for link in unit.links:
+            constant = self._constant_operator(link)
+            if constant is not None:
+                link.operator = constant
+            link.effects = [self._constant_effect(effect) for effect in link.effects]
+
+    def _constant_effect(self, effect: Effect) -> Effect:
+        """An effect with the macros of its value replaced, where they are known."""
+        if not isinstance(effect, SetVar) or effect.value.constant is not None:
+            return effect
+        value = self._expand(effect.value)
+        return effect if value is None else effect.with_value(value)
 
     def _meet(self, earlier: _State | None) -> _State:
         now = self.state.copy()
@@ -312,6 +322,7 @@ class _NoLookup:
 
     def __init__(self) -> None:
         self.tx: dict[bytes, bytes] = {}
+        self.matched_var = self.matched_var_name = b""
 
     def lookup(self, name: str, key: bytes | None) -> bytes:
         return b""

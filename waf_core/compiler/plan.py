@@ -15,11 +15,11 @@ is left for then.  ARGS, which grows, is judged in its parts.  Requests and resp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from waf_core.actions import RemoveTarget
-from waf_core.program import FIRST_PHASE, HitValues, PhaseProgram, Scan
+from waf_core.program import FIRST_PHASE, Hits, PhaseProgram, Scan
 from waf_core.rule import Link, Target, Unit
 from waf_core.scan.batch import Pending, judge
 from waf_core.scan.patterns import PatternSet, ScanLimits, ScanStatistics
@@ -61,7 +61,7 @@ class Planner:
         self._limits = limits
         self._request = PatternSet(statistics, limits)
         self._response = PatternSet(statistics, limits)
-        self._sources: dict[Hashable, int] = {}
+        self._gates = 0
 
     def plan(self, phases: Mapping[int, PhaseProgram]) -> None:
         """Set `always`, `gates` and `scan` of the phases."""
@@ -72,21 +72,21 @@ class Planner:
             for position in sorted(program.kept):
                 unit = program.units[position]
                 numbers = _gates(unit, unit.index in narrowed)
-                if numbers:
-                    program.gates[unit.index] = (position, sum(1 << number for number in numbers))
+                needed = sum(1 << number for number in numbers)
                 for number in numbers:
                     link = unit.links[number]
-                    for target in link.targets:
+                    gate = link.gate = self._gates
+                    self._gates += 1
+                    program.gates[gate] = (position, 1 << number, needed)
+                    for target_number, target in enumerate(link.targets):
+                        item: _Item = (target, link, (gate, target_number, None, None))
                         if target.count:
-                            place = self._place(target, unit, number, id(target))
-                            counts[_stage(target.variable, phase)].append((target, link, place))
+                            counts[_stage(target.variable, phase)].append(item)
                             continue
                         for variable in _parts(target, phase):
-                            stage = _stage(variable, phase)
-                            place = self._place(target, unit, number, (stage, variable.name, target.xpath))
-                            group = groups[stage]
-                            group.setdefault((variable.name, target.xpath), []).append((target, link, place))
-            gated = {position for position, _ in program.gates.values()}
+                            group = groups[_stage(variable, phase)]
+                            group.setdefault((variable.name, target.xpath), []).append(item)
+            gated = {position for position, *_ in program.gates.values()}
             program.always = tuple(
                 sorted(p for p in {*program.kept, *program.batches} if p not in gated or p in program.batches)
             )
@@ -103,18 +103,11 @@ class Planner:
     def pattern_sets(self) -> list[PatternSet]:
         return [self._request, self._response]
 
-    def _place(self, target: Target, unit: Unit, number: int, source: Hashable) -> Place:
-        """Where what is found in a source is noted for this target."""
-        place = (unit.index, number, self._sources.setdefault(source, len(self._sources)))
-        if place not in target.places:
-            target.places += (place,)
-        return place
-
     def _scanner(self, items: Sequence[_Item], patterns: PatternSet) -> Scanner:
         scanner = Scanner(self._limits)
         for _, link, place in items:
             assert link.operator is not None
-            scanner.add(Test(link.chain, link.operator, link.negated, link.multi_match, place))
+            scanner.add(Test(link.chain, link.operator, link.negated, link.multi_match, link.capture, place))
         scanner.compile(patterns)
         return scanner
 
@@ -246,10 +239,10 @@ def _recall(scanner: Scanner, value: bytes, pending: Pending) -> tuple[Place, ..
     return ()
 
 
-def _note(hits: HitValues, found: Sequence[Place], value: bytes) -> None:
-    for place in found:
-        known = hits.get(place)
+def _note(hits: Hits, found: Sequence[Place], value: bytes) -> None:
+    for gate, number, form, captures in found:
+        known = hits.get(gate)
         if known is None:
-            hits[place] = {value}
+            hits[gate] = [(number, value, form, captures)]
         else:
-            known.add(value)
+            known.append((number, value, form, captures))

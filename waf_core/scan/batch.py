@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from waf_core.macros import Expander
+from waf_core.operators import Captures
 from waf_core.scan.patterns import PatternSet
 from waf_core.scan.planner import NOTHING, Holds, Place, Plan, Slot
 from waf_core.scan.scanner import Scanner
@@ -32,6 +33,9 @@ MANY = 4
 
 MANY_BYTES = 256
 """Longer ones are not."""
+
+MAX_TOLD_BYTES = 2048
+"""A form that matched is kept for the rules that ask, unless it is longer: then they make it again."""
 
 _Column = tuple[Sequence[bytes], list[tuple[Slot, Sequence[list[Place]]]]]
 """A form of each of many values; what is asked of all of them, and where the answers for each go."""
@@ -74,10 +78,12 @@ def judge(pending: Pending, patterns: PatternSet, tx: Expander) -> Iterator[tupl
             if not found_patterns.get(form, 0) >> number & 1 or not operator.holds(form, tx):
                 places += unwanted
     for scanner, value, places in waiting:
-        found = tuple(dict.fromkeys(places)) if places else ()
-        scanner.remember(value, found)
-        if found:
-            yield value, found
+        if not places:
+            scanner.remember(value, ())
+            continue
+        found = {place[:2]: place for place in places}
+        scanner.remember(value, tuple([(gate, number, None, None) for gate, number in found]))
+        yield value, tuple(found.values())
 
 
 def _ask(plan: Plan, value: bytes, places: list[Place], entries: list[_Entry], tx: Expander) -> None:
@@ -93,7 +99,7 @@ def _ask(plan: Plan, value: bytes, places: list[Place], entries: list[_Entry], t
             entries.append((form, slot, places))
         for holds, negated, wanted in others:
             if holds(form, tx) is not negated:
-                places += wanted
+                _tell(places, wanted, form, None)
     for number, planner in branches:
         form = forms[number]
         deeper = planner.plan(form)
@@ -144,7 +150,7 @@ def _ask_all(
                 if answer is None:
                     answer = answers[form] = holds(form, tx)
                 if answer is not negated:
-                    places += wanted
+                    _tell(places, wanted, form, None)
     for number, planner in branches:
         groups: _Groups = {}
         for form, places in zip(forms[number], into, strict=True):
@@ -180,15 +186,28 @@ def _match(
 
 def _confirm(entries: Iterable[_Entry], patterns: Mapping[bytes, int], tx: Expander) -> None:
     """Candidates may be false: the operator itself has the last word."""
-    answers: dict[tuple[int, bytes], bool] = {}
+    answers: dict[tuple[int, bytes], tuple[bool, Captures | None]] = {}
     for form, slot, places in entries:
         mask = slot.positive & patterns.get(form, 0)
         while mask:
             low = mask & -mask
             mask ^= low
             operator, wanted = slot.askers(low.bit_length() - 1)
-            holds = answers.get((low, form))
-            if holds is None:
-                holds = answers[low, form] = operator.holds(form, tx)
-            if holds:
-                places += wanted
+            answer = answers.get((low, form))
+            if answer is None:
+                if low & slot.capturing:
+                    captures = operator.match(form, tx)
+                    answer = (captures is not None, captures)
+                else:
+                    answer = (operator.holds(form, tx), None)
+                answers[low, form] = answer
+            if answer[0]:
+                _tell(places, wanted, form, answer[1])
+
+
+def _tell(places: list[Place], wanted: Iterable[Place], form: bytes, captures: Captures | None) -> None:
+    """Add those who want to know, and what there is to know; a long form is not kept."""
+    if len(form) <= MAX_TOLD_BYTES:
+        places += [(gate, number, form, captures) for gate, number, *_ in wanted]
+    else:
+        places += wanted

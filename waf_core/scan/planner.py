@@ -19,15 +19,16 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from waf_core.macros import Expander
-from waf_core.operators import Operator
+from waf_core.operators import Captures, Operator
 from waf_core.operators.needs import ALL, Needs, of_bytes
 from waf_core.operators.needs import NOTHING as NO_NEEDS
 from waf_core.scan.budget import PlanBudget
 from waf_core.scan.classes import ALL_CLASSES, are_many, classes_of, classes_with
 from waf_core.transformations import TRAITS, UNKNOWN, Transformation
 
-Place = tuple[int, int, int]
-"""(index of the unit, number of the link, number of the source that the value is from)"""
+Place = tuple[int, int, bytes | None, Captures | None]
+"""Who wants to know of a value: (gate of a link, number of the target that the value is of); and what the test has
+found, if that is known: (form of the value, captures)."""
 
 Chain = tuple[Transformation, ...]
 
@@ -77,9 +78,10 @@ class _Condition:
 @dataclass(slots=True)
 class ChainTests:
     """The tests behind one chain.  `patterns` (expressions and phrase lists) are by their numbers in the PatternSet,
-    `negated` are those that must not be found."""
+    `negated` are those that must not be found, `capturing` is a mask of the patterns whose captures are wanted."""
 
     patterns: dict[int, tuple[Operator, list[Place]]] = field(default_factory=dict)
+    capturing: int = 0
     negated: dict[int, tuple[Operator, list[Place]]] = field(default_factory=dict)
     others: dict[tuple[int, bool], Question] = field(default_factory=dict)
     conditions: list[_Condition] = field(default_factory=list)
@@ -119,10 +121,11 @@ class ChainTests:
 @dataclass(frozen=True, slots=True)
 class Slot:
     """What is asked of one form in common with others: `patterns` is a mask of their numbers, `positive` of
-    those among them that should be found."""
+    those among them that should be found, `capturing` of those whose captures are wanted."""
 
     patterns: int
     positive: int
+    capturing: int
     tests: tuple[ChainTests, ...]
     negated: tuple[tuple[int, Operator, list[Place]], ...]
     _askers: dict[int, tuple[Operator, list[Place]]] = field(default_factory=dict)
@@ -296,7 +299,10 @@ def _slot(
                 others[key] = (question[0], question[1], [*known[2], *question[2]]) if known else question
     tests_of = tuple(tests for tests, patterns, _, _ in parts if patterns)
     every = positive | unwelcome
-    slot = Slot(every, positive, tests_of, tuple(negated)) if every else None
+    capturing = 0
+    for tests in tests_of:
+        capturing |= tests.capturing
+    slot = Slot(every, positive, capturing, tests_of, tuple(negated)) if every else None
     return slot, tuple((operator.holds, inverse, wanted) for operator, inverse, wanted in others.values())
 
 

@@ -30,6 +30,7 @@ class Test:
     operator: Operator
     negated: bool
     multi_match: bool
+    capture: bool
     place: Place
 
 
@@ -85,7 +86,10 @@ def _place(tests: ChainTests, test: Test, patterns: PatternSet, shared: bool) ->
         pattern = operator.phrases
     if pattern is not None:
         kind = tests.negated if test.negated else tests.patterns
-        kind.setdefault(patterns.add(pattern), (operator, []))[1].append(test.place)
+        number = patterns.add(pattern)
+        kind.setdefault(number, (operator, []))[1].append(test.place)
+        if test.capture:
+            tests.capturing |= 1 << number
     else:
         key = (id(operator), test.negated)
         tests.others.setdefault(key, (operator, test.negated, []))[2].append(test.place)
