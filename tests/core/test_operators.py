@@ -26,6 +26,7 @@ class NoTransaction:
 
     def __init__(self) -> None:
         self.tx: dict[bytes, bytes] = {}
+        self.matched_var = self.matched_var_name = b""
 
     def lookup(self, name: str, key: bytes | None) -> bytes:
         raise AssertionError("a pure operator looked something up")

@@ -6,6 +6,7 @@ import pytest
 
 from tests.core.transactions import ids, make, run
 from waf_core import WAF, warm
+from waf_core.scan.planner import Place
 from waf_core.scan.scanner import Scanner
 
 RULES = """
@@ -26,7 +27,7 @@ def test_values_of_all_kinds_are_scanned(waf: WAF, monkeypatch: pytest.MonkeyPat
     seen: list[bytes] = []
     remember = Scanner.remember
 
-    def watched(scanner: Scanner, value: bytes, found: tuple[tuple[int, int, int], ...]) -> None:
+    def watched(scanner: Scanner, value: bytes, found: tuple[Place, ...]) -> None:
         seen.append(value)
         remember(scanner, value, found)
 
