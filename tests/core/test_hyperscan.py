@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from extproc.ftw.tests import load_cases
 from tests.conformance.engine import make_waf, run_stage
 from tests.core.test_operators import NoTransaction
+from tests.core.transactions import ids, make, run
 from tests.crs import find_crs
 from waf_core.compiler import CompileOptions
 from waf_core.operators import REGISTRY, OperatorEnv
@@ -139,6 +140,42 @@ def test_cache_refuses_what_others_could_have_written(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(bytes(content))
+    assert cache.load(PATTERNS) is None
+
+
+def test_what_patterns_need_is_kept_with_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start with a warm cache does not tell it once more."""
+    rules = "\n".join(f'SecRule ARGS "@rx (?i)w{i}[<;]x" "id:{i},phase:2,pass,log"' for i in range(1, 10))
+    rules += '\nSecRule ARGS "@pm <script $(id)" "id:20,phase:2,pass,log"'
+    options = CompileOptions(limits=ScanLimits(hyperscan_folder=tmp_path / "cache"))
+    for patterns in make(rules, options).program.pattern_sets:
+        if patterns.cache is not None:
+            patterns.cache.store(patterns.patterns)
+
+    def tell(pattern: object) -> None:
+        raise AssertionError(f"{pattern!r} was told again")
+
+    monkeypatch.setattr("waf_core.operators.regex.of_pattern", tell)
+    monkeypatch.setattr("waf_core.operators.phrases.of_phrases", tell)
+    waf = make(rules, options)
+    assert ids(run(waf, "/?a=W3%3bX&b=%3cSCRIPT&c=w4x")) == [3, 20]
+    assert ids(run(waf, "/?a=w3x")) == []
+
+
+def test_what_patterns_need_is_kept_as_it_is_told(tmp_path: Path) -> None:
+    cache = DatabaseCache(tmp_path / "cache")
+    cache.store(PATTERNS)
+    loaded = cache.load(PATTERNS)
+    assert loaded is not None
+    assert loaded.needs == [operator.needs() for operator in OPERATORS]
+    assert len({needs.clauses for needs in loaded.needs}) > 5
+
+
+def test_databases_of_other_code_are_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Code that tells less than a pattern needs would hide values: what it has written must not outlive it."""
+    cache = DatabaseCache(tmp_path / "cache")
+    cache.store(PATTERNS)
+    monkeypatch.setattr("waf_core.scan.hyperscan_set._needs_version", lambda: b"other")
     assert cache.load(PATTERNS) is None
 
 

@@ -61,6 +61,7 @@ class Planner:
         self._limits = limits
         self._request = PatternSet(statistics, limits)
         self._response = PatternSet(statistics, limits)
+        self._scanners: list[tuple[Scanner, PatternSet]] = []
         self._gates = 0
 
     def plan(self, phases: Mapping[int, PhaseProgram]) -> None:
@@ -98,6 +99,8 @@ class Planner:
                 program.scan = _make_scan(sources, patterns, self._statistics)
         self._request.compile()
         self._response.compile()
+        for scanner, patterns in self._scanners:
+            scanner.compile(patterns)
 
     @property
     def pattern_sets(self) -> list[PatternSet]:
@@ -108,7 +111,8 @@ class Planner:
         for _, link, place in items:
             assert link.operator is not None
             scanner.add(Test(link.chain, link.operator, link.negated, link.multi_match, link.capture, place))
-        scanner.compile(patterns)
+        scanner.collect(patterns)
+        self._scanners.append((scanner, patterns))
         return scanner
 
     def _source(self, variable: Variable, items: list[_Item], patterns: PatternSet) -> _Source:

@@ -24,11 +24,14 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
+from waf_core.operators import needs as needs_module
+from waf_core.operators.needs import Needs, of_pattern, of_phrases
 from waf_core.scan.sample import PIECES, SAMPLE
 from waf_core.scan.split import MAX_PIECES, halves
 
@@ -44,7 +47,7 @@ if hyperscan is not None:
     BASE_FLAGS |= hyperscan.HS_FLAG_ALLOWEMPTY | hyperscan.HS_FLAG_SINGLEMATCH
 """MULTILINE: forms are joined with newlines (waf_core/scan/batch.py)."""
 
-FORMAT = b"envoy-waf-hs-8"
+FORMAT = b"envoy-waf-hs-9"
 MAX_DATABASE_BYTES = 256 << 20
 
 HEAVY_NS = 4.0
@@ -141,12 +144,14 @@ class Databases:
     """`main` has most patterns, `common` those that are found in almost any text of some length, `large` the
     pieces of those that are too large for Hyperscan (waf_core/scan/split.py), and those that it is slow with:
     bounded too, but ten times slower than the rest together.  `numbers` are those of the patterns in each;
-    those in "left" are in none."""
+    those in "left" are in none.  `needs` of all are kept with them: to tell them takes a fifth of a start."""
 
     main: HyperscanSet
     common: HyperscanSet
     large: HyperscanSet
     numbers: dict[str, list[int]]
+    needs: list[Needs]
+    """By number."""
 
 
 _Item = tuple[bytes, int, int]
@@ -257,6 +262,12 @@ def _kind(items: Sequence[_Item]) -> str | None:
     return "common" if found >= COMMON_SHARE * len(PIECES) else "main"
 
 
+@cache
+def _needs_version() -> bytes:
+    """Of how needs are told: other code, or another Python's parser of expressions, may tell others."""
+    return hashlib.sha256(Path(needs_module.__file__).read_bytes()).digest() + sys.version.encode()
+
+
 _loaded_databases: WeakValueDictionary[tuple[str, int, int], Databases] = WeakValueDictionary()
 """(path, time, size) of a file -> what was loaded from it: policies with the same patterns share it."""
 
@@ -273,7 +284,7 @@ class DatabaseCache:
         self.folder = folder
 
     def path(self, patterns: Sequence[Pattern]) -> Path:
-        digest = hashlib.sha256(FORMAT + version("hyperscan").encode())
+        digest = hashlib.sha256(FORMAT + version("hyperscan").encode() + _needs_version())
         for text in map(encode, patterns):
             digest.update(b"%d:" % len(text) + text)
         return self.folder / f"{digest.hexdigest()[:32]}.hsdb"
@@ -305,8 +316,11 @@ class DatabaseCache:
                 size = sizes["sizes"][kind]
                 sets[kind] = _loaded(data[:size])
                 data = data[size:]
-            databases = Databases(**sets, numbers=sizes["numbers"])
-        except (hyperscan.error, ValueError, KeyError):
+            needs = [
+                Needs(length, tuple([int(clause, 16) for clause in clauses])) for length, clauses in sizes["needs"]
+            ]
+            databases = Databases(**sets, numbers=sizes["numbers"], needs=needs)
+        except (hyperscan.error, ValueError, TypeError, KeyError):
             return None
         _loaded_databases[key] = databases
         return databases
@@ -320,7 +334,10 @@ class DatabaseCache:
     def store(self, patterns: Sequence[Pattern]) -> None:
         """Compile and write, atomically."""
         compiled, numbers = compile_patterns(patterns)
-        head = json.dumps({"sizes": {kind: len(compiled[kind]) for kind in _KINDS}, "numbers": numbers}).encode()
+        needs = [of_pattern(p) if isinstance(p, bytes) else of_phrases(p) for p in patterns]
+        told = [(need.length, [f"{clause:x}" for clause in need.clauses]) for need in needs]
+        sizes = {kind: len(compiled[kind]) for kind in _KINDS}
+        head = json.dumps({"sizes": sizes, "numbers": numbers, "needs": told}).encode()
         body = head + b"\n" + b"".join(compiled[kind] for kind in _KINDS)
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.NamedTemporaryFile(dir=self.folder, delete=False) as out:

@@ -22,6 +22,7 @@ import re2
 from ahocorasick_rs import BytesAhoCorasick
 
 from waf_core.errors import WafError
+from waf_core.operators.needs import Needs
 from waf_core.operators.regex import re2_options
 from waf_core.scan.budget import NEW_PLANS, PlanBudget
 from waf_core.scan.hyperscan_set import DatabaseCache, Databases, Pattern, available
@@ -138,6 +139,10 @@ class PatternSet:
         if users:
             self._find = BytesAhoCorasick(list(users)).find_matches_as_indexes
             self._phrase_users = list(users.values())
+
+    def needs(self, number: int) -> Needs | None:
+        """What a pattern needs, if that is kept with its database."""
+        return None if self._databases is None else self._databases.needs[number]
 
     @property
     def patterns(self) -> list[Pattern]:

@@ -86,10 +86,10 @@ class ChainTests:
     others: dict[tuple[int, bool], Question] = field(default_factory=dict)
     conditions: list[_Condition] = field(default_factory=list)
 
-    def note_conditions(self) -> None:
-        """What each test needs; to be called when all are there."""
+    def note_conditions(self, known: Callable[[int], Needs | None]) -> None:
+        """What each test needs; to be called when all are there.  `known` tells what a pattern needs, if it can."""
         for number, (pattern, _) in self.patterns.items():
-            self.conditions.append(_Condition.of("patterns", pattern.needs(), 1 << number))
+            self.conditions.append(_Condition.of("patterns", known(number) or pattern.needs(), 1 << number))
         for number in self.negated:
             self.conditions.append(_Condition.of("negated", NO_NEEDS, 1 << number))
         for index, (operator, negated, _) in enumerate(self.others.values()):

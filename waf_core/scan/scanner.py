@@ -37,11 +37,12 @@ class Test:
 class Scanner:
     """`recent` is public for the caller's fast path: `recent.get(value)`, then `recall`."""
 
-    __slots__ = ("_limits", "_older", "_tests", "planner", "recent")
+    __slots__ = ("_chains", "_limits", "_older", "_tests", "planner", "recent")
 
     def __init__(self, limits: ScanLimits) -> None:
         self._limits = limits
         self._tests: list[Test] = []
+        self._chains: dict[Chain, ChainTests] = {}
         self.planner = Planner([], PlanBudget())
         self.recent: dict[bytes, tuple[Place, ...]] = {}
         self._older: dict[bytes, tuple[Place, ...]] = {}
@@ -49,17 +50,19 @@ class Scanner:
     def add(self, test: Test) -> None:
         self._tests.append(test)
 
-    def compile(self, patterns: PatternSet) -> None:
-        """Collect the tests by chain; their patterns and phrases go to the set."""
+    def collect(self, patterns: PatternSet) -> None:
+        """Collect the tests by chain; their patterns and phrases go to the set, which is compiled next."""
         shared = len({t.operator.pattern for t in self._tests if isinstance(t.operator, Rx)}) > FEW_PATTERNS
-        chains: dict[Chain, ChainTests] = {}
         for test in self._tests:
             ends = range(len(test.chain) + 1) if test.multi_match else (len(test.chain),)
             for end in ends:
-                _place(chains.setdefault(test.chain[:end], ChainTests()), test, patterns, shared)
-        for tests in chains.values():
-            tests.note_conditions()
-        self.planner = Planner(list(chains.items()), patterns.plans)
+                _place(self._chains.setdefault(test.chain[:end], ChainTests()), test, patterns, shared)
+
+    def compile(self, patterns: PatternSet) -> None:
+        """Get ready to judge."""
+        for tests in self._chains.values():
+            tests.note_conditions(patterns.needs)
+        self.planner = Planner(list(self._chains.items()), patterns.plans)
 
     def recall(self, value: bytes) -> tuple[Place, ...] | None:
         """What was found for a value that `recent` no longer has."""
