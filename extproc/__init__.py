@@ -4,7 +4,7 @@ import gc
 import os
 from importlib.metadata import version
 
-STARTING_OBJECTS = 50_000
+STARTING_OBJECTS = 500_000
 """New objects before the collector looks at them (Python's own value: 700).  Importing and compiling make half a
 million that stay, and looking for garbage among them took a fifth of the time until ready."""
 

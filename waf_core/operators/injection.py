@@ -46,11 +46,10 @@ class DetectSqli(Operator):
     """Captures the fingerprint, as ModSecurity does."""
 
     def match(self, value: bytes, tx: Expander) -> Captures | None:
-        if not self.holds(value, tx):
-            return None
+        size = len(value)
         fingerprint = ctypes.create_string_buffer(FINGERPRINT_BYTES)
-        _sqli(value, len(value), fingerprint)
-        return (fingerprint.value,)
+        found = (_sqli_released if size > RELEASE_BYTES else _sqli)(value, size, fingerprint)
+        return (fingerprint.value,) if found else None
 
     def holds(self, value: bytes, tx: Expander) -> bool:
         size = len(value)

@@ -7,6 +7,7 @@ expressions (letters, digits, brackets).  A set of classes is a number, bit n fo
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from waf_core.transformations import TRAITS
 
@@ -81,6 +82,7 @@ def are_many(classes: int) -> bool:
     return (classes & ~_PLAIN_CLASSES).bit_count() > MAX_SPECIAL
 
 
+@lru_cache(maxsize=4096)
 def classes_with(members: int) -> int:
     """The classes that have any of these bytes (a set in the sense of needs.py)."""
     out = 0
