@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,8 @@ from waf_core.operators import REGISTRY, OperatorEnv
 from waf_core.operators.needs import of_bytes
 from waf_core.operators.phrases import Phrases
 from waf_core.operators.regex import Rx
-from waf_core.scan.hyperscan_set import BASE_FLAGS, DatabaseCache, Pattern, available, respell
+from waf_core.scan.databases import MAX_PART_SECONDS, DatabaseCache
+from waf_core.scan.hyperscan_set import BASE_FLAGS, Pattern, available, respell
 from waf_core.scan.patterns import PatternSet, ScanLimits, ScanStatistics
 from waf_core.scan.split import groups, halves
 
@@ -175,8 +177,33 @@ def test_databases_of_other_code_are_not_used(tmp_path: Path, monkeypatch: pytes
     """Code that tells less than a pattern needs would hide values: what it has written must not outlive it."""
     cache = DatabaseCache(tmp_path / "cache")
     cache.store(PATTERNS)
-    monkeypatch.setattr("waf_core.scan.hyperscan_set._needs_version", lambda: b"other")
+    monkeypatch.setattr("waf_core.scan.databases._needs_version", lambda: b"other")
     assert cache.load(PATTERNS) is None
+
+
+def test_the_folder_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that were wanted last stay; so does what somebody is writing, but not what somebody has left."""
+    cache = DatabaseCache(tmp_path / "cache")
+    lists: list[list[Pattern]] = [[f"pattern{i}".encode()] for i in range(4)]
+    for age, patterns in enumerate(lists[:3]):
+        cache.store(patterns)
+        path = cache.path(patterns)
+        path.with_suffix(".lock").touch()
+        os.utime(path, (1000 - age, path.stat().st_mtime))
+    written, left = cache.folder / "a.part", cache.folder / "b.part"
+    for part, modified in ((written, time.time()), (left, time.time() - MAX_PART_SECONDS - 60)):
+        part.touch()
+        os.utime(part, (0, modified))
+    assert cache.load(lists[2]) is not None
+    monkeypatch.setattr("waf_core.scan.databases.MAX_DATABASES", 3)
+    cache.store(lists[3])
+    assert [cache.path(patterns).exists() for patterns in lists] == [True, False, True, True]
+    assert not cache.path(lists[1]).with_suffix(".lock").exists()
+    assert written.exists()
+    assert not left.exists()
+    monkeypatch.setattr("waf_core.scan.databases.MAX_FOLDER_BYTES", 1)
+    cache.store(lists[3])
+    assert [cache.path(patterns).exists() for patterns in lists] == [False, False, False, True]
 
 
 def test_compiling_in_a_process_of_its_own(tmp_path: Path) -> None:

@@ -12,26 +12,14 @@ Where the syntaxes differ a pattern is respelled so that Hyperscan never matches
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-import json
-import os
-import stat
-import subprocess
-import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
-from weakref import WeakValueDictionary
 
-from waf_core.operators import needs as needs_module
-from waf_core.operators.needs import Needs, of_pattern, of_phrases
+from waf_core.operators.needs import Needs
 from waf_core.scan.sample import PIECES, SAMPLE
 from waf_core.scan.split import MAX_PIECES, halves
 
@@ -46,9 +34,6 @@ if hyperscan is not None:
     BASE_FLAGS |= hyperscan.HS_FLAG_DOTALL | hyperscan.HS_FLAG_MULTILINE
     BASE_FLAGS |= hyperscan.HS_FLAG_ALLOWEMPTY | hyperscan.HS_FLAG_SINGLEMATCH
 """MULTILINE: forms are joined with newlines (waf_core/scan/batch.py)."""
-
-FORMAT = b"envoy-waf-hs-9"
-MAX_DATABASE_BYTES = 256 << 20
 
 HEAVY_NS = 4.0
 """Nanoseconds a byte of ordinary text from which on a pattern is kept out of the main database: most take less
@@ -157,23 +142,13 @@ class Databases:
 _Item = tuple[bytes, int, int]
 """(expression, number, flags)"""
 
-_KINDS = ("main", "common", "large")
-
-
-def encode(pattern: Pattern) -> bytes:
-    """For hashes and pipes; `decode` takes it back."""
-    return b"r" + pattern if isinstance(pattern, bytes) else b"p" + b" ".join(p.hex().encode() for p in pattern)
-
-
-def decode(text: bytes) -> Pattern:
-    if text[:1] == b"r":
-        return text[1:]
-    return tuple(bytes.fromhex(phrase.decode()) for phrase in text[1:].split(b" "))
+KINDS = ("main", "common", "large")
+"""Of databases."""
 
 
 def compile_patterns(patterns: Sequence[Pattern]) -> tuple[dict[str, bytes], dict[str, list[int]]]:
     """Serialized databases by kind, and the numbers in each.  Takes seconds."""
-    items: dict[str, list[_Item]] = {kind: [] for kind in _KINDS}
+    items: dict[str, list[_Item]] = {kind: [] for kind in KINDS}
     left: list[int] = []
     for number, pattern in enumerate(patterns):
         if isinstance(pattern, tuple):
@@ -262,101 +237,8 @@ def _kind(items: Sequence[_Item]) -> str | None:
     return "common" if found >= COMMON_SHARE * len(PIECES) else "main"
 
 
-@cache
-def _needs_version() -> bytes:
-    """Of how needs are told: other code, or another Python's parser of expressions, may tell others."""
-    return hashlib.sha256(Path(needs_module.__file__).read_bytes()).digest() + sys.version.encode()
-
-
-_loaded_databases: WeakValueDictionary[tuple[str, int, int], Databases] = WeakValueDictionary()
-"""(path, time, size) of a file -> what was loaded from it: policies with the same patterns share it."""
-
-
-class DatabaseCache:
-    """Databases in files of a folder that only its owner can write.
-
-    The name is a hash of patterns, format and library; the content carries its own hash.  What does
-    not fit is thrown away and compiled anew, in a process of its own, so that this one goes on
-    serving with RE2 meanwhile.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def path(self, patterns: Sequence[Pattern]) -> Path:
-        digest = hashlib.sha256(FORMAT + version("hyperscan").encode() + _needs_version())
-        for text in map(encode, patterns):
-            digest.update(b"%d:" % len(text) + text)
-        return self.folder / f"{digest.hexdigest()[:32]}.hsdb"
-
-    def load(self, patterns: Sequence[Pattern]) -> Databases | None:
-        """The databases; None when there is no good file."""
-        path = self.path(patterns)
-        try:
-            if not self._private(self.folder) or not self._private(path):
-                return None
-            info = path.stat()
-            if info.st_size > MAX_DATABASE_BYTES:
-                return None
-            key = (str(path), info.st_mtime_ns, info.st_size)
-            known = _loaded_databases.get(key)
-            if known is not None:
-                return known
-            content = path.read_bytes()
-        except OSError:
-            return None
-        digest, _, body = content.partition(b"\n")
-        if hashlib.sha256(body).hexdigest().encode() != digest:
-            return None
-        head, _, data = body.partition(b"\n")
-        try:
-            sizes = json.loads(head)
-            sets: dict[str, HyperscanSet] = {}
-            for kind in _KINDS:
-                size = sizes["sizes"][kind]
-                sets[kind] = _loaded(data[:size])
-                data = data[size:]
-            needs = [
-                Needs(length, tuple([int(clause, 16) for clause in clauses])) for length, clauses in sizes["needs"]
-            ]
-            databases = Databases(**sets, numbers=sizes["numbers"], needs=needs)
-        except (hyperscan.error, ValueError, TypeError, KeyError):
-            return None
-        _loaded_databases[key] = databases
-        return databases
-
-    @staticmethod
-    def _private(path: Path) -> bool:
-        """Ours, and writable by nobody else."""
-        info = path.stat()
-        return info.st_uid == os.geteuid() and not info.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-
-    def store(self, patterns: Sequence[Pattern]) -> None:
-        """Compile and write, atomically."""
-        compiled, numbers = compile_patterns(patterns)
-        needs = [of_pattern(p) if isinstance(p, bytes) else of_phrases(p) for p in patterns]
-        told = [(need.length, [f"{clause:x}" for clause in need.clauses]) for need in needs]
-        sizes = {kind: len(compiled[kind]) for kind in _KINDS}
-        head = json.dumps({"sizes": sizes, "numbers": numbers, "needs": told}).encode()
-        body = head + b"\n" + b"".join(compiled[kind] for kind in _KINDS)
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with tempfile.NamedTemporaryFile(dir=self.folder, delete=False) as out:
-            out.write(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
-        os.chmod(out.name, 0o600)
-        os.replace(out.name, self.path(patterns))
-
-    def start(self, patterns: Sequence[Pattern]) -> subprocess.Popen[bytes]:
-        """Compile in a process of its own; its input is the patterns, its result the file."""
-        child = subprocess.Popen(  # noqa: S603  (this interpreter, our module)
-            [sys.executable, "-m", "waf_core.scan.precompile", str(self.folder)], stdin=subprocess.PIPE
-        )
-        assert child.stdin is not None
-        child.stdin.write(b"".join(b"%d\n" % len(text) + text for text in map(encode, patterns)))
-        child.stdin.close()
-        return child
-
-
-def _loaded(data: bytes) -> HyperscanSet:
+def load_set(data: bytes) -> HyperscanSet:
+    """What `compile_patterns` has serialized.  Raises hyperscan.error."""
     if not data:
         return HyperscanSet(None)
     database = hyperscan.loadb(data, mode=hyperscan.HS_MODE_BLOCK)

@@ -8,7 +8,8 @@ import os
 import sys
 from pathlib import Path
 
-from waf_core.scan.hyperscan_set import DatabaseCache, Pattern, decode
+from waf_core.scan.databases import DatabaseCache, decode
+from waf_core.scan.hyperscan_set import Pattern
 
 
 def read_patterns(data: bytes) -> list[Pattern]:

@@ -1,0 +1,167 @@
+"""Hyperscan databases in files: they take seconds to compile, and a start finds them again.
+
+The folder belongs to its owner alone.  It is bounded: rules that change leave databases behind that nobody wants any
+more, and those that have not been loaded for longest go.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from weakref import WeakValueDictionary
+
+from waf_core.operators import needs as needs_module
+from waf_core.operators.needs import Needs, of_pattern, of_phrases
+from waf_core.scan.hyperscan_set import KINDS, Databases, HyperscanSet, Pattern, compile_patterns, hyperscan, load_set
+
+FORMAT = b"envoy-waf-hs-9"
+MAX_DATABASE_BYTES = 256 << 20
+
+MAX_DATABASES = 64
+MAX_FOLDER_BYTES = 512 << 20
+"""When a database is stored, those that were loaded longest ago go until the others are no more than these."""
+
+MAX_PART_SECONDS = 3600
+"""A file that is still being written after so long has lost its writer."""
+
+_SUFFIX, _PART, _LOCK = ".hsdb", ".part", ".lock"
+
+
+def encode(pattern: Pattern) -> bytes:
+    """For hashes and pipes; `decode` takes it back."""
+    return b"r" + pattern if isinstance(pattern, bytes) else b"p" + b" ".join(p.hex().encode() for p in pattern)
+
+
+def decode(text: bytes) -> Pattern:
+    if text[:1] == b"r":
+        return text[1:]
+    return tuple(bytes.fromhex(phrase.decode()) for phrase in text[1:].split(b" "))
+
+
+@cache
+def _needs_version() -> bytes:
+    """Of how needs are told: other code, or another Python's parser of expressions, may tell others."""
+    return hashlib.sha256(Path(needs_module.__file__).read_bytes()).digest() + sys.version.encode()
+
+
+_loaded_databases: WeakValueDictionary[tuple[str, int, int], Databases] = WeakValueDictionary()
+"""(path, time, size) of a file -> what was loaded from it: policies with the same patterns share it."""
+
+
+class DatabaseCache:
+    """Databases in files of a folder that only its owner can write.
+
+    The name is a hash of patterns, format and library; the content carries its own hash.  What does
+    not fit is thrown away and compiled anew, in a process of its own, so that this one goes on
+    serving with RE2 meanwhile.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, patterns: Sequence[Pattern]) -> Path:
+        digest = hashlib.sha256(FORMAT + version("hyperscan").encode() + _needs_version())
+        for text in map(encode, patterns):
+            digest.update(b"%d:" % len(text) + text)
+        return self.folder / f"{digest.hexdigest()[:32]}{_SUFFIX}"
+
+    def load(self, patterns: Sequence[Pattern]) -> Databases | None:
+        """The databases; None when there is no good file."""
+        path = self.path(patterns)
+        try:
+            if not self._private(self.folder) or not self._private(path):
+                return None
+            info = path.stat()
+            if info.st_size > MAX_DATABASE_BYTES:
+                return None
+            key = (str(path), info.st_mtime_ns, info.st_size)
+            known = _loaded_databases.get(key)
+            if known is not None:
+                return known
+            content = path.read_bytes()
+        except OSError:
+            return None
+        # When it was last wanted: many systems do not note that.  The folder may be one that is only read.
+        with contextlib.suppress(OSError):
+            os.utime(path, ns=(time.time_ns(), info.st_mtime_ns))
+        digest, _, body = content.partition(b"\n")
+        if hashlib.sha256(body).hexdigest().encode() != digest:
+            return None
+        head, _, data = body.partition(b"\n")
+        try:
+            sizes = json.loads(head)
+            sets: dict[str, HyperscanSet] = {}
+            for kind in KINDS:
+                size = sizes["sizes"][kind]
+                sets[kind] = load_set(data[:size])
+                data = data[size:]
+            needs = [
+                Needs(length, tuple([int(clause, 16) for clause in clauses])) for length, clauses in sizes["needs"]
+            ]
+            databases = Databases(**sets, numbers=sizes["numbers"], needs=needs)
+        except (hyperscan.error, ValueError, TypeError, KeyError):
+            return None
+        _loaded_databases[key] = databases
+        return databases
+
+    @staticmethod
+    def _private(path: Path) -> bool:
+        """Ours, and writable by nobody else."""
+        info = path.stat()
+        return info.st_uid == os.geteuid() and not info.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+    def store(self, patterns: Sequence[Pattern]) -> None:
+        """Compile and write, atomically."""
+        compiled, numbers = compile_patterns(patterns)
+        needs = [of_pattern(p) if isinstance(p, bytes) else of_phrases(p) for p in patterns]
+        told = [(need.length, [f"{clause:x}" for clause in need.clauses]) for need in needs]
+        sizes = {kind: len(compiled[kind]) for kind in KINDS}
+        head = json.dumps({"sizes": sizes, "numbers": numbers, "needs": told}).encode()
+        body = head + b"\n" + b"".join(compiled[kind] for kind in KINDS)
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.NamedTemporaryFile(dir=self.folder, suffix=_PART, delete=False) as out:
+            out.write(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
+        os.chmod(out.name, 0o600)
+        path = self.path(patterns)
+        os.replace(out.name, path)
+        self._clear(path)
+
+    def _clear(self, new: Path) -> None:
+        """Keep the folder within its bounds, and the new file in it; what somebody has loaded may go.  What cannot be
+        removed stays: the new database serves all the same."""
+        files: list[tuple[int, int, Path]] = []
+        for path in self.folder.iterdir():
+            with contextlib.suppress(OSError):
+                info = path.stat()
+                if path.suffix == _PART and time.time() - info.st_mtime > MAX_PART_SECONDS:
+                    path.unlink()
+                elif path.suffix == _SUFFIX and path != new:
+                    files.append((info.st_atime_ns, info.st_size, path))
+        left = MAX_FOLDER_BYTES - new.stat().st_size
+        for number, (_, size, path) in enumerate(sorted(files, reverse=True), 2):
+            left -= size
+            if number > MAX_DATABASES or left < 0:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+                    path.with_suffix(_LOCK).unlink()
+
+    def start(self, patterns: Sequence[Pattern]) -> subprocess.Popen[bytes]:
+        """Compile in a process of its own; its input is the patterns, its result the file."""
+        child = subprocess.Popen(  # noqa: S603  (this interpreter, our module)
+            [sys.executable, "-m", "waf_core.scan.precompile", str(self.folder)], stdin=subprocess.PIPE
+        )
+        assert child.stdin is not None
+        child.stdin.write(b"".join(b"%d\n" % len(text) + text for text in map(encode, patterns)))
+        child.stdin.close()
+        return child
