@@ -30,5 +30,7 @@ def planned_and_plain(data: bytes) -> None:
     outcomes = []
     for waf in (PLANNED, PLAIN):
         tx = run(waf, exchange)
-        outcomes.append(([(m.rule.id, m.variable, m.value, m.matches) for m in tx.matched_rules], tx.detected, tx.tx))
+        outcomes.append(
+            ([(m.rule.id, m.data, m.variable, m.value, m.matches) for m in tx.matched_rules], tx.detected, tx.tx)
+        )
     assert outcomes[0] == outcomes[1]

@@ -44,10 +44,17 @@ _DIGITS = tuple(b"%d" % i for i in range(10))
 def run_phase(tx: Transaction, phase: int) -> None:
     """Evaluate one phase; the outcome is in the transaction."""
     program = tx.program.phases[phase]
-    order = program.visits or program.always
-    skip_to = 0
     if tx.scanned < phase:
         _scan(tx, phase)
+    _run(tx, program)
+    # A phase runs once: what was found for it need not be kept while the upstream answers.
+    for gate in tx.hits.keys() & program.gates.keys():
+        del tx.hits[gate]
+
+
+def _run(tx: Transaction, program: PhaseProgram) -> None:
+    order = program.visits or program.always
+    skip_to = 0
     fired = _fired(tx, program) if tx.hits and program.gates else set()
     if tx.clean:
         if program.clean_tx is not None and fired <= program.harmless:
