@@ -10,8 +10,11 @@ from pathlib import Path
 
 from bench.report import machine
 
-NEEDED = {"engine": "libmodsecurity", "hostile": "libmodsecurity", "scale": "matplotlib"}
-"""What some benches import: the peer, and what draws; the extra `bench` of the package."""
+NEEDED = {
+    "engine": "libmodsecurity", "hostile": "libmodsecurity", "scale": "matplotlib",
+    "server": "httpx", "envoy": "httpx", "neighbour": "httpx",
+}  # fmt: skip
+"""What benches import beside the package: the peer, what draws, the client; its extra `bench` has them."""
 
 BENCHES = ("engine", "server", "envoy", "hostile", "neighbour", "scale")
 

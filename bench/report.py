@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import platform
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,8 @@ def machine() -> dict[str, Any]:
     return {
         "cpu": model,
         "cores": os.cpu_count(),
-        "python": platform.python_version(),
+        # Which one matters: those of distributions and of Docker's images are built with profile-guided optimization.
+        "python": f"{platform.python_version()} ({sys.base_prefix})",
         "system": platform.platform(),
         "date": datetime.date.today().isoformat(),
     }
