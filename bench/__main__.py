@@ -10,13 +10,11 @@ from pathlib import Path
 
 from bench.report import machine
 
-NEEDED = {
-    "engine": "libmodsecurity", "hostile": "libmodsecurity", "scale": "matplotlib",
-    "server": "httpx", "envoy": "httpx", "neighbour": "httpx",
+BENCHES = {
+    "engine": "libmodsecurity", "server": "httpx", "envoy": "httpx",
+    "hostile": "libmodsecurity", "neighbour": "httpx", "scale": "matplotlib",
 }  # fmt: skip
-"""What benches import beside the package: the peer, what draws, the client; its extra `bench` has them."""
-
-BENCHES = ("engine", "server", "envoy", "hostile", "neighbour", "scale")
+"""What each imports beside the package: the peer, the client, what draws; its extra `bench` has them."""
 
 
 def main() -> None:
@@ -26,13 +24,13 @@ def main() -> None:
     arguments = parser.parse_args()
     found = {"machine": machine()}
     print("machine:", ", ".join(f"{k} {v}" for k, v in found["machine"].items()))
-    unknown = set(arguments.bench) - set(BENCHES)
+    unknown = set(arguments.bench) - BENCHES.keys()
     if unknown:
         parser.error(f"unknown bench {unknown.pop()!r}; known are {', '.join(BENCHES)}")
     chosen = arguments.bench or BENCHES
     for name in chosen:
-        if name in NEEDED and importlib.util.find_spec(NEEDED[name]) is None:
-            parser.error(f"{name} needs {NEEDED[name]}: pip install -e '.[bench]', or `make bench`")
+        if importlib.util.find_spec(BENCHES[name]) is None:
+            parser.error(f"{name} needs {BENCHES[name]}: pip install -e '.[bench]', or `make bench`")
     for name in chosen:
         print(f"\n== {name}")
         found.update(importlib.import_module(f"bench.{name}").run())

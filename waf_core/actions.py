@@ -32,6 +32,11 @@ class ActionError(ValueError):
         self.hint = hint
 
 
+def amount(kind: str, value: bytes) -> int:
+    """What a setvar that counts ("add" or "subtract") adds."""
+    return to_int(value) if kind == "add" else -to_int(value)
+
+
 class SetVar:
     """`setvar:collection.name=value`, `=+n`, `=-n`, `!collection.name`."""
 
@@ -66,7 +71,7 @@ class SetVar:
         self._amount = 0
         if self.collection == "TX" and self.kind in ("add", "subtract") and value.constant is not None:
             self._key = self.name.constant
-            self._amount = to_int(value.constant) if self.kind == "add" else -to_int(value.constant)
+            self._amount = amount(self.kind, value.constant)
 
     def with_value(self, value: bytes) -> SetVar:
         """The same with a value whose macros are expanded (what looks like one is left as it is)."""
@@ -99,8 +104,7 @@ class SetVar:
         if self.kind == "set":
             store[name] = value
         else:
-            number = to_int(value) if self.kind == "add" else -to_int(value)
-            store[name] = b"%d" % (to_int(store.get(name, b"0")) + number)
+            store[name] = b"%d" % (to_int(store.get(name, b"0")) + amount(self.kind, value))
 
 
 class SetEnv:

@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from waf_core import evaluation
+from waf_core.actions import amount
 from waf_core.bodies.json import parse_json
 from waf_core.bodies.multipart import Flags, MultipartParser
 from waf_core.bodies.urlencoded import parse_pairs
@@ -503,8 +504,6 @@ class Transaction:
 
     def lookup(self, name: str, key: bytes | None) -> bytes:
         """For macros: the first value of a variable, b"" when there is none."""
-        if name == "TX" and key is not None:
-            return self.tx.get(key, b"")
         variable = REGISTRY.get(name)
         if variable is None:
             return b""
@@ -630,7 +629,7 @@ class Transaction:
             opened.values[name] = value
             opened.changes.append(Change("set", name, value))
         else:
-            number = to_int(value) if kind == "add" else -to_int(value)
+            number = amount(kind, value)
             opened.values[name] = b"%d" % (to_int(opened.values.get(name, b"0")) + number)
             opened.changes.append(Change("add", name, b"%d" % number))
 

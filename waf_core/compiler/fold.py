@@ -14,7 +14,7 @@ behind a unit that can end a phase.
 
 from __future__ import annotations
 
-from waf_core.actions import RemoveRules, SetVar
+from waf_core.actions import RemoveRules, SetVar, amount
 from waf_core.macros import Macro
 from waf_core.operators import REGISTRY as OPERATORS
 from waf_core.operators import Operator, OperatorEnv, OperatorError
@@ -275,8 +275,7 @@ class _Folder:
                 assignments[name] = None
             else:
                 old = assignments[name] if name in assignments else self.state.get(name)
-                number = to_int(value) if effect.kind == "add" else -to_int(value)
-                assignments[name] = b"%d" % (to_int(old or b"0") + number)
+                assignments[name] = b"%d" % (to_int(old or b"0") + amount(effect.kind, value))
 
     # -- keeping ------------------------------------------------------------------------------
 

@@ -36,6 +36,7 @@ MAX_PART_SECONDS = 3600
 """A file that is still being written after so long has lost its writer."""
 
 _SUFFIX, _PART, _LOCK = ".hsdb", ".part", ".lock"
+"""A database, one that is being written, and what is locked while one is compiled."""
 
 
 def encode(pattern: Pattern) -> bytes:
@@ -75,6 +76,10 @@ class DatabaseCache:
         for text in map(encode, patterns):
             digest.update(b"%d:" % len(text) + text)
         return self.folder / f"{digest.hexdigest()[:32]}{_SUFFIX}"
+
+    def lock_path(self, patterns: Sequence[Pattern]) -> Path:
+        """The file to lock while they are compiled."""
+        return self.path(patterns).with_suffix(_LOCK)
 
     def load(self, patterns: Sequence[Pattern]) -> Databases | None:
         """The databases; None when there is no good file."""

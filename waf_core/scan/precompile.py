@@ -25,7 +25,7 @@ def read_patterns(data: bytes) -> list[Pattern]:
 def compile_once(cache: DatabaseCache, patterns: list[Pattern]) -> None:
     """Several workers may ask at the same time: the first compiles, the others wait for its file."""
     cache.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    lock = os.open(cache.path(patterns).with_suffix(".lock"), os.O_CREAT | os.O_RDWR, 0o600)
+    lock = os.open(cache.lock_path(patterns), os.O_CREAT | os.O_RDWR, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if cache.load(patterns) is None:
