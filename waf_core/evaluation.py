@@ -14,14 +14,14 @@ from waf_core.actions import MAX_COLLECTION_KEYS
 from waf_core.operators import Captures, Operator
 from waf_core.operators.restpath import RestPath
 from waf_core.program import FIRST_PHASE
-from waf_core.rule import Link, Match, MatchedRule, Memo, Memory, Routine, Target, Unit
+from waf_core.rule import Link, MatchedRule, Memo, Memory, Routine, Target, Unit
 from waf_core.selection import read_target
 from waf_core.settings import EngineMode
 from waf_core.transformations import Transformation, apply_chain
 from waf_core.variables import Pair
 
 if TYPE_CHECKING:
-    from waf_core.program import PhaseProgram
+    from waf_core.program import Hit, PhaseProgram
     from waf_core.transaction import Transaction
 
 MAX_LOGGED_MATCHES = 64
@@ -39,6 +39,7 @@ MAX_MEMORY_BYTES = 2048
 """Input of one outcome."""
 
 _DIGITS = tuple(b"%d" % i for i in range(10))
+_DIGITS_FROM = {i: frozenset(_DIGITS[i:]) for i in range(10)}
 
 
 def run_phase(tx: Transaction, phase: int) -> None:
@@ -46,16 +47,17 @@ def run_phase(tx: Transaction, phase: int) -> None:
     program = tx.program.phases[phase]
     if tx.scanned < phase:
         _scan(tx, phase)
-    _run(tx, program)
+    hits = tx.hits
+    found = hits.keys() & program.gates.keys() if hits and program.gates else ()
+    _run(tx, program, _fired(program, found) if found else set())
     # A phase runs once: what was found for it need not be kept while the upstream answers.
-    for gate in tx.hits.keys() & program.gates.keys():
-        del tx.hits[gate]
+    for gate in found:
+        del hits[gate]
 
 
-def _run(tx: Transaction, program: PhaseProgram) -> None:
+def _run(tx: Transaction, program: PhaseProgram, fired: set[int]) -> None:
     order = program.visits or program.always
     skip_to = 0
-    fired = _fired(tx, program) if tx.hits and program.gates else set()
     if tx.clean:
         if program.clean_tx is not None and fired <= program.harmless:
             if _stays_clean(tx, program, fired):
@@ -130,12 +132,12 @@ def _scan(tx: Transaction, phase: int) -> None:
     tx.scanned = phase
 
 
-def _fired(tx: Transaction, program: PhaseProgram) -> set[int]:
-    """Positions of the units all of whose gates have hits."""
+def _fired(program: PhaseProgram, found: Iterable[int]) -> set[int]:
+    """Positions of the units all of whose gates have hits: are in `found`."""
     gates = program.gates
     seen: dict[int, int] = {}
     fired = set()
-    for gate in tx.hits.keys() & gates.keys():
+    for gate in found:
         position, bit, needed = gates[gate]
         if bit != needed:
             bit = seen[position] = seen.get(position, 0) | bit
@@ -239,6 +241,10 @@ class _Watched(dict[bytes, bytes]):
         super().__setitem__(name, value)
         self.written.add(name)
 
+    def update(self, values: Iterable[Pair]) -> None:  # type: ignore[override]
+        for name, value in values:
+            self[name] = value
+
 
 def _evaluate(tx: Transaction, unit: Unit) -> bool:
     tx.matched_vars = []
@@ -247,8 +253,9 @@ def _evaluate(tx: Transaction, unit: Unit) -> bool:
     for link in unit.links:
         if not _evaluate_link(tx, unit, link, matches):
             return False
-    if unit.info.severity is not None and unit.info.severity < tx.highest_severity:
-        tx.highest_severity = unit.info.severity
+    severity = unit.info.severity
+    if severity is not None and severity < tx.highest_severity:
+        tx.highest_severity = severity
     if unit.log or unit.audit_log:
         _record(tx, unit, matches)
     return True
@@ -276,7 +283,7 @@ def _record(tx: Transaction, unit: Unit, matches: list[Pair]) -> None:
             disruptive=unit.disruption not in ("pass", "allow"),
             audit=unit.audit_log,
             log=unit.log,
-            matches=list(map(Match._make, matches[:MAX_LOGGED_MATCHES])),
+            matches=matches[:MAX_LOGGED_MATCHES],
         )
     )
 
@@ -290,31 +297,32 @@ def _evaluate_link(tx: Transaction, unit: Unit, link: Link, matches: list[Pair])
             effect(tx)
         return True
     removed = [target for units, target in tx.removed_targets if unit.index in units] if tx.removed_targets else None
+    hits = tx.hits.get(link.gate)
     new: list[Pair] = []
-    effects, trace = link.effects, tx.trace
-    for target, told in _asked(tx, link):
-        label = target.label
-        for key, value in read_target(tx, target, removed):
-            if told is None:
-                holding: Iterable[tuple[bytes, Captures]] = _holding(tx, link, operator, value)
-            elif value in told:
-                holding = _told(tx, link, operator, value, *told[value])
-            else:
-                continue
-            for form, captures in holding:
-                name = b"%b:%b" % (label, key) if key else label
-                tx.matched_var, tx.matched_var_name = form, name
-                new.append((name, form))
-                if trace is not None:
-                    trace.matched(link, name, value, form)
-                if captures:
-                    if link.capture:
-                        _capture(tx.tx, captures)
-                    if isinstance(operator, RestPath):
-                        pieces = [piece or b"" for piece in captures[1:]]
-                        tx.args_path = list(zip(operator.names, pieces, strict=False))
-                for effect in effects:
-                    effect(tx)
+    if hits is None:
+        for target in link.targets:
+            for key, value in read_target(tx, target, removed):
+                for form, captures in _asked(tx, link, operator, value):
+                    _hold(tx, link, target, key, value, form, captures, new)
+    else:
+        for number, told in _by_target(hits):
+            target = link.targets[number]
+            for key, value in read_target(tx, target, removed):
+                known = told.get(value)
+                if known is None:
+                    continue
+                if link.multi_match:
+                    for form, captures in _asked(tx, link, operator, value):
+                        _hold(tx, link, target, key, value, form, captures, new)
+                    continue
+                # What the scan has not kept is made again.
+                kept, captures = known
+                form = apply_chain(link.chain, value) if kept is None else kept
+                if captures is None and link.captured:
+                    captures = operator.match(form, tx)
+                    if captures is None:
+                        continue
+                _hold(tx, link, target, key, value, form, captures, new)
     if not new:
         return False
     matches += new
@@ -322,57 +330,66 @@ def _evaluate_link(tx: Transaction, unit: Unit, link: Link, matches: list[Pair])
     return True
 
 
-_Told = tuple[bytes | None, Captures | None]
-"""What the scan has kept of a value that matches: its form, and the captures."""
+def _hold(
+    tx: Transaction,
+    link: Link,
+    target: Target,
+    key: bytes,
+    value: bytes,
+    form: bytes,
+    captures: Captures | None,
+    new: list[Pair],
+) -> None:
+    """The operator holds for a form of a value: set what rules see of it, and run the effects."""
+    label = target.label
+    tx.matched_var = form
+    tx.matched_var_name = name = b"%b:%b" % (label, key) if key else label
+    new.append((name, form))
+    if tx.trace is not None:
+        tx.trace.matched(link, name, value, form)
+    if captures and link.captured:
+        if link.capture:
+            _capture(tx.tx, captures)
+        if isinstance(link.operator, RestPath):
+            pieces = [piece or b"" for piece in captures[1:]]
+            tx.args_path = list(zip(link.operator.names, pieces, strict=False))
+    for effect in link.effects:
+        effect(tx)
 
 
-def _asked(tx: Transaction, link: Link) -> Sequence[tuple[Target, dict[bytes, _Told] | None]]:
-    """The targets whose values have to be looked at, and which of their values match, where the scan has told."""
-    hits = None if link.gate is None else tx.hits.get(link.gate)
-    targets = link.targets
-    if hits is None:
-        return [(target, None) for target in targets]
-    if len(hits) == 1:
-        number, value, form, captures = hits[0]
-        return ((targets[number], {value: (form, captures)}),)
-    found: dict[int, dict[bytes, _Told]] = {}
-    for number, value, form, captures in hits:
-        found.setdefault(number, {})[value] = (form, captures)
-    return [(targets[number], found[number]) for number in sorted(found)]
-
-
-def _holding(tx: Transaction, link: Link, operator: Operator, value: bytes) -> Iterator[tuple[bytes, Captures]]:
+def _asked(tx: Transaction, link: Link, operator: Operator, value: bytes) -> Iterator[tuple[bytes, Captures | None]]:
     """The forms of a value for which the operator holds, one after the other, and the captures."""
     for form in _forms(link.chain, value) if link.multi_match else (apply_chain(link.chain, value),):
         captures = operator.match(form, tx)
         if (captures is None) is link.negated:
-            yield form, captures or ()
+            yield form, captures
 
 
-def _told(
-    tx: Transaction, link: Link, operator: Operator, value: bytes, form: bytes | None, captures: Captures | None
-) -> Iterable[tuple[bytes, Captures]]:
-    """`_holding` of a value that matches, as the scan has told: only what it has not kept is made again."""
-    if link.multi_match:
-        return _holding(tx, link, operator, value)
-    if form is None:
-        form = apply_chain(link.chain, value)
-    if link.negated or not (link.capture or isinstance(operator, RestPath)):
-        captures = ()
-    elif captures is None:
-        captures = operator.match(form, tx)
-    return () if captures is None else ((form, captures),)
+def _by_target(hits: Sequence[Hit]) -> Iterable[tuple[int, dict[bytes, tuple[bytes | None, Captures | None]]]]:
+    """By number of the target: which values match, in which form, and with which captures."""
+    if len(hits) == 1:
+        number, value, form, captures = hits[0]
+        return ((number, {value: (form, captures)}),)
+    found: dict[int, dict[bytes, tuple[bytes | None, Captures | None]]] = {}
+    for number, value, form, captures in hits:
+        found.setdefault(number, {})[value] = (form, captures)
+    return sorted(found.items())
 
 
 def _capture(store: dict[bytes, bytes], captures: Sequence[bytes | None]) -> None:
     """TX.0 to TX.9: the match and its groups; those that there are none for are unset."""
-    for digit, piece in zip(_DIGITS, captures, strict=False):
-        if piece is not None:
-            store[digit] = piece
-        else:
+    if None in captures:
+        for digit, piece in zip(_DIGITS, captures, strict=False):
+            if piece is not None:
+                store[digit] = piece
+            else:
+                store.pop(digit, None)
+    else:
+        store.update(zip(_DIGITS, captures, strict=False))  # type: ignore[arg-type]
+    behind = _DIGITS_FROM.get(len(captures), ())
+    if not store.keys().isdisjoint(behind):
+        for digit in behind:
             store.pop(digit, None)
-    for digit in _DIGITS[len(captures) :]:
-        store.pop(digit, None)
 
 
 def _forms(chain: tuple[Transformation, ...], value: bytes) -> list[bytes]:

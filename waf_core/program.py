@@ -16,9 +16,12 @@ if TYPE_CHECKING:
     from waf_core.scan.patterns import PatternSet, ScanStatistics
     from waf_core.transaction import Transaction
 
-Hits = dict[int, list[tuple[int, bytes, bytes | None, Captures | None]]]
-"""Gate of a link -> what the scan found to match: (number of the target, its value, and if they are known the form in
-which it matched and the captures); a value may come twice."""
+Hit = tuple[int, bytes, bytes | None, Captures | None]
+"""What the scan found to match: (number of the target, its value, and if they are known the form in which it matched
+and the captures)."""
+
+Hits = dict[int, list[Hit]]
+"""By gate of the link; a value may come twice."""
 
 FIRST_PHASE = {1: 1, 2: 1, 3: 3, 4: 3, 5: 5}
 """Phase -> the first one whose scan judges values for it."""

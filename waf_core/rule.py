@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import re2
 
 from waf_core.errors import Position
 from waf_core.macros import Macro
 from waf_core.operators import Operator
+from waf_core.operators.restpath import RestPath
 from waf_core.transformations import Transformation
 from waf_core.variables import Pair, Variable
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from waf_core.transaction import Transaction
 
 SEVERITY_NAMES = ("EMERGENCY", "ALERT", "CRITICAL", "ERROR", "WARNING", "NOTICE", "INFO", "DEBUG")
+
+NO_GATE = -1
 
 Effect = Callable[["Transaction"], None]
 """A non-disruptive action, ready to run."""
@@ -86,8 +89,13 @@ class Link:
     capture: bool
     effects: list[Effect]
     position: Position
-    gate: int | None = None
-    """Number under which the scan notes what matches (`Hits`); None if it does not judge this link."""
+    gate: int = NO_GATE
+    """Number under which the scan notes what matches (`Hits`); NO_GATE if it does not judge this link."""
+    captured: bool = False
+    """Are the captures of its matches used?"""
+
+    def __post_init__(self) -> None:
+        self.captured = not self.negated and (self.capture or isinstance(self.operator, RestPath))
 
     @property
     def unconditional(self) -> bool:
@@ -160,15 +168,6 @@ class Unit:
         return self.disruption != "pass"
 
 
-class Match(NamedTuple):
-    """One value that a rule matched."""
-
-    name: bytes
-    """For example b"ARGS:id"."""
-    value: bytes
-    """After the transformations, as the operator saw it."""
-
-
 @dataclass(slots=True)
 class MatchedRule:
     """A rule that matched in a transaction, as logged."""
@@ -181,4 +180,5 @@ class MatchedRule:
     disruptive: bool
     audit: bool
     log: bool
-    matches: list[Match] = field(default_factory=list)
+    matches: list[Pair] = field(default_factory=list)
+    """Names (for example b"ARGS:id") and values, after the transformations, as the operator saw them."""

@@ -73,17 +73,14 @@ def _tx_pattern(pattern: re2._Regexp) -> Reader:
     search = pattern.search
 
     def read(tx: Transaction) -> Sequence[Pair]:
-        if tx.tx.keys() <= unfit:
+        store = tx.tx
+        if store.keys() <= unfit:
             return ()
         fitting: list[Pair] = []
-        for pair in tx.tx.items():
-            name = pair[0]
-            if name in unfit:
-                continue
+        for name in [name for name in store if name not in unfit]:
             if search(name) is not None:
-                fitting.append(pair)
-                continue
-            if len(name) <= MAX_REMEMBERED_NAME_BYTES:
+                fitting.append((name, store[name]))
+            elif len(name) <= MAX_REMEMBERED_NAME_BYTES:
                 if len(unfit) >= MAX_REMEMBERED_NAMES:
                     unfit.clear()
                 unfit.add(name)

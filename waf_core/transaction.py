@@ -83,6 +83,22 @@ def _to_bytes(value: bytes | str) -> bytes:
 class Transaction:
     """Made by WAF.new_transaction().  Not safe for use by two threads at once."""
 
+    __slots__ = (
+        "_body", "_collections", "_multipart", "_response_body", "_response_xml", "_xml", "allowed", "args", "args_get",
+        "args_path", "args_post", "audit_engine", "audit_parts", "basename", "body_error", "body_processor", "clean",
+        "client_ip", "client_port", "current_unit", "debug_log_level", "detected", "engine", "env", "file_contents",
+        "file_names", "file_sizes", "filename", "files", "force_request_body", "force_response_body", "geo",
+        "highest_severity", "hits", "id", "inbound_data_error", "interruption", "limits", "logged", "matched_rules",
+        "matched_var", "matched_var_name", "matched_vars", "method", "multipart_flags", "outbound_data_error",
+        "parse_xml_into_args", "part_headers", "phase", "phase_ns", "program", "protocol", "query_string",
+        "removed_targets", "removed_units", "request_body_access", "request_body_length", "request_body_limit",
+        "request_body_variable", "request_cookies", "request_header_names", "request_headers", "response_args",
+        "response_body_access", "response_body_length", "response_body_limit", "response_body_processor",
+        "response_body_variable", "response_headers", "response_protocol", "response_status", "sanitised", "scanned",
+        "server_ip", "server_name", "server_port", "session_id", "started_at", "started_ns", "store", "trace", "tx",
+        "uri", "uri_raw", "urlencoded_error", "user_id",
+    )  # fmt: skip
+
     def __init__(self, program: Program, transaction_id: str | None = None, store: Store | None = None) -> None:
         settings = program.settings
         self.program: Program = program

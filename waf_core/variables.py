@@ -41,6 +41,8 @@ class Variable:
     """The value of a scalar that is always there."""
     parts: tuple[str, ...] = ()
     """Variables that together have the same pairs, where one of them is there earlier than the others."""
+    of_body: bool = False
+    """It has no pairs when the request has no body."""
 
     @property
     def fixed_from(self) -> int:
@@ -79,20 +81,32 @@ def _scalar(
     REGISTRY[name] = Variable(name, lambda tx: ((b"", read(tx)),), False, dynamic, phase, settled=settled, read=read)
 
 
-def _optional(name: str, read: Callable[[Transaction], bytes | None], *, dynamic: bool = False, phase: int = 1) -> None:
+def _optional(
+    name: str,
+    read: Callable[[Transaction], bytes | None],
+    *,
+    dynamic: bool = False,
+    phase: int = 1,
+    of_body: bool = False,
+) -> None:
     """A scalar that may be absent, so that `&NAME` can be 0."""
 
     def get(tx: Transaction) -> Sequence[Pair]:
         value = read(tx)
         return () if value is None else ((b"", value),)
 
-    REGISTRY[name] = Variable(name, get, False, dynamic, phase)
+    REGISTRY[name] = Variable(name, get, False, dynamic, phase, of_body=of_body)
 
 
 def _collection(
     name: str, get: Getter, *, dynamic: bool = False, phase: int = 1, settled: int = 0, parts: tuple[str, ...] = ()
 ) -> None:
     REGISTRY[name] = Variable(name, get, True, dynamic, phase, settled=settled, parts=parts)
+
+
+def _of_body(name: str, get: Getter) -> None:
+    """A collection that is filled when the request's body is parsed."""
+    REGISTRY[name] = Variable(name, get, True, False, 2, of_body=True)
 
 
 def _names(pairs: Sequence[Pair]) -> Sequence[Pair]:
@@ -111,11 +125,11 @@ def _flag(value: object) -> bytes:
 
 _collection("ARGS", lambda tx: tx.args, settled=2, parts=("ARGS_GET", "ARGS_POST"))
 _collection("ARGS_GET", lambda tx: tx.args_get)
-_collection("ARGS_POST", lambda tx: tx.args_post, phase=2)
+_of_body("ARGS_POST", lambda tx: tx.args_post)
 _collection("ARGS_PATH", lambda tx: tx.args_path, dynamic=True)  # Coraza
 _collection("ARGS_NAMES", lambda tx: _names(tx.args), settled=2, parts=("ARGS_GET_NAMES", "ARGS_POST_NAMES"))
 _collection("ARGS_GET_NAMES", lambda tx: _names(tx.args_get))
-_collection("ARGS_POST_NAMES", lambda tx: _names(tx.args_post), phase=2)
+_of_body("ARGS_POST_NAMES", lambda tx: _names(tx.args_post))
 _scalar("ARGS_COMBINED_SIZE", lambda tx: _size(tx.args), settled=2)
 _collection("REQUEST_HEADERS", lambda tx: tx.request_headers)
 _collection("REQUEST_HEADERS_NAMES", lambda tx: _names(tx.request_headers))
@@ -130,7 +144,7 @@ _scalar("REQUEST_FILENAME", attrgetter("filename"))
 _scalar("REQUEST_BASENAME", attrgetter("basename"))
 _scalar("QUERY_STRING", attrgetter("query_string"))
 _scalar("PATH_INFO", attrgetter("filename"))
-_optional("REQUEST_BODY", lambda tx: tx.request_body_variable, phase=2)
+_optional("REQUEST_BODY", lambda tx: tx.request_body_variable, phase=2, of_body=True)
 _scalar("REQUEST_BODY_LENGTH", lambda tx: b"%d" % tx.request_body_length, phase=2)
 _scalar("FULL_REQUEST", attrgetter("full_request"), phase=2)
 _scalar("FULL_REQUEST_LENGTH", lambda tx: b"%d" % len(tx.full_request), phase=2)
@@ -143,15 +157,15 @@ _scalar("REQBODY_PROCESSOR_ERROR", lambda tx: _flag(tx.body_error), phase=2)
 _scalar("REQBODY_PROCESSOR_ERROR_MSG", lambda tx: tx.body_error.encode("utf-8", "replace"), phase=2)
 _scalar("INBOUND_DATA_ERROR", lambda tx: _flag(tx.inbound_data_error), phase=2)
 _scalar("URLENCODED_ERROR", lambda tx: _flag(tx.urlencoded_error), settled=2)
-_collection("FILES", lambda tx: tx.files, phase=2)
-_collection("FILES_NAMES", lambda tx: tx.file_names, phase=2)
-_collection("FILES_SIZES", lambda tx: tx.file_sizes, phase=2)
-_collection("FILES_TMP_CONTENT", lambda tx: tx.file_contents, phase=2)
+_of_body("FILES", lambda tx: tx.files)
+_of_body("FILES_NAMES", lambda tx: tx.file_names)
+_of_body("FILES_SIZES", lambda tx: tx.file_sizes)
+_of_body("FILES_TMP_CONTENT", lambda tx: tx.file_contents)
 _collection("FILES_TMPNAMES", lambda tx: (), phase=2)
 _scalar("FILES_COMBINED_SIZE", lambda tx: b"%d" % sum([int(size) for _, size in tx.file_sizes]), phase=2)
-_collection("MULTIPART_PART_HEADERS", lambda tx: tx.part_headers, phase=2)
-_collection("MULTIPART_FILENAME", lambda tx: tx.files, phase=2)
-_collection("MULTIPART_NAME", lambda tx: tx.file_names, phase=2)
+_of_body("MULTIPART_PART_HEADERS", lambda tx: tx.part_headers)
+_of_body("MULTIPART_FILENAME", lambda tx: tx.files)
+_of_body("MULTIPART_NAME", lambda tx: tx.file_names)
 
 
 def _multipart_flag(name: str, attribute: str) -> None:
@@ -171,9 +185,9 @@ def _xml_select(tx: Transaction, expression: str) -> Sequence[Pair]:
     return [(b"", text) for text in tx.xml_values(expression)]
 
 
-REGISTRY["XML"] = Variable("XML", lambda tx: _xml_select(tx, "/*"), True, False, 2, _xml_select)
-REGISTRY["REQUEST_XML"] = Variable("REQUEST_XML", lambda tx: _xml_select(tx, "/*"), True, False, 2, _xml_select)
-_collection("JSON", lambda tx: tx.args_post if tx.body_processor == b"JSON" else (), phase=2)
+for _name in ("XML", "REQUEST_XML"):
+    REGISTRY[_name] = Variable(_name, lambda tx: _xml_select(tx, "/*"), True, False, 2, _xml_select, of_body=True)
+_of_body("JSON", lambda tx: tx.args_post if tx.body_processor == b"JSON" else ())
 
 # -- the connection ------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ import pytest
 
 from tests.core.transactions import ids, make, run
 from waf_core import UsageError
+from waf_core.variables import REGISTRY
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
@@ -24,8 +25,21 @@ FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 )
 def test_targets(targets: str, matches: list[str]) -> None:
     tx = run(f'SecRule {targets} "@streq x" "id:1,phase:2,pass,log"', "/?a=x&b=x&B=x")
-    found = [m.name.decode() for matched in tx.matched_rules for m in matched.matches]
+    found = [name.decode() for matched in tx.matched_rules for name, _ in matched.matches]
     assert found == matches
+
+
+@pytest.mark.parametrize("processor", ["", "URLENCODED", "MULTIPART", "XML", "JSON", "RAW"])
+@pytest.mark.parametrize("variable", sorted(name for name, variable in REGISTRY.items() if variable.of_body))
+def test_what_is_of_the_body_has_no_values_without_one(variable: str, processor: str) -> None:
+    ctl = f"ctl:requestBodyProcessor={processor}," if processor else ""
+    rules = f"""SecRequestBodyAccess On
+        SecAction "id:1,phase:1,pass,nolog,{ctl}ctl:forceRequestBodyVariable=On"
+        SecRule {variable} "@unconditionalMatch" "id:2,phase:2,pass,log"
+        SecRule &{variable} "@eq 0" "id:3,phase:2,pass,log"
+    """
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    assert ids(run(rules, "/?a=1", headers=headers)) == [3]
 
 
 def test_count_is_a_number() -> None:
@@ -299,7 +313,7 @@ def test_names_that_an_expression_excludes() -> None:
     for _ in range(2):  # the second time the names are known
         assert ids(run(waf, "/?x-a=1&az=1")) == []
         (matched,) = run(waf, "/?x-a=1&b=1&z=1&B=1").matched_rules
-        assert [match.name for match in matched.matches] == [b"ARGS:b", b"ARGS:B"]
+        assert [name for name, _ in matched.matches] == [b"ARGS:b", b"ARGS:B"]
     long = "n" * 200
     assert ids(run(waf, f"/?{long}=1")) == [1]
     assert ids(run(waf, f"/?x-{long}=1")) == []

@@ -140,10 +140,10 @@ def make_record(tx: Transaction, hidden: Redaction | None = None, *, policy: str
 
 
 def _message(matched: MatchedRule, hidden: Redaction) -> Message:
-    variables = tuple(dict.fromkeys(_text(match.name) for match in matched.matches))
+    variables = tuple(dict.fromkeys(_text(name) for name, _ in matched.matches))
     value = _text(matched.value[:MAX_TEXT])
     data = matched.data[:MAX_TEXT]
-    if any(hidden.variable(match.name) for match in matched.matches):
+    if any(hidden.variable(name) for name, _ in matched.matches):
         value, data = mask(min(len(value), 16)), mask(min(len(data), 16)) if data else ""
     else:
         value, data = hidden.text(value), hidden.text(data)

@@ -63,7 +63,7 @@ class Redaction:
             values += [value for _, value in tx.request_cookies]
         values += [v for n, v in (*tx.args, *tx.response_args) if self._is_argument(n)]
         for rule in tx.matched_rules:
-            values += [match.value for match in rule.matches if match.name in matched]
+            values += [value for name, value in rule.matches if name in matched]
         texts: dict[str, None] = {}
         for value in values[:MAX_VALUES]:
             if len(value) >= MIN_VALUE:

@@ -51,6 +51,8 @@ class _Source(NamedTuple):
     special: dict[bytes, Scanner] | None = None
     read: Callable[[Transaction], bytes] | None = None
     by_shape: bool = False
+    of_body: bool = False
+    """There are no values when the request has no body."""
 
 
 class Planner:
@@ -135,7 +137,7 @@ class Planner:
                 return select_values(tx, xpath)
 
         by_shape = variable.name == "REQUEST_HEADERS_NAMES"
-        return _Source(values, default, special or None, variable.read, by_shape)
+        return _Source(values, default, special or None, variable.read, by_shape, variable.of_body)
 
     def _count_source(self, item: _Item, patterns: PatternSet) -> _Source:
         target = item[0]
@@ -180,7 +182,8 @@ def _gates(unit: Unit, narrowed: bool) -> list[int]:
 def _make_scan(sources: Sequence[_Source], patterns: PatternSet, statistics: ScanStatistics) -> Scan:
     scalars = [(source.read, source.default) for source in sources if source.read and source.default]
     by_shape = [source for source in sources if source.by_shape]
-    others = [source for source in sources if not source.read and not source.by_shape]
+    of_body = [source for source in sources if source.of_body]
+    others = [source for source in sources if not (source.read or source.by_shape or source.of_body)]
     shapes: dict[tuple[bytes, ...], list[tuple[Sequence[Place], bytes]]] = {}
 
     def scan(tx: Transaction) -> None:
@@ -206,6 +209,9 @@ def _make_scan(sources: Sequence[_Source], patterns: PatternSet, statistics: Sca
                 _note(hits, answer, value)
         for found, value in look_up(others, tx, pending):
             _note(hits, found, value)
+        if of_body and tx.request_body_length:
+            for found, value in look_up(of_body, tx, pending):
+                _note(hits, found, value)
         if pending:
             statistics.add(scans=sum(map(len, pending.values())))
             patterns.begin()
@@ -215,7 +221,7 @@ def _make_scan(sources: Sequence[_Source], patterns: PatternSet, statistics: Sca
     def look_up(sources: Sequence[_Source], tx: Transaction, pending: Pending) -> list[tuple[Sequence[Place], bytes]]:
         """What is remembered of their values: all that was found.  The rest is pending."""
         out: list[tuple[Sequence[Place], bytes]] = []
-        for values, default, special, _, _ in sources:
+        for values, default, special, *_ in sources:
             for key, value in values(tx):
                 scanner = default if special is None else special.get(key.lower(), default)
                 if scanner is None:
@@ -232,8 +238,9 @@ def _make_scan(sources: Sequence[_Source], patterns: PatternSet, statistics: Sca
 
 def _recall(scanner: Scanner, value: bytes, pending: Pending) -> tuple[Place, ...]:
     """What was found for a value that is not among the recent ones; when that is not known, it is pending."""
-    found = scanner.recall(value)
+    found = scanner.older.get(value)
     if found is not None:
+        scanner.remember(value, found)
         return found
     waiting = pending.get(scanner)
     if waiting is None:

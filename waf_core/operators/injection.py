@@ -39,7 +39,8 @@ def _functions(library: ctypes.CDLL) -> tuple[ctypes._NamedFuncPointer, ctypes._
 
 _sqli, _xss = _functions(ctypes.PyDLL(libinjection.__file__))
 _sqli_released, _xss_released = _functions(ctypes.CDLL(libinjection.__file__))
-_unread = ctypes.create_string_buffer(FINGERPRINT_BYTES)
+_Fingerprint = ctypes.c_char * FINGERPRINT_BYTES
+_unread = _Fingerprint()
 
 
 class DetectSqli(Operator):
@@ -47,8 +48,11 @@ class DetectSqli(Operator):
 
     def match(self, value: bytes, tx: Expander) -> Captures | None:
         size = len(value)
-        fingerprint = ctypes.create_string_buffer(FINGERPRINT_BYTES)
-        found = (_sqli_released if size > RELEASE_BYTES else _sqli)(value, size, fingerprint)
+        fingerprint = _Fingerprint()
+        if size > RELEASE_BYTES:
+            found = _sqli_released(value, size, fingerprint)
+        else:
+            found = not value.isalnum() and _sqli(value, size, fingerprint)
         return (fingerprint.value,) if found else None
 
     def holds(self, value: bytes, tx: Expander) -> bool:

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from waf_core.macros import Expander
 from waf_core.operators import Captures
 from waf_core.scan.patterns import PatternSet
-from waf_core.scan.planner import NOTHING, Holds, Place, Plan, Slot
+from waf_core.scan.planner import NOTHING, Answer, Ask, Place, Plan, Slot
 from waf_core.scan.scanner import Scanner
 from waf_core.transformations.joined import transform_all
 
@@ -64,7 +64,8 @@ def judge(pending: Pending, patterns: PatternSet, tx: Expander) -> Iterator[tupl
                 _join(groups, plan, value, places)
             else:
                 _ask(plan, value, places, entries, tx)
-        _ask_groups(groups, entries, columns, tx)
+        if groups:
+            _ask_groups(groups, entries, columns, tx)
     for forms, asked in columns.values():
         _match(forms, asked, patterns, tx)
     wanted: dict[bytes, int] = {}
@@ -97,9 +98,10 @@ def _ask(plan: Plan, value: bytes, places: list[Place], entries: list[_Entry], t
         form = forms[number]
         if slot is not None:
             entries.append((form, slot, places))
-        for holds, negated, wanted in others:
-            if holds(form, tx) is not negated:
-                _tell(places, wanted, form, None)
+        for ask, refused, wanted in others:
+            answer = ask(form, tx)
+            if answer is not refused:
+                _tell(places, wanted, form, None if isinstance(answer, bool) else answer)
     for number, planner in branches:
         form = forms[number]
         deeper = planner.plan(form)
@@ -135,7 +137,7 @@ def _ask_all(
 ) -> None:
     """`_ask` for many values.  Different chains often lead to the same forms: an operator is asked once about each."""
     steps, slots, branches = plan
-    known: dict[Holds, dict[bytes, bool]] = {}
+    known: dict[Ask, dict[bytes, Answer]] = {}
     forms = [values]
     for earlier, function in steps:
         forms.append(transform_all(function, forms[earlier]))
@@ -143,14 +145,15 @@ def _ask_all(
         column = forms[number]
         if slot is not None:
             columns.setdefault(id(column), (column, []))[1].append((slot, into))
-        for holds, negated, wanted in others:
-            answers = known.setdefault(holds, {})
+        for ask, refused, wanted in others:
+            answers = known.setdefault(ask, {})
             for form, places in zip(column, into, strict=True):
-                answer = answers.get(form)
-                if answer is None:
-                    answer = answers[form] = holds(form, tx)
-                if answer is not negated:
-                    _tell(places, wanted, form, None)
+                if form in answers:
+                    answer = answers[form]
+                else:
+                    answer = answers[form] = ask(form, tx)
+                if answer is not refused:
+                    _tell(places, wanted, form, None if isinstance(answer, bool) else answer)
     for number, planner in branches:
         groups: _Groups = {}
         for form, places in zip(forms[number], into, strict=True):

@@ -57,8 +57,14 @@ _RANKS = bytes(bisect_left(LENGTHS, size) for size in range(CLASSED_VALUE_BYTES 
 _MANY = 1 << 62
 
 
-Question = tuple[Operator, bool, list[Place]]
-"""An operator that is asked by itself: (operator, negated, places)."""
+Answer = bool | Captures | None
+
+Question = tuple[Operator, bool | None, list[Place]]
+"""An operator that is asked by itself: (operator, the answer that is no match, places).  Where captures are wanted it
+is asked for them, and None is no match, else whether it holds."""
+
+Ask = Callable[[bytes, Expander], Answer]
+"""An operator's `holds` or `match`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +89,7 @@ class ChainTests:
     patterns: dict[int, tuple[Operator, list[Place]]] = field(default_factory=dict)
     capturing: int = 0
     negated: dict[int, tuple[Operator, list[Place]]] = field(default_factory=dict)
-    others: dict[tuple[int, bool], Question] = field(default_factory=dict)
+    others: dict[tuple[int, bool | None], Question] = field(default_factory=dict)
     conditions: list[_Condition] = field(default_factory=list)
 
     def note_conditions(self, known: Callable[[int], Needs | None]) -> None:
@@ -92,8 +98,8 @@ class ChainTests:
             self.conditions.append(_Condition.of("patterns", known(number) or pattern.needs(), 1 << number))
         for number in self.negated:
             self.conditions.append(_Condition.of("negated", NO_NEEDS, 1 << number))
-        for index, (operator, negated, _) in enumerate(self.others.values()):
-            needs = NO_NEEDS if negated else operator.needs()
+        for index, (operator, refused, _) in enumerate(self.others.values()):
+            needs = NO_NEEDS if refused else operator.needs()
             self.conditions.append(_Condition.of("others", needs, 1 << index))
 
     def telling(self, chain: Chain) -> int:
@@ -139,15 +145,13 @@ class Slot:
         return known
 
 
-Holds = Callable[[bytes, Expander], bool]
-
-
 class Plan(NamedTuple):
     """`steps` make forms from earlier ones (form 0 is the value): (earlier form, function).  `slots` are (form,
-    what is asked of it in common, what by itself: (function, negated, places)), `branches` (form, planner for it)."""
+    what is asked of it in common, what by itself: (function, the answer that is no match, places)), `branches` (form,
+    planner for it)."""
 
     steps: tuple[tuple[int, Transformation], ...]
-    slots: tuple[tuple[int, Slot | None, tuple[tuple[Holds, bool, list[Place]], ...]], ...]
+    slots: tuple[tuple[int, Slot | None, tuple[tuple[Ask, bool | None, list[Place]], ...]], ...]
     branches: tuple[tuple[int, Planner], ...]
 
 
@@ -285,10 +289,10 @@ def _relevant_classes(items: Sequence[tuple[Chain, ChainTests]]) -> int:
 
 def _slot(
     parts: Sequence[tuple[ChainTests, int, int, int]],
-) -> tuple[Slot | None, tuple[tuple[Holds, bool, list[Place]], ...]]:
+) -> tuple[Slot | None, tuple[tuple[Ask, bool | None, list[Place]], ...]]:
     positive = unwelcome = 0
     negated: list[tuple[int, Operator, list[Place]]] = []
-    others: dict[tuple[int, bool], Question] = {}
+    others: dict[tuple[int, bool | None], Question] = {}
     for tests, patterns, unwanted, mask in parts:
         positive |= patterns
         unwelcome |= unwanted
@@ -303,7 +307,11 @@ def _slot(
     for tests in tests_of:
         capturing |= tests.capturing
     slot = Slot(every, positive, capturing, tests_of, tuple(negated)) if every else None
-    return slot, tuple((operator.holds, inverse, wanted) for operator, inverse, wanted in others.values())
+    alone = [
+        (operator.match if refused is None else operator.holds, refused, wanted)
+        for operator, refused, wanted in others.values()
+    ]
+    return slot, tuple(alone)
 
 
 def _reduce(chain: Chain, classes: int, longest: int) -> tuple[Chain, int, int, int]:

@@ -35,9 +35,9 @@ class Test:
 
 
 class Scanner:
-    """`recent` is public for the caller's fast path: `recent.get(value)`, then `recall`."""
+    """What was found for values is in `recent` or, for some that came before, in `older`."""
 
-    __slots__ = ("_chains", "_limits", "_older", "_tests", "planner", "recent")
+    __slots__ = ("_chains", "_limits", "_tests", "older", "planner", "recent")
 
     def __init__(self, limits: ScanLimits) -> None:
         self._limits = limits
@@ -45,7 +45,7 @@ class Scanner:
         self._chains: dict[Chain, ChainTests] = {}
         self.planner = Planner([], PlanBudget())
         self.recent: dict[bytes, tuple[Place, ...]] = {}
-        self._older: dict[bytes, tuple[Place, ...]] = {}
+        self.older: dict[bytes, tuple[Place, ...]] = {}
 
     def add(self, test: Test) -> None:
         self._tests.append(test)
@@ -64,18 +64,11 @@ class Scanner:
             tests.note_conditions(patterns.needs)
         self.planner = Planner(list(self._chains.items()), patterns.plans)
 
-    def recall(self, value: bytes) -> tuple[Place, ...] | None:
-        """What was found for a value that `recent` no longer has."""
-        found = self._older.get(value)
-        if found is not None:
-            self.remember(value, found)
-        return found
-
     def remember(self, value: bytes, found: tuple[Place, ...]) -> None:
         """Keep the answer for a value, unless it is long."""
         if len(value) <= self._limits.cache_value_bytes:
             if len(self.recent) >= self._limits.cache_entries:
-                self._older = self.recent
+                self.older = self.recent
                 self.recent = {}
             self.recent[value] = found
 
@@ -94,5 +87,5 @@ def _place(tests: ChainTests, test: Test, patterns: PatternSet, shared: bool) ->
         if test.capture:
             tests.capturing |= 1 << number
     else:
-        key = (id(operator), test.negated)
-        tests.others.setdefault(key, (operator, test.negated, []))[2].append(test.place)
+        refused = None if test.capture and not test.negated else test.negated
+        tests.others.setdefault((id(operator), refused), (operator, refused, []))[2].append(test.place)
