@@ -39,7 +39,7 @@ MAX_MEMORY_BYTES = 2048
 """Input of one outcome."""
 
 _DIGITS = tuple(b"%d" % i for i in range(10))
-_DIGITS_FROM = {i: frozenset(_DIGITS[i:]) for i in range(10)}
+_DIGITS_FROM = tuple(frozenset(_DIGITS[i:]) for i in range(11))
 
 
 def run_phase(tx: Transaction, phase: int) -> None:
@@ -241,10 +241,6 @@ class _Watched(dict[bytes, bytes]):
         super().__setitem__(name, value)
         self.written.add(name)
 
-    def update(self, values: Iterable[Pair]) -> None:  # type: ignore[override]
-        for name, value in values:
-            self[name] = value
-
 
 def _evaluate(tx: Transaction, unit: Unit) -> bool:
     tx.matched_vars = []
@@ -378,15 +374,14 @@ def _by_target(hits: Sequence[Hit]) -> Iterable[tuple[int, dict[bytes, tuple[byt
 
 def _capture(store: dict[bytes, bytes], captures: Sequence[bytes | None]) -> None:
     """TX.0 to TX.9: the match and its groups; those that there are none for are unset."""
-    if None in captures:
-        for digit, piece in zip(_DIGITS, captures, strict=False):
-            if piece is not None:
-                store[digit] = piece
-            else:
-                store.pop(digit, None)
-    else:
-        store.update(zip(_DIGITS, captures, strict=False))  # type: ignore[arg-type]
-    behind = _DIGITS_FROM.get(len(captures), ())
+    count = 0
+    for piece in captures[:10]:
+        if piece is not None:
+            store[_DIGITS[count]] = piece
+        else:
+            store.pop(_DIGITS[count], None)
+        count += 1
+    behind = _DIGITS_FROM[count]
     if not store.keys().isdisjoint(behind):
         for digit in behind:
             store.pop(digit, None)

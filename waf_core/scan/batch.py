@@ -69,12 +69,16 @@ def judge(pending: Pending, patterns: PatternSet, tx: Expander) -> Iterator[tupl
     for forms, asked in columns.values():
         _match(forms, asked, patterns, tx)
     wanted: dict[bytes, int] = {}
-    for form, slot, _ in entries:
+    unwelcome: list[_Entry] = []
+    for entry in entries:
+        form, slot, _ = entry
         wanted[form] = wanted.get(form, 0) | slot.patterns
+        if slot.negated:
+            unwelcome.append(entry)
     found_patterns = patterns.find(wanted)
     if found_patterns:
         _confirm(entries, found_patterns, tx)
-    for form, slot, places in entries:
+    for form, slot, places in unwelcome:
         for number, operator, unwanted in slot.negated:
             if not found_patterns.get(form, 0) >> number & 1 or not operator.holds(form, tx):
                 places += unwanted
@@ -191,19 +195,23 @@ def _confirm(entries: Iterable[_Entry], patterns: Mapping[bytes, int], tx: Expan
     """Candidates may be false: the operator itself has the last word."""
     answers: dict[tuple[int, bytes], tuple[bool, Captures | None]] = {}
     for form, slot, places in entries:
-        mask = slot.positive & patterns.get(form, 0)
+        mask = patterns.get(form)
+        if mask is None:
+            continue
+        mask &= slot.positive
         while mask:
             low = mask & -mask
             mask ^= low
-            operator, wanted = slot.askers(low.bit_length() - 1)
-            answer = answers.get((low, form))
+            number = low.bit_length() - 1
+            operator, wanted = slot.known.get(number) or slot.askers(number)
+            answer = answers.get((number, form))
             if answer is None:
                 if low & slot.capturing:
                     captures = operator.match(form, tx)
                     answer = (captures is not None, captures)
                 else:
                     answer = (operator.holds(form, tx), None)
-                answers[low, form] = answer
+                answers[number, form] = answer
             if answer[0]:
                 _tell(places, wanted, form, answer[1])
 

@@ -134,14 +134,13 @@ class Slot:
     capturing: int
     tests: tuple[ChainTests, ...]
     negated: tuple[tuple[int, Operator, list[Place]], ...]
-    _askers: dict[int, tuple[Operator, list[Place]]] = field(default_factory=dict)
+    known: dict[int, tuple[Operator, list[Place]]] = field(default_factory=dict)
+    """What `askers` has told."""
 
     def askers(self, number: int) -> tuple[Operator, list[Place]]:
         """The operator of a pattern, and who wants to know of it; put together when it is first found."""
-        known = self._askers.get(number)
-        if known is None:
-            pairs = [tests.patterns[number] for tests in self.tests if number in tests.patterns]
-            known = self._askers[number] = (pairs[0][0], [place for _, places in pairs for place in places])
+        pairs = [tests.patterns[number] for tests in self.tests if number in tests.patterns]
+        known = self.known[number] = (pairs[0][0], [place for _, places in pairs for place in places])
         return known
 
 
