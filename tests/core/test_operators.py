@@ -128,6 +128,14 @@ def test_pattern_error_has_position_and_text() -> None:
         (rb"(x)(y)?$", b"xy"),
         (rb"\B(n)o", b"no ano"),
         (rb"(q)(?:r|$)", b"q"),
+        (rb"(a+|b)", b"aa"),
+        (rb"(a)|b", b"b"),
+        (rb"(a)|(?:b)", b"b"),
+        (rb"(a|b)(?:c)", b"bc"),
+        (rb"(a\))", b"a)"),
+        (rb"(a)\)", b"a)"),
+        (rb"([)(])(?:a)", b")a"),
+        (rb"([)(]a)", b")a"),
     ],
 )
 @pytest.mark.parametrize("padding", [0, 200])

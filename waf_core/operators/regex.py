@@ -62,6 +62,9 @@ class Rx(Operator):
         options = re2_options()
         options.never_capture = True
         self._find = re2._re2.RE2(pattern, options) if self._groups else self._capture
+        self._one_group = self._groups == 1 and _is_one_group(pattern)
+        if self._one_group:
+            self._groups = 0
 
     def match(self, value: bytes, tx: Expander) -> Captures | None:
         text = value
@@ -70,7 +73,8 @@ class Rx(Operator):
             if start == -1:
                 return None
             if not self._groups:
-                return (value[start:end],)
+                found = value[start:end]
+                return (found, found) if self._one_group else (found,)
             # One byte more on each side, for \b; if an anchor makes a difference, the whole decides.
             offset = max(start - 1, 0)
             text = value[offset : end + 1]
@@ -87,6 +91,15 @@ class Rx(Operator):
 
     def needs(self) -> Needs:
         return of_pattern(self.pattern)
+
+
+def _is_one_group(pattern: bytes) -> bool:
+    """Is the whole of a pattern with one group in it?  Then the group is the match.  What is between the parentheses
+    is no expression if they do not belong together."""
+    if pattern[:1] != b"(" or pattern[:2] == b"(?" or pattern[-1:] != b")":
+        return False
+    inner = re2._re2.RE2(pattern[1:-1], re2_options())
+    return bool(inner.ok()) and inner.NumberOfCapturingGroups() == 0
 
 
 class BacktrackingRx(Operator):
