@@ -68,23 +68,26 @@ def _tx_count(key: bytes) -> Reader:
 
 
 def _tx_pattern(pattern: re2._Regexp) -> Reader:
-    """TX:/expression/: names that do not fit are remembered, since names repeat in every transaction."""
+    """TX:/expression/: which names fit is remembered, since names repeat in every transaction."""
+    fit: set[bytes] = set()
     unfit: set[bytes] = set()
     search = pattern.search
+
+    def fits(name: bytes) -> bool:
+        found = search(name) is not None
+        if len(name) <= MAX_REMEMBERED_NAME_BYTES:
+            known = fit if found else unfit
+            if len(known) >= MAX_REMEMBERED_NAMES:
+                known.clear()
+            known.add(name)
+        return found
 
     def read(tx: Transaction) -> Sequence[Pair]:
         store = tx.tx
         if store.keys() <= unfit:
             return ()
-        fitting: list[Pair] = []
-        for name in [name for name in store if name not in unfit]:
-            if search(name) is not None:
-                fitting.append((name, store[name]))
-            elif len(name) <= MAX_REMEMBERED_NAME_BYTES:
-                if len(unfit) >= MAX_REMEMBERED_NAMES:
-                    unfit.clear()
-                unfit.add(name)
-        return fitting
+        names = [name for name in store if name not in unfit]
+        return [(name, store[name]) for name in names if name in fit or fits(name)]
 
     return read
 
