@@ -7,11 +7,12 @@ variables which rules change, are evaluated here, exactly and in the order of th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from waf_core.actions import MAX_COLLECTION_KEYS
 from waf_core.operators import Captures, Operator
+from waf_core.operators.regex import MAX_CAPTURES
 from waf_core.operators.restpath import RestPath
 from waf_core.program import FIRST_PHASE
 from waf_core.rule import Link, MatchedRule, Memo, Memory, Routine, Target, Unit
@@ -38,8 +39,8 @@ MAX_MEMORIES = 1024
 MAX_MEMORY_BYTES = 2048
 """Input of one outcome."""
 
-_DIGITS = tuple(b"%d" % i for i in range(10))
-_DIGITS_FROM = tuple(frozenset(_DIGITS[i:]) for i in range(11))
+_DIGITS = tuple(b"%d" % i for i in range(MAX_CAPTURES))
+_DIGITS_FROM = tuple(frozenset(_DIGITS[i:]) for i in range(MAX_CAPTURES + 1))
 
 
 def run_phase(tx: Transaction, phase: int) -> None:
@@ -298,32 +299,51 @@ def _evaluate_link(tx: Transaction, unit: Unit, link: Link, matches: list[Pair])
     if hits is None:
         for target in link.targets:
             for key, value in read_target(tx, target, removed):
-                for form, captures in _asked(tx, link, operator, value):
-                    _hold(tx, link, target, key, value, form, captures, new)
+                _ask(tx, link, operator, target, key, value, new)
     else:
-        for number, told in _by_target(hits):
-            target = link.targets[number]
-            for key, value in read_target(tx, target, removed):
-                known = told.get(value)
-                if known is None:
-                    continue
-                if link.multi_match:
-                    for form, captures in _asked(tx, link, operator, value):
-                        _hold(tx, link, target, key, value, form, captures, new)
-                    continue
-                # What the scan has not kept is made again.
-                kept, captures = known
-                form = apply_chain(link.chain, value) if kept is None else kept
-                if captures is None and link.captured:
-                    captures = operator.match(form, tx)
-                    if captures is None:
-                        continue
-                _hold(tx, link, target, key, value, form, captures, new)
+        _take(tx, link, operator, hits, removed, new)
     if not new:
         return False
     matches += new
     tx.matched_vars = tx.matched_vars + new
     return True
+
+
+def _ask(
+    tx: Transaction, link: Link, operator: Operator, target: Target, key: bytes, value: bytes, new: list[Pair]
+) -> None:
+    """Ask the operator about the forms of a value."""
+    for form in _forms(link.chain, value) if link.multi_match else (apply_chain(link.chain, value),):
+        captures = operator.match(form, tx)
+        if (captures is None) is link.negated:
+            _hold(tx, link, target, key, value, form, captures, new)
+
+
+def _take(
+    tx: Transaction,
+    link: Link,
+    operator: Operator,
+    hits: Sequence[Hit],
+    removed: Sequence[Target] | None,
+    new: list[Pair],
+) -> None:
+    """Take what the scan has told; what it has not kept is made again."""
+    for number, told in _by_target(hits):
+        target = link.targets[number]
+        for key, value in read_target(tx, target, removed):
+            known = told.get(value)
+            if known is None:
+                continue
+            if link.multi_match:
+                _ask(tx, link, operator, target, key, value, new)
+                continue
+            kept, captures = known
+            form = apply_chain(link.chain, value) if kept is None else kept
+            if captures is None and link.captured:
+                captures = operator.match(form, tx)
+                if captures is None:
+                    continue
+            _hold(tx, link, target, key, value, form, captures, new)
 
 
 def _hold(
@@ -353,14 +373,6 @@ def _hold(
         effect(tx)
 
 
-def _asked(tx: Transaction, link: Link, operator: Operator, value: bytes) -> Iterator[tuple[bytes, Captures | None]]:
-    """The forms of a value for which the operator holds, one after the other, and the captures."""
-    for form in _forms(link.chain, value) if link.multi_match else (apply_chain(link.chain, value),):
-        captures = operator.match(form, tx)
-        if (captures is None) is link.negated:
-            yield form, captures
-
-
 def _by_target(hits: Sequence[Hit]) -> Iterable[tuple[int, dict[bytes, tuple[bytes | None, Captures | None]]]]:
     """By number of the target: which values match, in which form, and with which captures."""
     if len(hits) == 1:
@@ -375,7 +387,7 @@ def _by_target(hits: Sequence[Hit]) -> Iterable[tuple[int, dict[bytes, tuple[byt
 def _capture(store: dict[bytes, bytes], captures: Sequence[bytes | None]) -> None:
     """TX.0 to TX.9: the match and its groups; those that there are none for are unset."""
     count = 0
-    for piece in captures[:10]:
+    for piece in captures[:MAX_CAPTURES]:
         if piece is not None:
             store[_DIGITS[count]] = piece
         else:

@@ -344,13 +344,18 @@ class Transaction:
         self._expect(1, 2)
         if self.interruption or self.engine is EngineMode.OFF:
             return self.interruption
-        if self.request_body_access and (self.request_body_length or self._multipart):
+        if self.request_body_access and self.has_body:
             self._parse_request_body()
             if "arguments" in self.limits:
                 stop = self.reject(400, "more arguments than SecArgumentsLimit allows")
                 if stop:
                     return stop
         return self._run(2)
+
+    @property
+    def has_body(self) -> bool:
+        """Is there a request body to parse?"""
+        return self.request_body_length > 0 or self._multipart is not None
 
     def _parse_request_body(self) -> None:
         settings = self.program.settings

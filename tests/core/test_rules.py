@@ -6,6 +6,7 @@ import pytest
 
 from tests.core.transactions import ids, make, run
 from waf_core import UsageError
+from waf_core.compiler import CompileOptions
 from waf_core.variables import REGISTRY
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -40,6 +41,18 @@ def test_what_is_of_the_body_has_no_values_without_one(variable: str, processor:
     """
     headers = {"Content-Type": "multipart/form-data; boundary=x"}
     assert ids(run(rules, "/?a=1", headers=headers)) == [3]
+
+
+@pytest.mark.parametrize("scan", [True, False])
+def test_a_body_of_which_nothing_may_be_read_is_a_body(scan: bool) -> None:
+    rules = """SecRequestBodyLimit 0
+        SecRequestBodyLimitAction ProcessPartial
+        SecAction "id:1,phase:1,pass,nolog,ctl:forceRequestBodyVariable=On"
+        SecRule REQUEST_BODY "!@rx x" "id:2,phase:2,pass,log"
+    """
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    waf = make(rules, CompileOptions(scan=scan))
+    assert ids(run(waf, method="POST", headers=headers, body=b"--x")) == [2]
 
 
 def test_count_is_a_number() -> None:

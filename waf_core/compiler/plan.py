@@ -182,8 +182,8 @@ def _gates(unit: Unit, narrowed: bool) -> list[int]:
 def _make_scan(sources: Sequence[_Source], patterns: PatternSet, statistics: ScanStatistics) -> Scan:
     scalars = [(source.read, source.default) for source in sources if source.read and source.default]
     by_shape = [source for source in sources if source.by_shape]
-    of_body = [source for source in sources if source.of_body]
-    others = [source for source in sources if not (source.read or source.by_shape or source.of_body)]
+    others = [source for source in sources if not source.read and not source.by_shape]
+    bodiless = [source for source in others if not source.of_body]
     shapes: dict[tuple[bytes, ...], list[tuple[Sequence[Place], bytes]]] = {}
 
     def scan(tx: Transaction) -> None:
@@ -207,11 +207,8 @@ def _make_scan(sources: Sequence[_Source], patterns: PatternSet, statistics: Sca
                 answer = _recall(scanner, value, pending)
             if answer:
                 _note(hits, answer, value)
-        for found, value in look_up(others, tx, pending):
+        for found, value in look_up(others if tx.has_body else bodiless, tx, pending):
             _note(hits, found, value)
-        if of_body and tx.request_body_length:
-            for found, value in look_up(of_body, tx, pending):
-                _note(hits, found, value)
         if pending:
             statistics.add(scans=sum(map(len, pending.values())))
             patterns.begin()

@@ -43,23 +43,23 @@ _Fingerprint = ctypes.c_char * FINGERPRINT_BYTES
 _unread = _Fingerprint()
 
 
+def _is_sqli(value: bytes, fingerprint: ctypes.Array[ctypes.c_char]) -> bool:
+    """Writes the fingerprint, if it is."""
+    size = len(value)
+    if size > RELEASE_BYTES:
+        return bool(_sqli_released(value, size, fingerprint))
+    return not value.isalnum() and bool(_sqli(value, size, fingerprint))
+
+
 class DetectSqli(Operator):
     """Captures the fingerprint, as ModSecurity does."""
 
     def match(self, value: bytes, tx: Expander) -> Captures | None:
-        size = len(value)
         fingerprint = _Fingerprint()
-        if size > RELEASE_BYTES:
-            found = _sqli_released(value, size, fingerprint)
-        else:
-            found = not value.isalnum() and _sqli(value, size, fingerprint)
-        return (fingerprint.value,) if found else None
+        return (fingerprint.value,) if _is_sqli(value, fingerprint) else None
 
     def holds(self, value: bytes, tx: Expander) -> bool:
-        size = len(value)
-        if size > RELEASE_BYTES:
-            return bool(_sqli_released(value, size, _unread))
-        return not value.isalnum() and bool(_sqli(value, size, _unread))
+        return _is_sqli(value, _unread)
 
     def needs(self) -> Needs:
         return _NOT_A_WORD
