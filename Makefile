@@ -2,7 +2,7 @@
 
 PY := .venv/bin/python
 
-.PHONY: help setup setup-test demo demo-check lint test crs-test crs-test-envoy bench fuzz clean
+.PHONY: help setup setup-test pure demo demo-check lint test crs-test crs-test-envoy bench fuzz clean
 
 help:  ## show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -13,6 +13,10 @@ setup:  ## environments for the sidecar and for Envoy
 setup-test:
 	@SETUP_TOOLS="gpg redis-server crs3 chromium" scripts/setup.sh
 	@$(PY) scripts/get_helm.py
+
+pure:  ## remove the compiled modules, to work on their sources; `make setup` makes them again
+	rm -f .venv/.dev waf__mypyc*.so
+	find waf_core extproc -name '*.so' -delete
 
 demo: setup  ## real Envoy, sidecar and a sample upstream, with a good and a bad request
 	@$(PY) -m demo
@@ -45,4 +49,6 @@ fuzz: setup  ## look for broken promises in parsers, transport and engine, a min
 
 clean:  ## remove what setup and tests made
 	rm -rf .venv .envoy .tools .fuzz build *.egg-info .mypy_cache .ruff_cache .hypothesis
+	rm -f waf__mypyc*.so
+	find waf_core extproc -name '*.so' -delete
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,14 +1,21 @@
-"""Builds the Python code of our gRPC contract (protos/) when the package is built; all else is in pyproject.toml."""
+"""Builds what is not kept in the repository, when the package is built: the Python code of our gRPC contract (protos/),
+and extension modules of those of our modules that every request goes through (mypyc, from the same sources; which
+they are is in pyproject.toml, like all else)."""
 
 from __future__ import annotations
 
+import sys
+import tomllib
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import Extension, setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 TARGET = ROOT / "extproc" / "admin" / "pb"
+
+COMPILING = {"build_ext", "bdist_wheel", "editable_wheel"}
+"""Commands that need the extension modules; the others are spared some seconds."""
 
 
 class BuildProtos(build_py):
@@ -27,4 +34,15 @@ class BuildProtos(build_py):
         super().run()
 
 
-setup(cmdclass={"build_py": BuildProtos})
+def extensions() -> list[Extension]:
+    """The compiled modules."""
+    if COMPILING.isdisjoint(sys.argv):
+        return []
+    from mypyc.build import mypycify
+
+    modules = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["envoy-waf"]["compiled"]
+    options = ["--ignore-missing-imports", "--follow-imports=silent"]
+    return mypycify([*options, *modules], group_name="waf", opt_level="1", debug_level="0")
+
+
+setup(cmdclass={"build_py": BuildProtos}, ext_modules=extensions())

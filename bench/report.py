@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tests import compiled
+
 MEMORY_BOUND_MB = 150
 """Of one worker."""
 
@@ -52,6 +54,7 @@ def machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         # Which one matters: those of distributions and of Docker's images are built with profile-guided optimization.
         "python": f"{platform.python_version()} ({sys.base_prefix})",
+        "engine": "interpreted" if compiled.interpreted() else "compiled",
         "system": platform.platform(),
         "date": datetime.date.today().isoformat(),
     }

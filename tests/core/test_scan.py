@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from extproc.ftw.tests import load_cases
-from tests.conformance.engine import make_waf, run_stage
+from tests.conformance.engine import make_waf
+from tests.core.answers import answers
 from tests.core.transactions import ids, make, run
 from tests.crs import find_crs
 from waf_core import WAF
@@ -29,11 +30,6 @@ def pair() -> tuple[WAF, WAF]:
     if root is None:
         pytest.skip("no Core Rule Set: run `envoy-waf crs install`, or set CRS_ROOT")
     return make_waf(root), make_waf(root, PLAIN)
-
-
-def answers(waf: WAF, stage: object) -> list[tuple[object, ...]]:
-    _, tx = run_stage(waf, stage)  # type: ignore[arg-type]
-    return [(m.rule.id, m.variable, m.message, m.data, m.matches) for m in tx.matched_rules]
 
 
 @pytest.mark.parametrize("part", range(8))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.core.transactions import ids, make, run
-from waf_core import WAF, warm
-from waf_core.scan.planner import Place
-from waf_core.scan.scanner import Scanner
+from waf_core import WAF, Transaction, warm
+from waf_core import exchange as exchanges
+from waf_core.exchange import Exchange
+from waf_core.persistence import Store
 
 RULES = """
 SecAction "id:1,phase:1,pass,nolog,initcol:ip=%{REMOTE_ADDR},setvar:ip.seen=+1"
@@ -23,19 +24,31 @@ def waf() -> WAF:
     return make(RULES)
 
 
-def test_values_of_all_kinds_are_scanned(waf: WAF, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[bytes] = []
-    remember = Scanner.remember
+KINDS = {
+    10: ("REQUEST_HEADERS:User-Agent", 1, "Mozilla/5.0"),
+    11: ("REQUEST_HEADERS:Host", 1, "www.example.com"),
+    12: ("REQUEST_COOKIES_NAMES", 1, "theme"),
+    13: ("REQUEST_COOKIES", 1, "dark"),
+    14: ("ARGS", 2, "jndi:ldap"),
+    15: ("RESPONSE_BODY", 4, "</title>"),
+}
 
-    def watched(scanner: Scanner, value: bytes, found: tuple[Place, ...]) -> None:
-        seen.append(value)
-        remember(scanner, value, found)
 
-    monkeypatch.setattr(Scanner, "remember", watched)
-    assert warm.warm(waf) == 9 * warm.ROUNDS + 4 * warm.TIRING_ROUNDS
-    text = b"\n".join(seen)
-    for piece in (b"Mozilla/5.0", b"jndi:ldap", b"</title>", b"www.example.com", b"theme", b"dark"):
-        assert piece in text, piece
+def test_values_of_all_kinds_are_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = [
+        f'SecRule {variable} "@contains {text}" "id:{number},phase:{phase},pass,log"'
+        for number, (variable, phase, text) in KINDS.items()
+    ]
+    matched: set[int] = set()
+
+    def watched(waf: WAF, exchange: Exchange, store: Store) -> Transaction:
+        tx = exchanges.run(waf, exchange, store=store)
+        matched.update(ids(tx))
+        return tx
+
+    monkeypatch.setattr(warm, "run", watched)
+    assert warm.warm(make("\n".join(rules))) == 9 * warm.ROUNDS + 4 * warm.TIRING_ROUNDS
+    assert matched == KINDS.keys()
 
 
 def test_counters_and_statistics_know_nothing_of_it(waf: WAF) -> None:

@@ -7,6 +7,7 @@ import pytest
 from extproc.config import ConfigError, load_settings
 from extproc.policies import Policy, PolicySet, UnknownPolicyError, compile_policies, normal_path
 from waf_core import WAF, SecLangError
+from waf_core.operators.regex import Rx
 
 POLICIES = [
     {"name": "admin", "match": [{"paths": ["/admin"]}]},
@@ -63,13 +64,13 @@ def test_policies_that_differ_share_their_patterns() -> None:
             rules=["@recommended", "@baseline"], policies=[{"name": "own", "directives": 'SecAction "id:1,pass"'}]
         )
     )
-    operators = [
-        {u.info.id: u.links[0].operator for u in policy.waf.program.units if u.links[0].operator_name == "rx"}
+    automata = [
+        {u.info.id: rx._capture for u in policy.waf.program.units if isinstance(rx := u.links[0].operator, Rx)}
         for policy in found.policies
     ]
     assert found.default.waf is not found.by_name["own"].waf
-    assert operators[0]
-    assert all(operators[1][number] is operator for number, operator in operators[0].items())
+    assert automata[0]
+    assert all(automata[1][number] is automaton for number, automaton in automata[0].items())
 
 
 def test_policies_differ_where_they_say_so() -> None:

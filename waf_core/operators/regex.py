@@ -44,6 +44,19 @@ def re2_options(max_mem: int = RE2_MAX_MEM) -> re2.Options:
 
 _UNANCHORED = re2._re2.RE2.Anchor.UNANCHORED
 
+_automata: WeakValueDictionary[tuple[bytes, bool], re2._re2.RE2] = WeakValueDictionary()
+"""(pattern, with groups) -> what rules and policies with that pattern share."""
+
+
+def _automaton(pattern: bytes, *, groups: bool) -> re2._re2.RE2:
+    """RE2's object for a pattern; it may have failed (`ok`)."""
+    known = _automata.get((pattern, groups))
+    if known is None:
+        options = re2_options()
+        options.never_capture = not groups
+        known = _automata[pattern, groups] = re2._re2.RE2(pattern, options)
+    return known
+
 
 class Rx(Operator):
     """A pattern that RE2 runs.  `pattern` lets the scan put it into an RE2 Set.
@@ -55,13 +68,11 @@ class Rx(Operator):
 
     def __init__(self, pattern: bytes) -> None:
         self.pattern = pattern
-        self._capture = re2._re2.RE2(pattern, re2_options())
+        self._capture = _automaton(pattern, groups=True)
         if not self._capture.ok():
             raise OperatorError(f"RE2 cannot compile the pattern: {self._capture.error()}")
         self._groups = self._capture.NumberOfCapturingGroups()
-        options = re2_options()
-        options.never_capture = True
-        self._find = re2._re2.RE2(pattern, options) if self._groups else self._capture
+        self._find = _automaton(pattern, groups=False) if self._groups else self._capture
         self._one_group = self._groups == 1 and _is_one_group(pattern)
         if self._one_group:
             self._groups = 0
@@ -163,21 +174,12 @@ _HINTS = {
 }
 
 
-_compiled: WeakValueDictionary[bytes, Rx] = WeakValueDictionary()
-"""Rules and policies with the same pattern share its automaton."""
-
-
 def compile_pattern(pattern: bytes, env: OperatorEnv) -> Operator:
     """RE2 where it can, else the bounded fallback, with a note for `envoy-waf check`."""
-    known = _compiled.get(pattern)
-    if known is not None:
-        return known
     try:
-        made = _compiled[pattern] = Rx(pattern)
+        return Rx(pattern)
     except OperatorError as error:
         reason = str(error)
-    else:
-        return made
     fallback = BacktrackingRx(pattern)
     place, hint = _beyond_re2(pattern)
     shown = pattern[place : place + 40].decode("latin-1")

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -23,7 +24,7 @@ from weakref import WeakValueDictionary
 
 from waf_core.operators import needs as needs_module
 from waf_core.operators.needs import Needs, of_pattern, of_phrases
-from waf_core.scan.hyperscan_set import KINDS, Databases, HyperscanSet, Pattern, compile_patterns, hyperscan, load_set
+from waf_core.scan.hyperscan_set import KINDS, HyperscanSet, Pattern, compile_patterns, hyperscan, load_set
 
 FORMAT = b"envoy-waf-hs-9"
 MAX_DATABASE_BYTES = 256 << 20
@@ -54,6 +55,21 @@ def decode(text: bytes) -> Pattern:
 def _needs_version() -> bytes:
     """Of how needs are told: other code, or another Python's parser of expressions, may tell others."""
     return hashlib.sha256(Path(needs_module.__file__).read_bytes()).digest() + sys.version.encode()
+
+
+@dataclass(frozen=True, slots=True, weakref_slot=True)
+class Databases:
+    """`main` has most patterns, `common` those that are found in almost any text of some length, `large` the
+    pieces of those that are too large for Hyperscan (waf_core/scan/split.py), and those that it is slow with:
+    bounded too, but ten times slower than the rest together.  `numbers` are those of the patterns in each;
+    those in "left" are in none.  `needs` of all are kept with them: to tell them takes a fifth of a start."""
+
+    main: HyperscanSet
+    common: HyperscanSet
+    large: HyperscanSet
+    numbers: dict[str, list[int]]
+    needs: list[Needs]
+    """By number."""
 
 
 _loaded_databases: WeakValueDictionary[tuple[str, int, int], Databases] = WeakValueDictionary()

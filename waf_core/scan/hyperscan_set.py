@@ -16,10 +16,8 @@ import importlib
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from waf_core.operators.needs import Needs
 from waf_core.scan.sample import PIECES, SAMPLE
 from waf_core.scan.split import MAX_PIECES, halves
 
@@ -122,21 +120,6 @@ class HyperscanSet:
             hits.clear()
             self._scan(value, match_event_handler=self._on_match)
             return hits[:]
-
-
-@dataclass(frozen=True, slots=True, weakref_slot=True)
-class Databases:
-    """`main` has most patterns, `common` those that are found in almost any text of some length, `large` the
-    pieces of those that are too large for Hyperscan (waf_core/scan/split.py), and those that it is slow with:
-    bounded too, but ten times slower than the rest together.  `numbers` are those of the patterns in each;
-    those in "left" are in none.  `needs` of all are kept with them: to tell them takes a fifth of a start."""
-
-    main: HyperscanSet
-    common: HyperscanSet
-    large: HyperscanSet
-    numbers: dict[str, list[int]]
-    needs: list[Needs]
-    """By number."""
 
 
 _Item = tuple[bytes, int, int]

@@ -25,8 +25,8 @@ from waf_core.errors import WafError
 from waf_core.operators.needs import Needs
 from waf_core.operators.regex import re2_options
 from waf_core.scan.budget import NEW_PLANS, PlanBudget
-from waf_core.scan.databases import DatabaseCache
-from waf_core.scan.hyperscan_set import Databases, Pattern, available
+from waf_core.scan.databases import DatabaseCache, Databases
+from waf_core.scan.hyperscan_set import Pattern, available
 
 MIN_HYPERSCAN_PATTERNS = 8
 """Smaller sets stay in RE2: their automaton stays small."""

@@ -89,7 +89,8 @@ class ChainTests:
     patterns: dict[int, tuple[Operator, list[Place]]] = field(default_factory=dict)
     capturing: int = 0
     negated: dict[int, tuple[Operator, list[Place]]] = field(default_factory=dict)
-    others: dict[tuple[int, bool | None], Question] = field(default_factory=dict)
+    others: dict[tuple[bytes | int, bool | None], Question] = field(default_factory=dict)
+    """By (pattern or identity of the operator, refused answer)."""
     conditions: list[_Condition] = field(default_factory=list)
 
     def note_conditions(self, known: Callable[[int], Needs | None]) -> None:
@@ -291,7 +292,7 @@ def _slot(
 ) -> tuple[Slot | None, tuple[tuple[Ask, bool | None, list[Place]], ...]]:
     positive = unwelcome = 0
     negated: list[tuple[int, Operator, list[Place]]] = []
-    others: dict[tuple[int, bool | None], Question] = {}
+    others: dict[tuple[bytes | int, bool | None], Question] = {}
     for tests, patterns, unwanted, mask in parts:
         positive |= patterns
         unwelcome |= unwanted

@@ -88,4 +88,5 @@ def _place(tests: ChainTests, test: Test, patterns: PatternSet, shared: bool) ->
             tests.capturing |= 1 << number
     else:
         refused = None if test.capture and not test.negated else test.negated
-        tests.others.setdefault((id(operator), refused), (operator, refused, []))[2].append(test.place)
+        key = operator.pattern if isinstance(operator, Rx) else id(operator)
+        tests.others.setdefault((key, refused), (operator, refused, []))[2].append(test.place)
