@@ -31,6 +31,7 @@ RATE = 100
 ROUNDS = 2
 SATURATION_SECONDS = 4.0
 SATURATION_CLIENTS = 16
+SETTLE_SECONDS = 120
 
 
 def without_filter(config: dict[str, Any], stack: Stack) -> None:
@@ -70,6 +71,15 @@ KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
 }
 
 
+def settle(stack: Stack) -> None:
+    """Wait until the sidecar's Hyperscan databases serve: on a new machine they are compiled first."""
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while not all(httpx.get(f"http://127.0.0.1:{stack.admin_port}/status").json()["hyperscan"]):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"no Hyperscan databases after {SETTLE_SECONDS} s")
+        time.sleep(0.2)
+
+
 @contextlib.contextmanager
 def path(kind: str) -> Iterator[Stack]:
     """A running stack of one kind."""
@@ -82,6 +92,8 @@ def path(kind: str) -> Iterator[Stack]:
             command += ["own"] if "our transport" in kind else []
             stack.processes.append(Process("noop", command, stack.folder))
         stack.start()
+        if ours:
+            settle(stack)
         yield stack
     finally:
         stack.stop()
