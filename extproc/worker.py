@@ -205,7 +205,8 @@ class Worker:
             "rules": len(program.units),
             "paranoia_level": program.paranoia_level,
             "anomaly_threshold": program.anomaly_threshold,
-            "hyperscan": [patterns.uses_hyperscan for patterns in program.pattern_sets],
+            # Of the sets that are to have a database: small ones are not.
+            "hyperscan": [patterns.uses_hyperscan for patterns in program.pattern_sets if patterns.cache is not None],
             "mode": program.settings.engine.value,
             "policies": [
                 {

@@ -19,6 +19,7 @@ from waf_core.rule import Link, MatchedRule, Memo, Memory, Routine, Target, Unit
 from waf_core.selection import read_target
 from waf_core.settings import EngineMode
 from waf_core.transformations import Transformation, apply_chain
+from waf_core.turns import give_way
 from waf_core.variables import Pair
 
 if TYPE_CHECKING:
@@ -244,6 +245,7 @@ class _Watched(dict[bytes, bytes]):
 
 
 def _evaluate(tx: Transaction, unit: Unit) -> bool:
+    give_way()
     tx.matched_vars = []
     tx.current_unit = unit
     matches: list[Pair] = []
@@ -313,6 +315,7 @@ def _ask(
     tx: Transaction, link: Link, operator: Operator, target: Target, key: bytes, value: bytes, new: list[Pair]
 ) -> None:
     """Ask the operator about the forms of a value."""
+    give_way()
     for form in _forms(link.chain, value) if link.multi_match else (apply_chain(link.chain, value),):
         captures = operator.match(form, tx)
         if (captures is None) is link.negated:

@@ -7,14 +7,19 @@ import os
 import subprocess
 import sys
 import time
+from functools import partial
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from tests import compiled
 from tests.core import answers
+from tests.core.transactions import make, run
 from tests.crs import find_crs
+from waf_core import evaluation, turns
+from waf_core.scan import batch
 
 PARTS = 4
 
@@ -57,3 +62,26 @@ def test_they_answer_as_their_sources(part: int) -> None:
     assert len(ours) == len(theirs) > 1000
     for our, their in zip(ours, theirs, strict=True):
         assert our == their
+
+
+def test_threads_get_their_turns_while_much_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert turns.__file__.endswith(".py"), "compiled, it would look for nobody"
+    looks = dict.fromkeys((batch, evaluation), 0)
+
+    def look(module: ModuleType) -> None:
+        looks[module] += 1
+
+    for module in looks:
+        monkeypatch.setattr(module, "give_way", partial(look, module))
+    waf = make(
+        'SecRule ARGS "@rx (?i)select" "id:1,phase:2,pass,log,t:urlDecodeUni"\n'
+        'SecRule ARGS "@streq %{REMOTE_ADDR}" "id:2,phase:2,pass,log"'
+    )
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    count = 300
+    run(waf, method="POST", headers=form, body=b"&".join(b"a%d=select%d" % (i, i) for i in range(count)))
+    assert looks[batch] >= count
+    assert looks[evaluation] >= count
+    looks[batch] = 0
+    run(waf, method="POST", headers=form, body=b"a=" + b"%" * 2 * turns.LONG_BYTES)
+    assert looks[batch] >= 2

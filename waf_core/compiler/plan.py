@@ -26,6 +26,7 @@ from waf_core.scan.patterns import PatternSet, ScanLimits, ScanStatistics
 from waf_core.scan.planner import Place
 from waf_core.scan.scanner import Scanner, Test
 from waf_core.selection import make_reader
+from waf_core.turns import give_way
 from waf_core.variables import REGISTRY, Pair, Variable
 
 if TYPE_CHECKING:
@@ -219,6 +220,7 @@ def _make_scan(sources: Sequence[_Source], patterns: PatternSet, statistics: Sca
         """What is remembered of their values: all that was found.  The rest is pending."""
         out: list[tuple[Sequence[Place], bytes]] = []
         for values, default, special, *_ in sources:
+            give_way()
             for key, value in values(tx):
                 scanner = default if special is None else special.get(key.lower(), default)
                 if scanner is None:

@@ -21,6 +21,7 @@ from waf_core.scan.patterns import PatternSet
 from waf_core.scan.planner import NOTHING, Answer, Ask, Place, Plan, Slot
 from waf_core.scan.scanner import Scanner
 from waf_core.transformations.joined import transform_all
+from waf_core.turns import LONG_BYTES, give_way
 
 _Entry = tuple[bytes, Slot, list[Place]]
 """A form, what is asked of it, and where the answer goes."""
@@ -54,6 +55,7 @@ def judge(pending: Pending, patterns: PatternSet, tx: Expander) -> Iterator[tupl
         many = len(values) >= MANY
         groups: _Groups = {}
         for value in values:
+            give_way()
             plan = plan_of(value)
             if plan is NOTHING:
                 scanner.remember(value, ())
@@ -96,13 +98,18 @@ def _ask(plan: Plan, value: bytes, places: list[Place], entries: list[_Entry], t
     plan's branches are no deeper than its longest chain."""
     steps, slots, branches = plan
     forms = [value]
+    long = len(value) > LONG_BYTES
     for earlier, function in steps:
         forms.append(function(forms[earlier]))
+        if long:
+            give_way()
     for number, slot, others in slots:
         form = forms[number]
         if slot is not None:
             entries.append((form, slot, places))
         for ask, refused, wanted in others:
+            if long:
+                give_way()
             answer = ask(form, tx)
             if answer is not refused:
                 _tell(places, wanted, form, None if isinstance(answer, bool) else answer)
@@ -145,6 +152,7 @@ def _ask_all(
     forms = [values]
     for earlier, function in steps:
         forms.append(transform_all(function, forms[earlier]))
+        give_way()
     for number, slot, others in slots:
         column = forms[number]
         if slot is not None:
@@ -155,12 +163,14 @@ def _ask_all(
                 if form in answers:
                     answer = answers[form]
                 else:
+                    give_way()
                     answer = answers[form] = ask(form, tx)
                 if answer is not refused:
                     _tell(places, wanted, form, None if isinstance(answer, bool) else answer)
     for number, planner in branches:
         groups: _Groups = {}
         for form, places in zip(forms[number], into, strict=True):
+            give_way()
             deeper = planner.plan(form)
             if deeper is not NOTHING:
                 _join(groups, deeper, form, places)

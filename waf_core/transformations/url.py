@@ -6,10 +6,8 @@ import re
 from collections.abc import Callable, Mapping
 
 from waf_core.transformations import ANYTHING, Transformation, transformation
-from waf_core.transformations.javascript import low_byte
+from waf_core.transformations.escapes import BYTES, Escapes
 
-_HEX = b"0123456789abcdefABCDEF"
-_BYTE = {bytes((a, b)): bytes((int(bytes((a, b)), 16),)) for a in _HEX for b in _HEX}
 _split = re.compile(rb"%([0-9a-fA-F]{2})").split
 _split_uni = re.compile(rb"%([0-9a-fA-F]{2}|[uU][0-9a-fA-F]{4})").split
 _KEPT = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789*")
@@ -19,7 +17,7 @@ _ENCODED = [bytes((b,)) if b in _KEPT else b"+" if b == 0x20 else b"%%%02x" % b 
 @transformation("urlDecode", effects=((b"+", b" "), (b"%", ANYTHING)), growth=1, joined=b"")
 def url_decode(value: bytes) -> bytes:
     """Decode `%HH` and `+`; an incomplete escape stays as it is."""
-    return _decode(value, _split, _BYTE)
+    return _decode(value, _split, BYTES)
 
 
 def _decode(value: bytes, split: Callable[[bytes], list[bytes]], escapes: dict[bytes, bytes]) -> bytes:
@@ -35,19 +33,7 @@ def _decode(value: bytes, split: Callable[[bytes], list[bytes]], escapes: dict[b
     return b"".join(pieces)
 
 
-class _Escapes(dict[bytes, bytes]):
-    """What stands behind `%` -> the byte; `unicode_map` is the table of SecUnicodeMapFile."""
-
-    def __init__(self, unicode_map: Mapping[int, int] | None = None) -> None:
-        super().__init__(_BYTE)
-        self._map = unicode_map or {}
-
-    def __missing__(self, escape: bytes) -> bytes:
-        mapped = self._map.get(int(escape[1:], 16))
-        return low_byte(escape[1:]) if mapped is None else bytes((mapped & 0xFF,))
-
-
-_STANDARD = _Escapes()
+_STANDARD = Escapes()
 
 
 @transformation("urlDecodeUni", effects=((b"+", b" "), (b"%", ANYTHING)), growth=1, joined=b"")
@@ -58,7 +44,7 @@ def url_decode_uni(value: bytes) -> bytes:
 
 def url_decode_uni_by_map(unicode_map: Mapping[int, int]) -> Transformation:
     """t:urlDecodeUni with the best-fit table of SecUnicodeMapFile: code point -> byte."""
-    escapes = _Escapes(unicode_map)
+    escapes = Escapes(unicode_map)
 
     def decode(value: bytes) -> bytes:
         return _decode(value, _split_uni, escapes)
