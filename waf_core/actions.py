@@ -7,7 +7,7 @@ decide its flow, are read by waf_core/compiler/rules.py.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from waf_core.macros import Macro
 from waf_core.operators.numeric import to_int
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from waf_core.rule import Target
     from waf_core.transaction import Transaction
 
-PERSISTENT = ("GLOBAL", "IP", "RESOURCE", "SESSION", "USER")
-WRITABLE = ("TX", *PERSISTENT)
+PERSISTENT: Final = ("GLOBAL", "IP", "RESOURCE", "SESSION", "USER")
+WRITABLE: Final = ("TX", *PERSISTENT)
 
-MAX_COLLECTION_KEYS = 4096
+MAX_COLLECTION_KEYS: Final = 4096
 """Variables that one transaction may create in one collection (names come from traffic)."""
 
 
@@ -278,7 +278,7 @@ def _audit_parts(text: str) -> Callable[[Transaction], None]:
     return run
 
 
-PROCESSORS = ("URLENCODED", "MULTIPART", "XML", "JSON", "RAW")
+PROCESSORS: Final = ("URLENCODED", "MULTIPART", "XML", "JSON", "RAW")
 
 
 def _processor(text: str) -> bytes:
@@ -287,7 +287,7 @@ def _processor(text: str) -> bytes:
     return text.strip().upper().encode()
 
 
-CTL: dict[str, Callable[[str], Callable[[Transaction], None]]] = {
+CTL: Final[dict[str, Callable[[str], Callable[[Transaction], None]]]] = {
     "ruleengine": lambda v: SetAttribute("engine", _engine(v)),
     "auditengine": lambda v: SetAttribute("audit_engine", _audit(v)),
     "auditlogparts": _audit_parts,
@@ -304,7 +304,7 @@ CTL: dict[str, Callable[[str], Callable[[Transaction], None]]] = {
 }
 """Lower-cased name of a ctl option that needs no rules -> its maker."""
 
-CTL_REFUSED = {
+CTL_REFUSED: Final = {
     "hashengine": "response rewriting (SecHashEngine) is not offered; remove the option",
     "hashenforcement": "response rewriting (SecHashEngine) is not offered; remove the option",
 }

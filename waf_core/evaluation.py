@@ -8,7 +8,7 @@ variables which rules change, are evaluated here, exactly and in the order of th
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from waf_core.actions import MAX_COLLECTION_KEYS
 from waf_core.operators import Captures, Operator
@@ -26,22 +26,22 @@ if TYPE_CHECKING:
     from waf_core.program import Hit, PhaseProgram
     from waf_core.transaction import Transaction
 
-MAX_LOGGED_MATCHES = 64
+MAX_LOGGED_MATCHES: Final = 64
 """Values of one rule that a transaction keeps for its logs (all of them count)."""
 
-MAX_LOGGED_BYTES = 2048
+MAX_LOGGED_BYTES: Final = 2048
 """Of a message, of logdata and of a variable's name; what is longer is cut, and says so."""
 
-MAX_MATCHED_RULES = 4096
+MAX_MATCHED_RULES: Final = 4096
 
-MAX_MEMORIES = 1024
+MAX_MEMORIES: Final = 1024
 """Outcomes that one unit remembers; later ones are not."""
 
-MAX_MEMORY_BYTES = 2048
+MAX_MEMORY_BYTES: Final = 2048
 """Input of one outcome."""
 
-_DIGITS = tuple(b"%d" % i for i in range(MAX_CAPTURES))
-_DIGITS_FROM = tuple(frozenset(_DIGITS[i:]) for i in range(MAX_CAPTURES + 1))
+_DIGITS: Final = tuple(b"%d" % i for i in range(MAX_CAPTURES))
+_DIGITS_FROM: Final = tuple(frozenset(_DIGITS[i:]) for i in range(MAX_CAPTURES + 1))
 
 
 def run_phase(tx: Transaction, phase: int) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from operator import attrgetter
-from typing import Protocol
+from typing import Final, Protocol
 
-MAX_EXPANSION = 64 << 10
+MAX_EXPANSION: Final = 64 << 10
 """Bytes that one expansion may yield; the rest is cut (values come from traffic)."""
 
-_MACRO = re.compile(rb"%\{([^}]+)\}")
+_MACRO: Final = re.compile(rb"%\{([^}]+)\}")
 
 
 class Expander(Protocol):

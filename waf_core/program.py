@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from waf_core.macros import Macro
 from waf_core.operators import Captures
@@ -23,7 +23,7 @@ and the captures)."""
 Hits = dict[int, list[Hit]]
 """By gate of the link; a value may come twice."""
 
-FIRST_PHASE = {1: 1, 2: 1, 3: 3, 4: 3, 5: 5}
+FIRST_PHASE: Final = {1: 1, 2: 1, 3: 3, 4: 3, 5: 5}
 """Phase -> the first one whose scan judges values for it."""
 
 Scan = Callable[["Transaction"], None]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import re2
 
@@ -22,9 +22,9 @@ from waf_core.variables import Pair, Variable
 if TYPE_CHECKING:
     from waf_core.transaction import Transaction
 
-SEVERITY_NAMES = ("EMERGENCY", "ALERT", "CRITICAL", "ERROR", "WARNING", "NOTICE", "INFO", "DEBUG")
+SEVERITY_NAMES: Final = ("EMERGENCY", "ALERT", "CRITICAL", "ERROR", "WARNING", "NOTICE", "INFO", "DEBUG")
 
-NO_GATE = -1
+NO_GATE: Final = -1
 
 Effect = Callable[["Transaction"], None]
 """A non-disruptive action, ready to run."""
@@ -168,17 +168,31 @@ class Unit:
         return self.disruption != "pass"
 
 
-@dataclass(slots=True)
 class MatchedRule:
-    """A rule that matched in a transaction, as logged."""
+    """A rule that matched in a transaction, as logged.  (A dataclass's `__init__` is not compiled, and fifteen of these
+    are made for an attack.)"""
 
-    rule: RuleInfo
-    message: str
-    data: str
-    variable: str
-    value: bytes
-    disruptive: bool
-    audit: bool
-    log: bool
-    matches: list[Pair] = field(default_factory=list)
-    """Names (for example b"ARGS:id") and values, after the transformations, as the operator saw them."""
+    __slots__ = ("audit", "data", "disruptive", "log", "matches", "message", "rule", "value", "variable")
+
+    def __init__(
+        self,
+        rule: RuleInfo,
+        message: str,
+        data: str,
+        variable: str,
+        value: bytes,
+        disruptive: bool,
+        audit: bool,
+        log: bool,
+        matches: list[Pair],
+    ) -> None:
+        self.rule = rule
+        self.message = message
+        self.data = data
+        self.variable = variable
+        self.value = value
+        self.disruptive = disruptive
+        self.audit = audit
+        self.log = log
+        self.matches = matches
+        """Names (for example b"ARGS:id") and values, after the transformations, as the operator saw them."""

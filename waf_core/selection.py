@@ -7,7 +7,7 @@ headers are what CRS asks for most, and get a reader of their own.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import re2
 
@@ -17,8 +17,8 @@ from waf_core.variables import Pair
 if TYPE_CHECKING:
     from waf_core.transaction import Transaction
 
-MAX_REMEMBERED_NAMES = 4096
-MAX_REMEMBERED_NAME_BYTES = 64
+MAX_REMEMBERED_NAMES: Final = 4096
+MAX_REMEMBERED_NAME_BYTES: Final = 64
 
 Reader = Callable[["Transaction"], Sequence[Pair]]
 

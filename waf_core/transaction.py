@@ -26,7 +26,7 @@ import random
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from waf_core import evaluation
 from waf_core.actions import amount
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from waf_core.rule import MatchedRule, Target, Unit
     from waf_core.trace import Trace
 
-MAX_REQUEST_HEADERS = 1000
+MAX_REQUEST_HEADERS: Final = 1000
 """More headers than this are refused (Envoy's own default is 100)."""
 
 
@@ -687,4 +687,4 @@ def _bad_escape(text: bytes) -> bool:
     return any(len(part) < 2 or part[0] not in _HEX or part[1] not in _HEX for part in text.split(b"%")[1:])
 
 
-_HEX = frozenset(b"0123456789abcdefABCDEF")
+_HEX: Final = frozenset(b"0123456789abcdefABCDEF")

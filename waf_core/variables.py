@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from waf_core.transaction import Transaction
@@ -50,11 +50,11 @@ class Variable:
         return self.settled or self.phase
 
 
-REGISTRY: dict[str, Variable] = {}
+REGISTRY: Final[dict[str, Variable]] = {}
 
-_NO_FILE = "Envoy hides the upstream's file system; there is no file behind a request here"
-_NO_TIMING = "timings are metrics here (envoy_waf_processing_seconds), not variables"
-REFUSED: dict[str, str] = {
+_NO_FILE: Final = "Envoy hides the upstream's file system; there is no file behind a request here"
+_NO_TIMING: Final = "timings are metrics here (envoy_waf_processing_seconds), not variables"
+REFUSED: Final[dict[str, str]] = {
     **{f"SCRIPT_{n}": _NO_FILE for n in ("BASENAME", "FILENAME", "GID", "GROUPNAME", "MODE", "UID", "USERNAME")},
     **{
         f"PERF_{n}": _NO_TIMING
@@ -66,7 +66,7 @@ REFUSED["STREAM_OUTPUT_BODY"] = "bodies are never rewritten here; use RESPONSE_B
 REFUSED["MULTIPART_BUFFERED"] = "no such variable; use MULTIPART_STRICT_ERROR"
 
 
-ALWAYS_EMPTY = {
+ALWAYS_EMPTY: Final = {
     "FILES_TMPNAMES": "is always empty: uploads are never written to files",
     "WEBSERVER_ERROR_LOG": "is always empty: there is no web server here",
     "REMOTE_HOST": "is the address: names are never looked up",
@@ -259,5 +259,5 @@ _time("TIME_YEAR", "%Y")
 _scalar("TIME_EPOCH", lambda tx: b"%d" % time.time(), dynamic=True)
 _scalar("TIME_WDAY", lambda tx: b"%d" % int(time.strftime("%w", time.localtime())), dynamic=True)
 
-PROCESS_ENVIRONMENT: dict[bytes, bytes] = {key.lower(): value for key, value in os.environb.items()}
+PROCESS_ENVIRONMENT: Final[dict[bytes, bytes]] = {key.lower(): value for key, value in os.environb.items()}
 """ENV starts from the sidecar's own environment, as in ModSecurity."""

@@ -15,19 +15,20 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from typing import Final
 
 Pair = tuple[bytes, bytes]
 
-MAX_HEADER_LINE = 8192
-MAX_HEADERS_PER_PART = 64
-MAX_BOUNDARY = 256
-STEP_BYTES = 16384
+MAX_HEADER_LINE: Final = 8192
+MAX_HEADERS_PER_PART: Final = 64
+MAX_BOUNDARY: Final = 256
+STEP_BYTES: Final = 16384
 """Of a piece, what is looked through at once: every line that is taken copies the rest of it."""
 
-_BOUNDARY = re.compile(rb"(?<![A-Za-z0-9_-])boundary(?=[ \t]*=)", re.IGNORECASE)
+_BOUNDARY: Final = re.compile(rb"(?<![A-Za-z0-9_-])boundary(?=[ \t]*=)", re.IGNORECASE)
 # Only these two are escapes: browsers of old send whole Windows paths.
-_UNQUOTE = re.compile(rb"\\([\"\\])")
-_PARAMETER = re.compile(
+_UNQUOTE: Final = re.compile(rb"\\([\"\\])")
+_PARAMETER: Final = re.compile(
     rb"""[ \t]*;[ \t]*([^=;"\s]+)[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^;"'][^;"]*|))(?=[ \t]*(?:;|$))""",
     re.DOTALL,
 )

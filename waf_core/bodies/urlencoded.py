@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from waf_core.transformations.url import url_decode
 
 Pair = tuple[bytes, bytes]
 
-_HIDDEN = {b"&": re.compile(rb"%(?:3[dD]|26)").search, b";": re.compile(rb"%3[dDbB]").search}
+_HIDDEN: Final = {b"&": re.compile(rb"%(?:3[dD]|26)").search, b";": re.compile(rb"%3[dDbB]").search}
 """For a separator: finds an encoded one, or an encoded `=`.  Text with neither may be decoded before it is split."""
 
 

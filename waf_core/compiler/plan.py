@@ -16,7 +16,7 @@ is left for then.  ARGS, which grows, is judged in its parts.  Requests and resp
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from waf_core.actions import RemoveTarget
 from waf_core.program import FIRST_PHASE, Hits, PhaseProgram, Scan
@@ -36,11 +36,11 @@ _Values = Callable[["Transaction"], Sequence[Pair]]
 _Item = tuple[Target, Link, Place]
 
 
-MAX_SHAPES = 256
+MAX_SHAPES: Final = 256
 """Lists of header names of which a scan remembers what they mean to rules about names and counts."""
 
-MAX_SHAPE_NAMES = 64
-MAX_SHAPE_BYTES = 2048
+MAX_SHAPE_NAMES: Final = 64
+MAX_SHAPE_BYTES: Final = 2048
 
 
 class _Source(NamedTuple):

@@ -14,13 +14,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from waf_core.macros import Expander, Macro
 from waf_core.operators.needs import NOTHING, Needs
 
 Captures = tuple[bytes | None, ...]
-HIT: Captures = ()
+HIT: Final[Captures] = ()
 
 
 class Operator:
@@ -93,10 +93,10 @@ def find_file(kind: str, name: bytes, env: OperatorEnv, limit: int) -> str:
     return path
 
 
-REGISTRY: dict[str, Factory] = {}
+REGISTRY: Final[dict[str, Factory]] = {}
 """Lower-cased operator name -> its factory."""
 
-REFUSED: dict[str, str] = {}
+REFUSED: Final[dict[str, str]] = {}
 """Lower-cased operator name -> why it is refused and what to use instead."""
 
 

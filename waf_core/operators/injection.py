@@ -8,6 +8,7 @@ token, which costs more than the analysis.
 from __future__ import annotations
 
 import ctypes
+from typing import Final
 
 import libinjection
 
@@ -15,18 +16,18 @@ from waf_core.macros import Expander
 from waf_core.operators import Captures, Operator, OperatorEnv, operator
 from waf_core.operators.needs import ALL, Needs, of_bytes
 
-_ALPHANUMERIC = of_bytes(b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
-_NOT_A_WORD = Needs(length=1, clauses=(ALL ^ _ALPHANUMERIC,))
+_ALPHANUMERIC: Final = of_bytes(b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+_NOT_A_WORD: Final = Needs(length=1, clauses=(ALL ^ _ALPHANUMERIC,))
 """One word or number is one token, and no attack's fingerprint has only one."""
 
-_MARKUP = Needs(length=2, clauses=(of_bytes(b"<="),))
+_MARKUP: Final = Needs(length=2, clauses=(of_bytes(b"<="),))
 """A tag opens with `<`; inside one, where libinjection also begins, an attribute needs its `=`.  (Checked
 against the library with 1.5 million strings of attack fragments without both.)"""
 
-RELEASE_BYTES = 4096
+RELEASE_BYTES: Final = 4096
 """Other threads may run while a value longer than this is looked at."""
 
-FINGERPRINT_BYTES = 8
+FINGERPRINT_BYTES: Final = 8
 """What libinjection_sqli writes at most, with the NUL at its end."""
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
+from typing import Final
 
 from waf_core.macros import Expander
 from waf_core.operators import HIT, Captures, Operator, OperatorEnv, OperatorError, operator
 from waf_core.operators.phrases import dataset, read_data_file
 
-MAX_ADDRESS_TEXT = 64
+MAX_ADDRESS_TEXT: Final = 64
 
 
 class IpMatch(Operator):

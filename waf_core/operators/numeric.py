@@ -5,14 +5,15 @@ from __future__ import annotations
 import operator as op
 import re
 from collections.abc import Callable
+from typing import Final
 
 from waf_core.macros import Expander
 from waf_core.operators import HIT, Argument, Captures, Operator, OperatorEnv, operator
 
-_INTEGER = re.compile(rb"[ \t\n\r\f\v]*([+-]?[0-9]{1,18})")
+_INTEGER: Final = re.compile(rb"[ \t\n\r\f\v]*([+-]?[0-9]{1,18})")
 
 
-_SMALL = {b"%d" % number: number for number in range(256)}
+_SMALL: Final = {b"%d" % number: number for number in range(256)}
 
 
 def to_int(value: bytes) -> int:

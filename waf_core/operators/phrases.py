@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from ahocorasick_rs import BytesAhoCorasick
 
@@ -10,8 +11,8 @@ from waf_core.macros import Expander
 from waf_core.operators import Captures, Operator, OperatorEnv, OperatorError, find_file, operator
 from waf_core.operators.needs import Needs, of_phrases
 
-MAX_DATA_FILE_BYTES = 64 << 20
-_HEX_PART = re.compile(rb"\|((?:[0-9a-fA-F]{2}[ \t]*)+)\|")
+MAX_DATA_FILE_BYTES: Final = 64 << 20
+_HEX_PART: Final = re.compile(rb"\|((?:[0-9a-fA-F]{2}[ \t]*)+)\|")
 
 
 class Phrases(Operator):

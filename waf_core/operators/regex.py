@@ -9,6 +9,7 @@ exceeded the value counts as a match, because an attacker can cause it.
 from __future__ import annotations
 
 import re
+from typing import Final
 from weakref import WeakValueDictionary
 
 import re2
@@ -18,18 +19,18 @@ from waf_core.macros import Expander
 from waf_core.operators import Argument, Captures, Operator, OperatorEnv, OperatorError, operator
 from waf_core.operators.needs import Needs, of_pattern
 
-RE2_MAX_MEM = 16 << 20
+RE2_MAX_MEM: Final = 16 << 20
 """Bytes one pattern's automata may use before RE2 falls back to its slower, exact NFA."""
 
-BACKTRACK_SECONDS = 0.05
+BACKTRACK_SECONDS: Final = 0.05
 """Time that one search of a pattern outside RE2 may take."""
 
-MAX_DYNAMIC_PATTERNS = 256
+MAX_DYNAMIC_PATTERNS: Final = 256
 """Patterns with macros, compiled while serving, that are kept."""
 
-MAX_CAPTURES = 10
+MAX_CAPTURES: Final = 10
 
-CAPTURE_WHOLE_BYTES = 128
+CAPTURE_WHOLE_BYTES: Final = 128
 """In longer values groups are extracted from the surroundings of the match."""
 
 
@@ -42,7 +43,7 @@ def re2_options(max_mem: int = RE2_MAX_MEM) -> re2.Options:
     return options
 
 
-_UNANCHORED = re2._re2.RE2.Anchor.UNANCHORED
+_UNANCHORED: Final = re2._re2.RE2.Anchor.UNANCHORED
 
 _automata: WeakValueDictionary[tuple[bytes, bool], re2._re2.RE2] = WeakValueDictionary()
 """(pattern, with groups) -> what rules and policies with that pattern share."""
@@ -163,7 +164,7 @@ def _python_spelling(pattern: bytes) -> bytes:
     return pattern.replace(rb"\z", rb"\Z").replace(rb"\h", rb"[ \t]")
 
 
-_HINTS = {
+_HINTS: Final = {
     b"(?!": "put what must not follow into a chained rule with !@rx",
     b"(?=": "put what must follow into a chained rule",
     b"(?<": "put what comes before into a chained rule on MATCHED_VAR",

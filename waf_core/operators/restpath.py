@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from waf_core.macros import Expander
 from waf_core.operators import Captures, Operator, OperatorEnv, OperatorError, operator
 
-_PIECE = re.compile(rb"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_PIECE: Final = re.compile(rb"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 class RestPath(Operator):

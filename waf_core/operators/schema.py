@@ -4,6 +4,7 @@ the value is invalid."""
 from __future__ import annotations
 
 import json
+from typing import Final
 
 import jsonschema_rs
 from lxml import etree
@@ -11,7 +12,7 @@ from lxml import etree
 from waf_core.macros import Expander
 from waf_core.operators import HIT, Captures, Operator, OperatorEnv, OperatorError, find_file, operator
 
-MAX_SCHEMA_BYTES = 4 << 20
+MAX_SCHEMA_BYTES: Final = 4 << 20
 
 
 class JsonSchema(Operator):

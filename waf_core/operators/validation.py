@@ -5,14 +5,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Final
 
 from waf_core.macros import Expander
 from waf_core.operators import HIT, Captures, Operator, OperatorEnv, OperatorError, operator
 from waf_core.operators.needs import ALL, Needs, of_bytes
 from waf_core.operators.regex import compile_pattern
 
-_BAD_ESCAPE = re.compile(rb"%(?![0-9a-fA-F]{2})")
-MAX_VERIFIED_NUMBERS = 64
+_BAD_ESCAPE: Final = re.compile(rb"%(?![0-9a-fA-F]{2})")
+MAX_VERIFIED_NUMBERS: Final = 64
 """Candidates in one value that a @verify operator looks at."""
 
 

@@ -14,6 +14,7 @@ a thousand arguments costs more than what is asked of them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final
 
 from waf_core.macros import Expander
 from waf_core.operators import Captures
@@ -29,13 +30,13 @@ _Entry = tuple[bytes, Slot, list[Place]]
 Pending = dict[Scanner, dict[bytes, None]]
 """For each scanner the values that it has to judge."""
 
-MANY = 4
+MANY: Final = 4
 """So many values with the same plan are taken together."""
 
-MANY_BYTES = 256
+MANY_BYTES: Final = 256
 """Longer ones are not."""
 
-MAX_TOLD_BYTES = 2048
+MAX_TOLD_BYTES: Final = 2048
 """A form that matched is kept for the rules that ask, unless it is longer: then they make it again."""
 
 _Column = tuple[Sequence[bytes], list[tuple[Slot, Sequence[list[Place]]]]]

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import Final
 
 from waf_core.transformations import TRAITS
 
-_GROUPS = (
+_GROUPS: Final = (
     b"abcdefghijklmnopqrstuvwxyz", b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", b"0123456789", b"_", b"-", b".", b",", b":", b"@",
     b"=", b"?", b"[]{}", b"\t\n\r", b"\"'`",
 )  # fmt: skip
-_PLAIN = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./?=&:,+% "
+_PLAIN: Final = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./?=&:,+% "
 
-MAX_SPECIAL = 4
+MAX_SPECIAL: Final = 4
 """A value with more classes than these beyond plain ones counts as having all (`are_many`): so that what
 attackers send does not fill memory with plans that are used once."""
 
-MAX_KNOWN_SETS = 4096
+MAX_KNOWN_SETS: Final = 4096
 
 
 def _partition() -> bytes:
@@ -38,13 +39,13 @@ def _partition() -> bytes:
     return bytes(table)
 
 
-TABLE = _partition()
+TABLE: Final = _partition()
 """Byte -> its class, for bytes.translate."""
 
-COUNT = max(TABLE) + 1
-ALL_CLASSES = (1 << COUNT) - 1
+COUNT: Final = max(TABLE) + 1
+ALL_CLASSES: Final = (1 << COUNT) - 1
 
-MEMBERS = tuple(sum(1 << byte for byte in range(256) if TABLE[byte] == number) for number in range(COUNT))
+MEMBERS: Final = tuple(sum(1 << byte for byte in range(256) if TABLE[byte] == number) for number in range(COUNT))
 """Class -> its bytes, as a set in the sense of waf_core/operators/needs.py."""
 
 
@@ -52,15 +53,15 @@ def _mask(numbers: Iterable[int]) -> int:
     return sum(1 << number for number in set(numbers))
 
 
-_PLAIN_CLASSES = _mask(_PLAIN.translate(TABLE))
+_PLAIN_CLASSES: Final = _mask(_PLAIN.translate(TABLE))
 
-_WORD_BYTES = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-_WORD_CLASSES = _mask(_WORD_BYTES.translate(TABLE))
+_WORD_BYTES: Final = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+_WORD_CLASSES: Final = _mask(_WORD_BYTES.translate(TABLE))
 
-EXACT_BYTES = 24
+EXACT_BYTES: Final = 24
 """Longer values count as having letters of both cases and digits: most do, and it halves the time to tell."""
 
-_known: dict[frozenset[int], int] = {}
+_known: Final[dict[frozenset[int], int]] = {}
 
 
 def classes_of(value: bytes) -> int:

@@ -16,7 +16,7 @@ import importlib
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from waf_core.scan.sample import PIECES, SAMPLE
 from waf_core.scan.split import MAX_PIECES, halves
@@ -33,14 +33,14 @@ if hyperscan is not None:
     BASE_FLAGS |= hyperscan.HS_FLAG_ALLOWEMPTY | hyperscan.HS_FLAG_SINGLEMATCH
 """MULTILINE: forms are joined with newlines (waf_core/scan/batch.py)."""
 
-HEAVY_NS = 4.0
+HEAVY_NS: Final = 4.0
 """Nanoseconds a byte of ordinary text from which on a pattern is kept out of the main database: most take less
 than one, and a few (CRS has one at level 1, three at level 4) more than all others together."""
 
-COMMON_SHARE = 0.75
+COMMON_SHARE: Final = 0.75
 """Share of pieces of ordinary text, of 1 kB, from which on a pattern is common."""
 
-_SPACE = rb"\t\n\f\r "
+_SPACE: Final = rb"\t\n\f\r "
 
 
 Pattern = bytes | tuple[bytes, ...]
@@ -125,7 +125,7 @@ class HyperscanSet:
 _Item = tuple[bytes, int, int]
 """(expression, number, flags)"""
 
-KINDS = ("main", "common", "large")
+KINDS: Final = ("main", "common", "large")
 """Of databases."""
 
 

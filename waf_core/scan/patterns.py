@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import re2
 from ahocorasick_rs import BytesAhoCorasick
@@ -28,28 +29,28 @@ from waf_core.scan.budget import NEW_PLANS, PlanBudget
 from waf_core.scan.databases import DatabaseCache, Databases
 from waf_core.scan.hyperscan_set import Pattern, available
 
-MIN_HYPERSCAN_PATTERNS = 8
+MIN_HYPERSCAN_PATTERNS: Final = 8
 """Smaller sets stay in RE2: their automaton stays small."""
 
-FEW_CANDIDATES = 4
+FEW_CANDIDATES: Final = 4
 """Up to so many candidates are confirmed with each form that asks for them: cheaper than a scan of each."""
 
-FEW_FORMS = 32
+FEW_FORMS: Final = 32
 """In so few joined forms what is found is looked for in each; more are matched again in smaller parts."""
 
-MAX_JOINED_BYTES = 2048
+MAX_JOINED_BYTES: Final = 2048
 """Longer forms are matched by themselves: it is the bytes that cost there, not the calls."""
 
-FEW_ALONE = 2
+FEW_ALONE: Final = 2
 """For so few patterns of a long form RE2 is asked at once."""
 
-MAX_JOIN_BYTES = 16384
+MAX_JOIN_BYTES: Final = 16384
 """Forms are joined up to so many bytes."""
 
-MAX_RE2_BYTES = 8192
+MAX_RE2_BYTES: Final = 8192
 """Forms that RE2 reads in one call: its time is looked at after each."""
 
-MAX_SET_MEM = 1 << 30
+MAX_SET_MEM: Final = 1 << 30
 """Bytes that the automaton of one Set may be given when its patterns do not fit in less."""
 
 

@@ -16,7 +16,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from waf_core.macros import Expander
 from waf_core.operators import Captures, Operator
@@ -32,29 +32,29 @@ found, if that is known: (form of the value, captures)."""
 
 Chain = tuple[Transformation, ...]
 
-MAX_PLANS = 256
+MAX_PLANS: Final = 256
 """Plans that one planner keeps for each rank of length; when there are more it starts over."""
 
-SIGHTINGS = 3
+SIGHTINGS: Final = 3
 """The plan for all classes has to do until values of some classes have come so often: decoded noise is different
 each time, and a plan costs as much as ten values."""
 
-MAX_TELLING = 48
+MAX_TELLING: Final = 48
 """Bytes; values are looked through first for those that all tests of a planner need, if they are so few."""
 
-MAX_SIGHTED = 2048
+MAX_SIGHTED: Final = 2048
 """Sets of classes whose sightings one planner counts; then it starts over."""
 
-CLASSED_VALUE_BYTES = 4096
+CLASSED_VALUE_BYTES: Final = 4096
 """Longer values count as having all classes: finding them would cost more than it saves."""
 
-LENGTHS = (4, 8, 16, 32, 64, CLASSED_VALUE_BYTES)
+LENGTHS: Final = (4, 8, 16, 32, 64, CLASSED_VALUE_BYTES)
 """Plans are made for values of up to so many bytes."""
 
-_RANKS = bytes(bisect_left(LENGTHS, size) for size in range(CLASSED_VALUE_BYTES + 1))
+_RANKS: Final = bytes(bisect_left(LENGTHS, size) for size in range(CLASSED_VALUE_BYTES + 1))
 """Length -> index in LENGTHS."""
 
-_MANY = 1 << 62
+_MANY: Final = 1 << 62
 
 
 Answer = bool | Captures | None
@@ -155,7 +155,7 @@ class Plan(NamedTuple):
     branches: tuple[tuple[int, Planner], ...]
 
 
-NOTHING = Plan((), (), ())
+NOTHING: Final = Plan((), (), ())
 
 
 class Planner:

@@ -9,6 +9,7 @@ header which repeats from request to request costs one look-up.  What it does no
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from waf_core.operators import Operator
 from waf_core.operators.phrases import Phrases
@@ -18,7 +19,7 @@ from waf_core.scan.hyperscan_set import Pattern
 from waf_core.scan.patterns import PatternSet, ScanLimits
 from waf_core.scan.planner import Chain, ChainTests, Place, Planner
 
-FEW_PATTERNS = 3
+FEW_PATTERNS: Final = 3
 """A scanner with no more patterns than these keeps them out of the shared PatternSet."""
 
 

@@ -13,13 +13,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 Transformation = Callable[[bytes], bytes]
 
-REGISTRY: dict[str, Transformation] = {}
+REGISTRY: Final[dict[str, Transformation]] = {}
 """Lower-cased SecLang name -> function."""
 
-ANYTHING = bytes(range(256))
+ANYTHING: Final = bytes(range(256))
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +40,10 @@ class Traits:
     of these bytes; None: never."""
 
 
-UNKNOWN = Traits()
+UNKNOWN: Final = Traits()
 """Of functions that are not listed: they may do anything to any value."""
 
-TRAITS: dict[Transformation, Traits] = {}
+TRAITS: Final[dict[Transformation, Traits]] = {}
 
 
 def transformation(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from waf_core.transformations import transformation
 
-_UPPER = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_UPPER: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 @transformation("lowercase", effects=((_UPPER, _UPPER.lower()),), growth=1, joined=b"")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from waf_core.transformations import transformation
 
-_ESCAPES = b"\"'\\^"
-_SEPARATORS = b" ,;\t\r\n"
-_TO_SPACES = bytes.maketrans(_SEPARATORS, b" " * len(_SEPARATORS))
-_SPECIAL = _ESCAPES + _SEPARATORS
+_ESCAPES: Final = b"\"'\\^"
+_SEPARATORS: Final = b" ,;\t\r\n"
+_TO_SPACES: Final = bytes.maketrans(_SEPARATORS, b" " * len(_SEPARATORS))
+_SPECIAL: Final = _ESCAPES + _SEPARATORS
 
 
 @transformation(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from waf_core.transformations import transformation
 
-_C_COMMENT = re.compile(rb"/\*.*?(?:\*/|\Z)", re.DOTALL)
-_ANY_COMMENT = re.compile(rb"/\*.*?(?:\*/|\Z)|<!--.*?(?:-->|\Z)|(?:--|#).*\Z", re.DOTALL)
-_COMMENT_MARKS = re.compile(rb"/\*|\*/|<!--|-->|--|#")
+_C_COMMENT: Final = re.compile(rb"/\*.*?(?:\*/|\Z)", re.DOTALL)
+_ANY_COMMENT: Final = re.compile(rb"/\*.*?(?:\*/|\Z)|<!--.*?(?:-->|\Z)|(?:--|#).*\Z", re.DOTALL)
+_COMMENT_MARKS: Final = re.compile(rb"/\*|\*/|<!--|-->|--|#")
 
 
 @transformation("replaceComments", effects=((b"*", b" "),), growth=1)

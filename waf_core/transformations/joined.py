@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from operator import is_
+from typing import Final
 
 from waf_core.transformations import TRAITS, UNKNOWN, Transformation
 
-SEPARATOR = b"\x01"
+SEPARATOR: Final = b"\x01"
 
-FEW = 4
+FEW: Final = 4
 """So few are transformed one by one."""
 
 

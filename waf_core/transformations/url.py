@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from typing import Final
 
 from waf_core.transformations import ANYTHING, Transformation, transformation
 from waf_core.transformations.escapes import BYTES, Escapes
 
-_split = re.compile(rb"%([0-9a-fA-F]{2})").split
-_split_uni = re.compile(rb"%([0-9a-fA-F]{2}|[uU][0-9a-fA-F]{4})").split
-_KEPT = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789*")
-_ENCODED = [bytes((b,)) if b in _KEPT else b"+" if b == 0x20 else b"%%%02x" % b for b in range(256)]
+_split: Final = re.compile(rb"%([0-9a-fA-F]{2})").split
+_split_uni: Final = re.compile(rb"%([0-9a-fA-F]{2}|[uU][0-9a-fA-F]{4})").split
+_KEPT: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789*")
+_ENCODED: Final = [bytes((b,)) if b in _KEPT else b"+" if b == 0x20 else b"%%%02x" % b for b in range(256)]
 
 
 @transformation("urlDecode", effects=((b"+", b" "), (b"%", ANYTHING)), growth=1, joined=b"")
@@ -33,7 +34,7 @@ def _decode(value: bytes, split: Callable[[bytes], list[bytes]], escapes: dict[b
     return b"".join(pieces)
 
 
-_STANDARD = Escapes()
+_STANDARD: Final = Escapes()
 
 
 @transformation("urlDecodeUni", effects=((b"+", b" "), (b"%", ANYTHING)), growth=1, joined=b"")

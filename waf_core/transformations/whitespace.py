@@ -6,12 +6,13 @@ White space is C's isspace() and 0xA0, the no-break space (ModSecurity does the 
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from waf_core.transformations import transformation
 
-_SPACE = b" \t\n\r\f\v"
-_SPACE_NBSP = _SPACE + b"\xa0"
-_RUN = re.compile(rb"[ \t\n\r\f\v\xa0]+")
+_SPACE: Final = b" \t\n\r\f\v"
+_SPACE_NBSP: Final = _SPACE + b"\xa0"
+_RUN: Final = re.compile(rb"[ \t\n\r\f\v\xa0]+")
 
 
 @transformation("compressWhitespace", effects=((_SPACE_NBSP, b" "),), growth=1, joined=b"")
