@@ -231,17 +231,10 @@ class Planner:
                 kept.setdefault(reduced, []).append((tests, *masks))
         if not kept and not branching:
             return NOTHING
-        forms: dict[Chain, int] = {(): 0}
+        forms: dict[Chain, int] = {}
         steps: list[tuple[int, Transformation]] = []
-
-        def form(chain: Chain) -> int:
-            if chain not in forms:
-                steps.append((form(chain[:-1]), chain[-1]))
-                forms[chain] = len(steps)
-            return forms[chain]
-
-        slots = tuple((form(chain), *_slot(parts)) for chain, parts in kept.items())
-        branches = tuple((form(chain), self._branch(tuple(items))) for chain, items in branching.items())
+        slots = tuple((_form(chain, forms, steps), *_slot(parts)) for chain, parts in kept.items())
+        branches = tuple((_form(chain, forms, steps), self._branch(tuple(items))) for chain, items in branching.items())
         return Plan(tuple(steps), slots, branches)
 
     def _branch(self, key: tuple[tuple[int, int], ...]) -> Planner:
@@ -252,6 +245,18 @@ class Planner:
             rest = [(self._items[number][0][taken:], self._items[number][1]) for number, taken in key]
             planner = self._branches[key] = Planner(rest, self._budget)
         return planner
+
+
+def _form(chain: Chain, forms: dict[Chain, int], steps: list[tuple[int, Transformation]]) -> int:
+    """The number of the form behind a chain; what it takes is added to the others' steps."""
+    number = 0
+    for taken, function in enumerate(chain, 1):
+        known = forms.get(chain[:taken])
+        if known is None:
+            steps.append((number, function))
+            known = forms[chain[:taken]] = len(steps)
+        number = known
+    return number
 
 
 def _before(chain: Chain, members: int) -> int:
