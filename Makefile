@@ -47,8 +47,6 @@ fuzz: setup  ## look for broken promises in parsers, transport and engine, a min
 	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[fuzz]'
 	$(PY) -m fuzz --seconds $(or $(SECONDS),60)
 
-clean:  ## remove what setup and tests made
+clean: pure  ## remove what setup and tests made
 	rm -rf .venv .envoy .tools .fuzz build *.egg-info .mypy_cache .ruff_cache .hypothesis
-	rm -f waf__mypyc*.so
-	find waf_core extproc -name '*.so' -delete
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

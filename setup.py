@@ -40,6 +40,10 @@ def extensions() -> list[Extension]:
         return []
     from mypyc.build import mypycify
 
+    if "editable_wheel" in sys.argv:
+        # They are put beside their sources; Python would still find those of modules that are not compiled any more.
+        for left in ROOT.glob("waf_core/**/*.so"):
+            left.unlink()
     modules = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["envoy-waf"]["compiled"]
     options = ["--ignore-missing-imports", "--follow-imports=silent"]
     made: list[Extension] = mypycify([*options, *modules], group_name="waf", opt_level="1", debug_level="0")

@@ -23,8 +23,9 @@ def main() -> None:
     parser.add_argument("bench", nargs="*", metavar="BENCH", help=f"{', '.join(BENCHES)}; default: all of them")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     arguments = parser.parse_args()
-    if compiled.stale():
-        parser.error(compiled.complaint())
+    complaint = compiled.complaint()
+    if complaint:
+        parser.error(complaint)
     found = {"machine": machine()}
     print("machine:", ", ".join(f"{k} {v}" for k, v in found["machine"].items()))
     unknown = set(arguments.bench) - BENCHES.keys()

@@ -31,7 +31,7 @@ RATE = 100
 ROUNDS = 2
 SATURATION_SECONDS = 4.0
 SATURATION_CLIENTS = 16
-SETTLE_SECONDS = 120
+DATABASE_SECONDS = 120
 
 
 def without_filter(config: dict[str, Any], stack: Stack) -> None:
@@ -71,12 +71,12 @@ KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
 }
 
 
-def settle(stack: Stack) -> None:
-    """Wait until the sidecar's Hyperscan databases serve: on a new machine they are compiled first."""
-    deadline = time.monotonic() + SETTLE_SECONDS
-    while not all(httpx.get(f"http://127.0.0.1:{stack.admin_port}/status").json()["hyperscan"]):
+def await_databases(admin_port: int) -> None:
+    """Wait until a sidecar's Hyperscan databases serve: on a new machine they are compiled first."""
+    deadline = time.monotonic() + DATABASE_SECONDS
+    while not all(httpx.get(f"http://127.0.0.1:{admin_port}/status").json()["hyperscan"]):
         if time.monotonic() > deadline:
-            raise TimeoutError(f"no Hyperscan databases after {SETTLE_SECONDS} s")
+            raise TimeoutError(f"no Hyperscan databases after {DATABASE_SECONDS} s")
         time.sleep(0.2)
 
 
@@ -93,7 +93,7 @@ def path(kind: str) -> Iterator[Stack]:
             stack.processes.append(Process("noop", command, stack.folder))
         stack.start()
         if ours:
-            settle(stack)
+            await_databases(stack.admin_port)
         yield stack
     finally:
         stack.stop()

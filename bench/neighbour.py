@@ -24,7 +24,7 @@ import httpx
 
 from bench.cases import browser_get
 from bench.disturb import KINDS
-from bench.envoy import quiet, settle, without_filter
+from bench.envoy import await_databases, quiet, without_filter
 from bench.hostile import PATH
 from bench.report import table
 from demo.stack import Process, Stack, endpoint, free_port, http_manager
@@ -101,7 +101,7 @@ def run() -> dict[str, Any]:
                 command = [sys.executable, "-m", "bench.noop", stack.listen]
                 stack.processes.append(Process("noop", command, stack.folder))
             if ours:
-                settle(stack)
+                await_databases(stack.admin_port)
             time.sleep(8)
             asyncio.run(measure(stack.url))
             base = 0.0

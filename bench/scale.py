@@ -18,6 +18,7 @@ from typing import Any
 
 from bench.cases import CASES, Request, browser_get, form, json_body
 from bench.engines import Ours
+from bench.envoy import await_databases
 from bench.report import MEMORY_BOUND_MB, resident_mb, table
 from demo.stack import PROJECT, Process, free_port
 from tests.crs import find_crs
@@ -152,9 +153,7 @@ def start_up(cache: Path) -> float:
         process = Process("sidecar", command, Path(folder), {"ENVOY_WAF_CACHE_DIR": str(cache)})
         process.wait_for(f"http://127.0.0.1:{admin}/readyz")
         seconds = time.perf_counter() - start
-        deadline = time.monotonic() + 60
-        while "databases loaded" not in process.text() and time.monotonic() < deadline:
-            time.sleep(0.1)
+        await_databases(admin)
         process.stop()
     return seconds
 

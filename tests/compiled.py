@@ -29,11 +29,15 @@ def interpreted() -> list[Path]:
 
 
 def stale() -> list[Path]:
-    """Sources that have changed since they were compiled."""
+    """Sources that have changed since they were compiled, or that are not to be compiled any more: their extension
+    modules are found first all the same."""
     built = ROOT / f"waf__mypyc{EXTENSION_SUFFIXES[0]}"
     if not built.exists():
         return []
-    return [s for s in sources() if _extension(s).exists() and s.stat().st_mtime > built.stat().st_mtime]
+    chosen = set(sources())
+    folders = {source.parent for source in chosen}
+    found = sorted(s for folder in folders for s in folder.glob("*.py") if _extension(s).exists())
+    return [s for s in found if s not in chosen or s.stat().st_mtime > built.stat().st_mtime]
 
 
 def complaint() -> str:

@@ -44,6 +44,12 @@ def test_sources_that_changed_are_named(monkeypatch: pytest.MonkeyPatch, tmp_pat
         (tmp_path / f"{name}{EXTENSION_SUFFIXES[0]}").touch()
     assert compiled.complaint() == ""
     assert compiled.interpreted() == []
+    dropped = tmp_path / f"c{EXTENSION_SUFFIXES[0]}"
+    for path in (tmp_path / "c.py", dropped):
+        path.touch()
+    os.utime(tmp_path / "c.py", (0, 0))
+    assert compiled.complaint() == "compiled before they changed: c.py; run `make setup`, or `make pure`"
+    dropped.unlink()
     later = time.time() + 60
     os.utime(tmp_path / "b.py", (later, later))
     assert compiled.complaint() == "compiled before they changed: b.py; run `make setup`, or `make pure`"
