@@ -25,14 +25,14 @@ Reader = Callable[["Transaction"], Sequence[Pair]]
 
 def read_target(tx: Transaction, target: Target, removed: Sequence[Target] | None = None) -> Sequence[Pair]:
     """The pairs that a target means, without those that this transaction has removed."""
-    if removed:
-        pairs = _pairs(tx, target)
-        for exclusion in removed:
-            pairs = _without(pairs, target, exclusion)
-        return _counted(target, pairs)
     if target.read is None:
         target.read = make_reader(target)
-    return target.read(tx)
+    if not removed:
+        return target.read(tx)
+    pairs = _pairs(tx, target) if target.count else target.read(tx)
+    for exclusion in removed:
+        pairs = _without(pairs, target, exclusion)
+    return _counted(target, pairs)
 
 
 def make_reader(target: Target) -> Reader:

@@ -17,15 +17,18 @@ from waf_core.persistence.buffered import BufferedStore
 from waf_core.scan.sample import SAMPLE
 from waf_core.waf import WAF
 
-WARM_SECONDS = 1.0
+WARM_SECONDS = 0.7
 """No longer than this for all programs, however slow the machine and however many there are."""
 
-ROUNDS = 12
+ROUNDS = 16
 
-TIRING_ROUNDS = 4
+TIRING_ROUNDS = 8
 """Of these, with what costs most."""
 
-NOISE_BYTES = 4096
+NOISE_BYTES = 16384
+
+CROWD = 48
+"""Values of one request that are many."""
 
 FORM = "application/x-www-form-urlencoded"
 
@@ -80,12 +83,17 @@ def _exchanges(rng: random.Random) -> Iterator[Exchange]:
 
 
 def _tiring(rng: random.Random) -> Iterator[Exchange]:
-    """What costs most when it is new: many short values, and long noise."""
+    """What costs most when it is new: many short values, long texts of all that is hostile, and noise."""
     for size in (5, 9):
         alphabet = "".join(rng.sample(string.printable, 12))
-        texts = ["".join(rng.choices(alphabet, k=size)) for _ in range(24)]
+        texts = ["".join(rng.choices(alphabet, k=size)) for _ in range(CROWD)]
         yield _exchange(rng, "", FORM, _fields(texts))
-    yield _exchange(rng, "", cookie=_cookies([f"{rng.choice(_HOSTILE)}{rng.randrange(10**6)}" for _ in range(24)]))
+    texts = [f"{text}{rng.randrange(10**6)}" for text in rng.choices(_HOSTILE, k=CROWD)]
+    yield _exchange(rng, "", cookie=_cookies(texts))
+    yield _exchange(rng, "", FORM, _fields(texts))
+    text = "".join(texts)
+    yield _exchange(rng, "", "application/json", json.dumps({"a": text}).encode())
+    yield _exchange(rng, f"a={_quoted(text)}", cookie=f"a={text}")
     noise = "".join(rng.choices(string.digits + string.ascii_letters + string.punctuation + " ", k=NOISE_BYTES))
     yield _exchange(rng, "", FORM, b"a=" + noise.replace("&", "").encode())
 

@@ -19,7 +19,8 @@ from typing import Final
 from waf_core.macros import Expander
 from waf_core.operators import Captures
 from waf_core.scan.patterns import PatternSet
-from waf_core.scan.planner import NOTHING, Answer, Ask, Place, Plan, Slot
+from waf_core.scan.planner import NOTHING, Plan
+from waf_core.scan.questions import Answer, Ask, Place, Slot
 from waf_core.scan.scanner import Scanner
 from waf_core.transformations.joined import transform_all
 from waf_core.turns import LONG_BYTES, give_way
@@ -32,6 +33,9 @@ Pending = dict[Scanner, dict[bytes, None]]
 
 MANY: Final = 4
 """So many values with the same plan are taken together."""
+
+CROWD: Final = 16
+"""So many values get coarse plans, which are the same for more of them."""
 
 MANY_BYTES: Final = 256
 """Longer ones are not."""
@@ -52,7 +56,7 @@ def judge(pending: Pending, patterns: PatternSet, tx: Expander) -> Iterator[tupl
     columns: dict[int, _Column] = {}
     waiting: list[tuple[Scanner, bytes, list[Place]]] = []
     for scanner, values in pending.items():
-        plan_of = scanner.planner.plan
+        plan_of = scanner.planner.plan if len(values) < CROWD else scanner.planner.coarse
         many = len(values) >= MANY
         groups: _Groups = {}
         for value in values:
@@ -170,9 +174,10 @@ def _ask_all(
                     _tell(places, wanted, form, None if isinstance(answer, bool) else answer)
     for number, planner in branches:
         groups: _Groups = {}
+        plan_of = planner.coarse
         for form, places in zip(forms[number], into, strict=True):
             give_way()
-            deeper = planner.plan(form)
+            deeper = plan_of(form)
             if deeper is not NOTHING:
                 _join(groups, deeper, form, places)
         _ask_groups(groups, entries, columns, tx)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-NEW_PLANS = 4
+NEW_PLANS = 16
 """Plans that one phase may make (0.2 ms each)."""
 
 

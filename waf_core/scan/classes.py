@@ -56,7 +56,13 @@ def _mask(numbers: Iterable[int]) -> int:
 _PLAIN_CLASSES: Final = _mask(_PLAIN.translate(TABLE))
 
 _WORD_BYTES: Final = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-_WORD_CLASSES: Final = _mask(_WORD_BYTES.translate(TABLE))
+WORD_CLASSES: Final = _mask(_WORD_BYTES.translate(TABLE))
+"""Of letters and digits."""
+
+LETTERS: Final = _mask(b"xXaA".translate(TABLE))
+
+TEXT_CLASSES: Final = _mask(bytes(range(9, 127)).translate(TABLE))
+"""Of ASCII characters: all but NUL and bytes from 128 on."""
 
 EXACT_BYTES: Final = 24
 """Longer values count as having letters of both cases and digits: most do, and it halves the time to tell."""
@@ -67,7 +73,7 @@ _known: Final[dict[frozenset[int], int]] = {}
 def classes_of(value: bytes) -> int:
     """The classes that a value has, or may have, bytes of."""
     if len(value) > EXACT_BYTES:
-        present, assumed = frozenset(value.translate(TABLE, _WORD_BYTES)), _WORD_CLASSES
+        present, assumed = frozenset(value.translate(TABLE, _WORD_BYTES)), WORD_CLASSES
     else:
         present, assumed = frozenset(value.translate(TABLE)), 0
     found = _known.get(present)
@@ -76,6 +82,11 @@ def classes_of(value: bytes) -> int:
             _known.clear()
         found = _known[present] = _mask(present)
     return found | assumed
+
+
+def coarse(classes: int) -> int:
+    """The same, as if a value with letters had letters of all kinds, and digits."""
+    return classes | WORD_CLASSES if classes & LETTERS else classes
 
 
 def are_many(classes: int) -> bool:

@@ -15,9 +15,11 @@ from waf_core.operators import Operator
 from waf_core.operators.phrases import Phrases
 from waf_core.operators.regex import Rx
 from waf_core.scan.budget import PlanBudget
+from waf_core.scan.chains import Chain
 from waf_core.scan.hyperscan_set import Pattern
 from waf_core.scan.patterns import PatternSet, ScanLimits
-from waf_core.scan.planner import Chain, ChainTests, Place, Planner
+from waf_core.scan.planner import Planner
+from waf_core.scan.questions import ChainTests, Place
 
 FEW_PATTERNS: Final = 3
 """A scanner with no more patterns than these keeps them out of the shared PatternSet."""

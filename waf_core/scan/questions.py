@@ -1,0 +1,170 @@
+"""What rules ask of a form: patterns to look for in common with other forms, and operators that stand alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from waf_core.macros import Expander
+from waf_core.operators import Captures, Operator
+from waf_core.operators.needs import ALL, Needs
+from waf_core.operators.needs import NOTHING as NO_NEEDS
+from waf_core.scan.chains import Chain, before
+from waf_core.scan.classes import classes_with
+
+Place = tuple[int, int, bytes | None, Captures | None]
+"""Who wants to know of a value: (gate of a link, number of the target that the value is of); and what the test has
+found, if that is known: (form of the value, captures)."""
+
+Answer = bool | Captures | None
+
+Question = tuple[Operator, bool | None, list[Place]]
+"""An operator that is asked by itself: (operator, the answer that is no match, places).  Where captures are wanted it
+is asked for them, and None is no match, else whether it holds."""
+
+Ask = Callable[[bytes, Expander], Answer]
+"""An operator's `holds` or `match`."""
+
+Alone = tuple[tuple[Ask, bool | None, list[Place]], ...]
+"""Questions, ready to be asked."""
+
+_NEVER: Final = 1 << 60
+
+
+class _Condition:
+    """What some tests of one kind have in common: they cannot hold for a form that is shorter than `length`, or has
+    none of the classes of any of the `clauses`."""
+
+    __slots__ = ("clauses", "length", "mask")
+
+    def __init__(self, needs: Needs) -> None:
+        self.length = needs.length
+        self.clauses = tuple(classes_with(clause) for clause in needs.clauses)
+        self.mask = 0
+
+    def holds(self, classes: int, longest: int) -> bool:
+        if self.length > longest:
+            return False
+        for clause in self.clauses:  # noqa: SIM110 - a generator costs twice as much
+            if not clause & classes:
+                return False
+        return True
+
+
+class ChainTests:
+    """The tests behind one chain.  `patterns` (expressions and phrase lists) are by their numbers in the PatternSet,
+    `negated` are those that must not be found, `capturing` is a mask of the patterns whose captures are wanted,
+    `others` are by (pattern or identity of the operator, refused answer)."""
+
+    __slots__ = (
+        "_negated", "_of_others", "_of_patterns", "capturing", "negated", "others", "patterns", "relevant", "shortest",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.patterns: dict[int, tuple[Operator, list[Place]]] = {}
+        self.capturing = 0
+        self.negated: dict[int, tuple[Operator, list[Place]]] = {}
+        self.others: dict[tuple[bytes | int, bool | None], Question] = {}
+        self.relevant = 0
+        """Classes that a test needs."""
+        self.shortest = _NEVER
+        """Bytes: for shorter forms no test holds."""
+        self._of_patterns: dict[Needs, _Condition] = {}
+        self._of_others: dict[Needs, _Condition] = {}
+        self._negated = 0
+
+    def note_conditions(self, known: Callable[[int], Needs | None]) -> None:
+        """What each test needs; to be called when all are there.  `known` tells what a pattern needs, if it can."""
+        for number, (pattern, _) in self.patterns.items():
+            self._note(self._of_patterns, known(number) or pattern.needs(), 1 << number)
+        for number in self.negated:
+            self._negated |= 1 << number
+            self.shortest = 0
+        for index, (operator, refused, _) in enumerate(self.others.values()):
+            self._note(self._of_others, NO_NEEDS if refused else operator.needs(), 1 << index)
+
+    def _note(self, conditions: dict[Needs, _Condition], needs: Needs, bit: int) -> None:
+        condition = conditions.get(needs)
+        if condition is None:
+            condition = conditions[needs] = _Condition(needs)
+        condition.mask |= bit
+        self.shortest = min(self.shortest, needs.length)
+        for clause in condition.clauses:
+            self.relevant |= clause
+
+    def telling(self, chain: Chain) -> int:
+        """Bytes (a set in the sense of needs.py) of which a value has to have one for any of the tests to hold
+        behind the chain."""
+        if self.negated:
+            return ALL
+        out = 0
+        for conditions in (self._of_patterns, self._of_others):
+            for needs in conditions:
+                sets = [before(chain, clause) for clause in needs.clauses]
+                out |= min(sets, key=int.bit_count, default=ALL)
+        return out
+
+    def possible(self, classes: int, longest: int) -> tuple[int, int, int]:
+        """Masks of the patterns, negated patterns and others that may hold for such a form."""
+        patterns = others = 0
+        for condition in self._of_patterns.values():
+            if condition.holds(classes, longest):
+                patterns |= condition.mask
+        for condition in self._of_others.values():
+            if condition.holds(classes, longest):
+                others |= condition.mask
+        return patterns, self._negated, others
+
+
+class Slot:
+    """What is asked of one form in common with others: `patterns` is a mask of their numbers, `positive` of
+    those among them that should be found, `capturing` of those whose captures are wanted."""
+
+    __slots__ = ("_tests", "capturing", "known", "negated", "patterns", "positive")
+
+    def __init__(
+        self,
+        positive: int,
+        unwelcome: int,
+        tests: tuple[ChainTests, ...],
+        negated: tuple[tuple[int, Operator, list[Place]], ...],
+    ) -> None:
+        self.patterns = positive | unwelcome
+        self.positive = positive
+        self.capturing = 0
+        for each in tests:
+            self.capturing |= each.capturing
+        self.negated = negated
+        self.known: dict[int, tuple[Operator, list[Place]]] = {}
+        """What `askers` has told."""
+        self._tests = tests
+
+    def askers(self, number: int) -> tuple[Operator, list[Place]]:
+        """The operator of a pattern, and who wants to know of it; put together when it is first found."""
+        pairs = [tests.patterns[number] for tests in self._tests if number in tests.patterns]
+        known = self.known[number] = (pairs[0][0], [place for _, places in pairs for place in places])
+        return known
+
+
+def joined(parts: Sequence[tuple[ChainTests, int, int, int]]) -> tuple[Slot | None, Alone]:
+    """What is asked of a form to which several chains lead: (tests, what `possible` told of them)."""
+    positive = unwelcome = 0
+    negated: list[tuple[int, Operator, list[Place]]] = []
+    others: dict[tuple[bytes | int, bool | None], Question] = {}
+    for tests, patterns, unwanted, mask in parts:
+        positive |= patterns
+        unwelcome |= unwanted
+        negated += [(number, *test) for number, test in tests.negated.items()]
+        if not mask:
+            continue
+        for index, (key, question) in enumerate(tests.others.items()):
+            if mask >> index & 1:
+                known = others.get(key)
+                others[key] = (question[0], question[1], [*known[2], *question[2]]) if known else question
+    looking = tuple([tests for tests, patterns, _, _ in parts if patterns])
+    slot = Slot(positive, unwelcome, looking, tuple(negated)) if positive or unwelcome else None
+    alone: list[tuple[Ask, bool | None, list[Place]]] = [
+        (operator.match if refused is None else operator.holds, refused, wanted)
+        for operator, refused, wanted in others.values()
+    ]
+    return slot, tuple(alone)
