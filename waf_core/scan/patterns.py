@@ -41,8 +41,11 @@ FEW_FORMS: Final = 32
 MAX_JOINED_BYTES: Final = 2048
 """Longer forms are matched by themselves: it is the bytes that cost there, not the calls."""
 
-FEW_ALONE: Final = 2
-"""For so few patterns of a long form RE2 is asked at once."""
+FEW_ALONE: Final = 4
+"""For so few patterns RE2 is asked at once, if the form has ALONE_BYTES for each of them."""
+
+ALONE_BYTES: Final = 256
+"""A scan for all patterns costs 10 to 40 ns a byte; RE2 some microseconds, and then less than that."""
 
 MAX_JOIN_BYTES: Final = 16384
 """Forms are joined up to so many bytes."""
@@ -221,22 +224,21 @@ class PatternSet:
         main_mask = self._main_mask
         for form, mask in wanted.items():
             main = mask & main_mask
-            if main == mask and len(form) <= MAX_JOINED_BYTES:
-                short[form] = mask
-                continue
-            _note(found, form, mask & self._rest_mask)
-            if mask & self._large_mask:
-                large[form] = mask
-            common = mask & self._common_mask
-            if common:
-                few = common.bit_count() <= (FEW_CANDIDATES if len(form) <= MAX_JOINED_BYTES else FEW_ALONE)
-                _note(found, form, common if few else _mask(databases.common.match(form)) & common)
-            if not main:
-                continue
-            if len(form) <= MAX_JOINED_BYTES:
-                short[form] = main
-            elif main.bit_count() <= FEW_ALONE:
+            if main != mask:
+                _note(found, form, mask & self._rest_mask)
+                if mask & self._large_mask:
+                    large[form] = mask
+                common = mask & self._common_mask
+                if common:
+                    few = common.bit_count() <= (FEW_CANDIDATES if len(form) <= MAX_JOINED_BYTES else FEW_ALONE)
+                    _note(found, form, common if few else _mask(databases.common.match(form)) & common)
+                if not main:
+                    continue
+            count = main.bit_count()
+            if count <= FEW_ALONE and len(form) >= count * ALONE_BYTES:
                 _note(found, form, main)
+            elif len(form) <= MAX_JOINED_BYTES:
+                short[form] = main
             else:
                 _note(found, form, _mask(databases.main.match(form)) & main)
         for part in _parts(short, MAX_JOIN_BYTES):
