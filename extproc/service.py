@@ -15,13 +15,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import structlog
-from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest, ProcessingResponse
+from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest
 from google.protobuf.message import DecodeError
 
 from extproc import stream as protocol
 from extproc.config import Settings
 from extproc.events import Recorder
 from extproc.metrics import Metrics
+from extproc.piece import Answer, Piece
 from extproc.policies import METADATA_KEY, PolicySet
 from extproc.stream import MAX_HELD_BYTES, Stream, StreamError, StreamOptions
 from extproc.tasks import Tasks
@@ -68,10 +69,13 @@ _SERIALIZED: dict[int, bytes] = {
 }
 
 
-def serialize(message: ProcessingResponse) -> bytes:
+def serialize(answer: Answer) -> bytes:
     """The common answers are serialized once."""
-    known = _SERIALIZED.get(id(message))
-    return known if known is not None else bytes(message.SerializeToString())
+    known = _SERIALIZED.get(id(answer))
+    if known is not None:
+        return known
+    message = answer.message() if isinstance(answer, Piece) else answer
+    return bytes(message.SerializeToString())
 
 
 class ExtProcService:
@@ -150,8 +154,8 @@ class StreamSession:
             try:
                 request = _parsed(message)
                 if self._stream.weight(request) <= LIGHT_BYTES:
-                    for answer in self._judged(request):
-                        self._call.send(answer)
+                    for answer in self._judge(request):
+                        self._call.send(serialize(answer))
                     if self._stream.blocked:
                         self._end()
                     return
@@ -179,7 +183,7 @@ class StreamSession:
 
     # -- judging ----------------------------------------------------------------------------------
 
-    def _judge(self, request: ProcessingRequest) -> list[ProcessingResponse]:
+    def _judge(self, request: ProcessingRequest) -> list[Answer]:
         """The answers.  Also on a thread, but one at a time.  Raises RpcError."""
         start = time.perf_counter()
         try:
@@ -227,17 +231,20 @@ class StreamSession:
             with contextlib.suppress(StreamError):  # `handle` meets it again
                 await self._fetch_records(self._stream.begin(request).expected_records(), buffered)
         if heavy or self._stream.weight(request) > LIGHT_BYTES:
-            answers = await loop.run_in_executor(threads, self._judged, request)
+            answers = await loop.run_in_executor(threads, self._judge, request)
         else:
-            answers = self._judged(request)
+            answers = self._judge(request)
         if buffered is not None and (buffered.changes or buffered.missing):
             await self._exchange_records(buffered)
         closed = self._service.settings.redis_on_failure == "closed"
         if closed and self._stream.store_failed and not self._stream.blocked:
-            answers = [serialize(protocol.store_failure())]
+            answers = [protocol.store_failure()]
             self._stream.blocked = True
         size = 0
-        for answer in answers:
+        waiting = deque(answers)
+        answers.clear()
+        while waiting:
+            answer = serialize(waiting.popleft())
             self._call.send(answer)
             size += len(answer)
             if size > SENT_BYTES:
@@ -245,9 +252,6 @@ class StreamSession:
                 await asyncio.sleep(0)
         if self._stream.blocked:
             self._end()
-
-    def _judged(self, request: ProcessingRequest) -> list[bytes]:
-        return [serialize(answer) for answer in self._judge(request)]
 
     # -- records ----------------------------------------------------------------------------------
 

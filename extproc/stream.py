@@ -35,6 +35,7 @@ from envoy.service.ext_proc.v3.external_processor_pb2 import (
 from google.protobuf.struct_pb2 import Struct
 
 from extproc.client import client_address, split_address
+from extproc.piece import Answer, Piece
 from extproc.policies import Policy, PolicySet, UnknownPolicyError
 from waf_core import Interruption, Transaction
 from waf_core.errors import UsageError
@@ -136,7 +137,7 @@ class Stream:
 
     # -- entry points ---------------------------------------------------------------------------
 
-    def handle(self, message: ProcessingRequest) -> list[ProcessingResponse]:
+    def handle(self, message: ProcessingRequest) -> list[Answer]:
         """Answers to one message, in order.  After a verdict nothing more is answered.  Raises StreamError."""
         if self.blocked:
             return []
@@ -149,7 +150,7 @@ class Stream:
         except UsageError as error:
             raise StreamError(f"{kind} comes at a wrong time: {error}") from error
 
-    def _answers(self, kind: str | None, message: ProcessingRequest) -> list[ProcessingResponse]:
+    def _answers(self, kind: str | None, message: ProcessingRequest) -> list[Answer]:
         if kind == "request_headers":
             return self._request_headers(message)
         if self.tx is None:
@@ -166,7 +167,7 @@ class Stream:
             return self._response_trailers()
         raise StreamError(f"unknown message {kind}")
 
-    def _unseen_request(self, kind: str | None, message: ProcessingRequest) -> list[ProcessingResponse]:
+    def _unseen_request(self, kind: str | None, message: ProcessingRequest) -> list[Answer]:
         """Envoy refused the request before any filter saw it, and shows its own error page.  A
         response that is no error means that requests are not shown: that must not pass."""
         if kind == "response_headers":
@@ -244,7 +245,7 @@ class Stream:
 
     # -- request --------------------------------------------------------------------------------
 
-    def _request_headers(self, message: ProcessingRequest) -> list[ProcessingResponse]:
+    def _request_headers(self, message: ProcessingRequest) -> list[Answer]:
         if self._judging:
             raise StreamError("request headers came twice")
         self._judging = True
@@ -378,7 +379,7 @@ class Stream:
     def _tunnel(self) -> bool:
         return self._connect or self._upgrade or self._grpc
 
-    def _request_body(self, body: bytes, end: bool) -> list[ProcessingResponse]:
+    def _request_body(self, body: bytes, end: bool) -> list[Answer]:
         tx, side = self.tx, self._request
         assert tx is not None
         if side.judged:
@@ -402,7 +403,7 @@ class Stream:
             return [CONTINUE_REQUEST_BODY]
         return self._judge_request(CONTINUE_REQUEST_BODY)
 
-    def _hold_request(self, body: bytes, end: bool) -> list[ProcessingResponse]:
+    def _hold_request(self, body: bytes, end: bool) -> list[Answer]:
         tx, side = self.tx, self._request
         assert tx is not None
         side.held.append(body)
@@ -415,7 +416,7 @@ class Stream:
                 return [self._deny(stop)]
         return self._judge_request(None, end)
 
-    def _judge_request(self, answer: ProcessingResponse | None, end: bool = True) -> list[ProcessingResponse]:
+    def _judge_request(self, answer: ProcessingResponse | None, end: bool = True) -> list[Answer]:
         """Phase 2; then what was held may go."""
         tx, side = self.tx, self._request
         assert tx is not None
@@ -425,14 +426,14 @@ class Stream:
             return [self._deny(stop)]
         return _release(side, end, request=True) + ([answer] if answer is not None else [])
 
-    def _request_trailers(self) -> list[ProcessingResponse]:
+    def _request_trailers(self) -> list[Answer]:
         if not self._request.judged:
             return self._judge_request(CONTINUE_REQUEST_TRAILERS, end=False)
         return [CONTINUE_REQUEST_TRAILERS]
 
     # -- response -------------------------------------------------------------------------------
 
-    def _response_headers(self, message: ProcessingRequest) -> list[ProcessingResponse]:
+    def _response_headers(self, message: ProcessingRequest) -> list[Answer]:
         tx, side = self.tx, self._response
         assert tx is not None
         # A local reply of Envoy's may come while the request is still being held.
@@ -467,7 +468,7 @@ class Stream:
             return []
         return [CONTINUE_RESPONSE_HEADERS]
 
-    def _response_body(self, body: bytes, end: bool) -> list[ProcessingResponse]:
+    def _response_body(self, body: bytes, end: bool) -> list[Answer]:
         tx, side = self.tx, self._response
         assert tx is not None
         if side.judged:
@@ -492,7 +493,7 @@ class Stream:
             return [CONTINUE_RESPONSE_BODY]
         return self._judge_response(CONTINUE_RESPONSE_BODY)
 
-    def _judge_response(self, answer: ProcessingResponse | None, end: bool = True) -> list[ProcessingResponse]:
+    def _judge_response(self, answer: ProcessingResponse | None, end: bool = True) -> list[Answer]:
         tx, side = self.tx, self._response
         assert tx is not None
         side.judged = True
@@ -501,7 +502,7 @@ class Stream:
             return [self._deny(stop)]
         return _release(side, end, request=False) + ([answer] if answer is not None else [])
 
-    def _response_trailers(self) -> list[ProcessingResponse]:
+    def _response_trailers(self) -> list[Answer]:
         if not self._response.judged:
             return self._judge_response(CONTINUE_RESPONSE_TRAILERS, end=False)
         return [CONTINUE_RESPONSE_TRAILERS]
@@ -587,25 +588,20 @@ NO_RESPONSE_BODY = ProcessingResponse(
 )
 
 
-def _pass_body(mode: int, body: bytes, end: bool, *, request: bool) -> ProcessingResponse:
+def _pass_body(mode: int, body: bytes, end: bool, *, request: bool) -> Answer:
     """Let a piece through that is not held."""
-    if mode != FULL_DUPLEX:
-        return CONTINUE_REQUEST_BODY if request else CONTINUE_RESPONSE_BODY
-    answer = ProcessingResponse()
-    # Filled in place: a message that is given to another is copied.
-    side = answer.request_body if request else answer.response_body
-    streamed = side.response.body_mutation.streamed_response
-    streamed.body, streamed.end_of_stream = body, end
-    return answer
+    if mode == FULL_DUPLEX:
+        return Piece(body, end, request)
+    return CONTINUE_REQUEST_BODY if request else CONTINUE_RESPONSE_BODY
 
 
-def _release(side: _Side, end: bool, *, request: bool) -> list[ProcessingResponse]:
-    out: list[ProcessingResponse] = []
+def _release(side: _Side, end: bool, *, request: bool) -> list[Answer]:
+    out: list[Answer] = []
     if side.held_headers is not None:
         out.append(side.held_headers)
         side.held_headers = None
     last = len(side.held) - 1
-    out += [_pass_body(FULL_DUPLEX, b, end and i == last, request=request) for i, b in enumerate(side.held)]
+    out += [Piece(body, end and i == last, request) for i, body in enumerate(side.held)]
     side.held = []
     return out
 

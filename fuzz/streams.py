@@ -6,6 +6,7 @@ from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest
 from google.protobuf.message import DecodeError
 
 from extproc.policies import PolicySet
+from extproc.service import serialize
 from extproc.stream import Stream, StreamError, StreamOptions
 from fuzz.pieces import Pieces
 from waf_core import WAF
@@ -46,7 +47,7 @@ def any_messages(data: bytes) -> None:
             answers = stream.handle(_message(pieces))
             assert not (blocked and answers)
             for answer in answers:
-                answer.SerializeToString()
+                serialize(answer)
     except (StreamError, DecodeError):
         pass
     stream.close()

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest, ProcessingResponse
 
+from extproc.piece import Answer, Piece
 from extproc.policies import PolicySet
 from extproc.stream import (
     BUFFERED,
@@ -51,9 +52,13 @@ def waf() -> WAF:
     return make(RULES)
 
 
+def messages_of(answers: list[Answer]) -> list[ProcessingResponse]:
+    return [answer.message() if isinstance(answer, Piece) else answer for answer in answers]
+
+
 def play(waf: WAF, *messages: ProcessingRequest, **options: Any) -> tuple[Stream, list[list[ProcessingResponse]]]:
     stream = Stream(PolicySet.single(waf), StreamOptions(**options))
-    answers = [stream.handle(message) for message in messages]
+    answers = [messages_of(stream.handle(message)) for message in messages]
     stream.close()
     return stream, answers
 
@@ -138,7 +143,7 @@ def test_full_duplex_never_holds_without_bound() -> None:
     piece = bytes(1 << 20)
     for _ in range(MAX_HELD_BYTES >> 20):
         assert stream.handle(request_body(piece, end=False)) == []
-    assert denied(stream.handle(request_body(piece, end=False))) == 413
+    assert denied(messages_of(stream.handle(request_body(piece, end=False)))) == 413
 
 
 def test_partial_body_is_refused_or_judged_as_far_as_it_goes() -> None:
