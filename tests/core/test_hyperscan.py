@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from extproc.ftw.tests import load_cases
@@ -22,7 +22,7 @@ from waf_core.operators.phrases import Phrases
 from waf_core.operators.regex import Rx
 from waf_core.scan.databases import MAX_PART_SECONDS, DatabaseCache
 from waf_core.scan.hyperscan_set import BASE_FLAGS, Pattern, available, respell
-from waf_core.scan.patterns import PatternSet, ScanLimits, ScanStatistics
+from waf_core.scan.patterns import ALONE_BYTES, PatternSet, ScanLimits, ScanStatistics
 from waf_core.scan.split import groups, halves
 
 pytestmark = pytest.mark.skipif(not available(), reason="hyperscan is not installed on this platform")
@@ -69,6 +69,23 @@ def test_candidates_are_all_that_match(sets: tuple[PatternSet, PatternSet], form
             for number, operator in enumerate(OPERATORS):
                 if operator.holds(form, NoTransaction()):
                     assert found.get(form, 0) >> number & 1, (form, PATTERNS[number])
+
+
+@settings(max_examples=200, deadline=None)
+@given(TEXT, st.sampled_from([0, 1, 3, 10, 50]), st.integers(1, (1 << len(PATTERNS)) - 1), TEXT)
+def test_long_and_short_forms_for_few_patterns_and_many(
+    sets: tuple[PatternSet, PatternSet], text: bytes, repeats: int, mask: int, other: bytes
+) -> None:
+    """All that match are found, and nothing that is not wanted; few patterns of a long form are told unasked."""
+    form = text + b"-" * (repeats * ALONE_BYTES // 4) + text
+    assume(form != other)
+    sets[0].begin()
+    for patterns in sets:
+        found = patterns.find({form: mask, other: mask >> 1})
+        assert not found.get(form, 0) & ~mask
+        for number, operator in enumerate(OPERATORS):
+            if mask >> number & 1 and operator.holds(form, NoTransaction()):
+                assert found.get(form, 0) >> number & 1, PATTERNS[number]
 
 
 @settings(max_examples=300, deadline=None)
