@@ -49,7 +49,7 @@ def make_reader(target: Target) -> Reader:
     if plain and name == "TX" and target.pattern is not None and not target.count:
         return _tx_pattern(target.pattern)
     selects = key is not None or target.pattern is not None or target.xpath is not None or target.count
-    if target.excluded_patterns and not target.excluded_keys and not selects:
+    if target.excluded_patterns and not selects:
         return _without_names(target)
     return lambda tx: _counted(target, _pairs(tx, target))
 
@@ -95,6 +95,7 @@ def _tx_pattern(pattern: re2._Regexp) -> Reader:
 def _without_names(target: Target) -> Reader:
     """`NAME|!NAME:/expression/`: which names fit is remembered, since names repeat."""
     known: dict[bytes, bool] = {}
+    keys = target.excluded_keys
     searches = [pattern.search for pattern in target.excluded_patterns]
     get = target.variable.get
 
@@ -105,7 +106,7 @@ def _without_names(target: Target) -> Reader:
             name = pair[0]
             excluded = known.get(name)
             if excluded is None:
-                excluded = any(search(name) for search in searches)
+                excluded = name.lower() in keys or any(search(name) for search in searches)
                 if len(name) <= MAX_REMEMBERED_NAME_BYTES:
                     if len(known) >= MAX_REMEMBERED_NAMES:
                         known.clear()

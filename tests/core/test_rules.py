@@ -322,9 +322,14 @@ def test_environment() -> None:
 
 
 def test_names_that_an_expression_excludes() -> None:
-    waf = make('SecRule ARGS|!ARGS:/^x-/|!ARGS:/z$/ "@streq 1" "id:1,phase:2,pass,log"')
+    waf = make(
+        'SecRule ARGS:off "@streq 1" "id:9,phase:1,pass,nolog,ctl:ruleRemoveTargetById=1;ARGS:b"\n'
+        'SecRule ARGS|!ARGS:/^x-/|!ARGS:q|!ARGS:off|!ARGS:/z$/ "@streq 1" "id:1,phase:2,pass,log"'
+    )
     for _ in range(2):  # the second time the names are known
-        assert ids(run(waf, "/?x-a=1&az=1")) == []
+        assert ids(run(waf, "/?x-a=1&az=1&q=1&Q=1")) == []
+        assert ids(run(waf, "/?off=1&b=1&B=1&x-a=1")) == [9]
+        assert ids(run(waf, "/?off=1&b=1&c=1")) == [9, 1]
         (matched,) = run(waf, "/?x-a=1&b=1&z=1&B=1").matched_rules
         assert [name for name, _ in matched.matches] == [b"ARGS:b", b"ARGS:B"]
     long = "n" * 200
