@@ -5,14 +5,14 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from typing import Final
 
-from waf_core.transformations import ANYTHING, transformation
+from waf_core.transformations import transformation
 
-_base64_prefix = re.compile(rb"[A-Za-z0-9+/]*").match
-_NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/]+")
-_PADDING = (b"", b"", b"==", b"=")
-_decode = binascii.a2b_base64
-_SQL_HEX = re.compile(rb"0[xX]((?:[0-9a-fA-F]{2})+)")
+_base64_prefix: Final = re.compile(rb"[A-Za-z0-9+/]*").match
+_NOT_BASE64: Final = re.compile(rb"[^A-Za-z0-9+/]+")
+_PADDING: Final = (b"", b"", b"==", b"=")
+_decode: Final = binascii.a2b_base64
 
 
 def _decode_quads(text: bytes) -> bytes:
@@ -54,11 +54,3 @@ def hex_decode(value: bytes) -> bytes:
     """Decode the leading hexadecimal pairs; what is no hexadecimal ends it."""
     match = re.match(rb"(?:[0-9a-fA-F]{2})*", value)
     return bytes.fromhex(match.group().decode()) if match else b""
-
-
-@transformation("sqlHexDecode", effects=((b"xX", ANYTHING),), growth=1)
-def sql_hex_decode(value: bytes) -> bytes:
-    """`0x414243` -> `ABC`, anywhere in the value (MySQL literals)."""
-    if b"0x" not in value and b"0X" not in value:
-        return value
-    return _SQL_HEX.sub(lambda match: bytes.fromhex(match.group(1).decode()), value)
