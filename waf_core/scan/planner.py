@@ -46,6 +46,9 @@ LENGTHS: Final = (4, 8, 16, 32, 64, CLASSED_VALUE_BYTES)
 _RANKS: Final = bytes(bisect_left(LENGTHS, size) for size in range(CLASSED_VALUE_BYTES + 1))
 """Length -> index in LENGTHS."""
 
+_COARSE_RANK: Final = 3
+"""Coarse plans know two lengths: up to this one's, and all."""
+
 _Part = tuple[int, int, int, int]
 """Number of an item, and which of its tests may hold (`ChainTests.possible`)."""
 
@@ -103,13 +106,13 @@ class Planner:
         return self._plans[rank].get(classes) or self._new(rank, classes)
 
     def coarse(self, value: bytes) -> Plan:
-        """A plan for this value and many others: as if it had letters and digits, and up to CROWD_LENGTHS."""
+        """A plan for this value and many others: by coarse classes and lengths."""
         size = len(value)
         if self._telling is not None and len(value.translate(None, self._telling)) == size:
             return NOTHING
         if size > CLASSED_VALUE_BYTES:
             return self._for_everything(len(LENGTHS))
-        rank = _RANKS[size] | 1
+        rank = _COARSE_RANK if size <= LENGTHS[_COARSE_RANK] else len(LENGTHS) - 1
         classes = coarse(classes_of(value)) & self._relevant
         return self._plans[rank].get(classes) or self._at_once(rank, self._common(classes))
 
