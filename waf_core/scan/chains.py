@@ -55,19 +55,21 @@ class Walk:
 
 
 class ChainTree:
-    """The steps of some chains, each after the one ahead of it; `ends` has the number of each chain's last step."""
+    """The steps of some chains, each after the one ahead of it; `ends` has the number of each chain's last step,
+    `paths` all of its steps (bit n: step n)."""
 
-    __slots__ = ("_functions", "_steps", "ends", "relevant")
+    __slots__ = ("_functions", "_steps", "ends", "paths", "relevant")
 
     def __init__(self, chains: Sequence[Chain]) -> None:
         known: dict[Chain, int] = {(): 0}
         indices: dict[Transformation, int] = {}
         self._steps: list[_Step] = []
         self.ends: list[int] = []
+        self.paths: list[int] = []
         self.relevant = 0
         """Classes that any step acts on."""
         for chain in chains:
-            ahead = 0
+            ahead = path = 0
             for depth, function in enumerate(chain, 1):
                 beginning = chain[:depth]
                 number = known.get(beginning)
@@ -78,17 +80,27 @@ class ChainTree:
                     for touched, _ in step.effects:
                         self.relevant |= touched
                 ahead = number
+                path |= 1 << number
             self.ends.append(ahead)
+            self.paths.append(path)
         self._functions = len(indices)
 
-    def walk(self, classes: int, longest: int) -> Walk:
-        """For values of these classes, and of no more than so many bytes."""
+    def walk(self, classes: int, longest: int, wanted: int) -> Walk:
+        """For values of these classes, and of no more than so many bytes.  Of other steps than the `wanted` ones
+        (`paths`) nothing is told."""
         walk = Walk(classes, longest)
         forms, present, lengths, branches = walk.forms, walk.classes, walk.lengths, walk.branches
         known = classes != ALL_CLASSES
         made: dict[int, int] = {}
         for step in self._steps:
+            wanted >>= 1
             ahead = step.ahead
+            if not wanted & 1:
+                forms.append(0)
+                present.append(0)
+                lengths.append(0)
+                branches.append(0)
+                continue
             form, now, length, branch = forms[ahead], present[ahead], lengths[ahead], branches[ahead]
             acts = False
             emits = 0

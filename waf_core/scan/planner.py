@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 
 from waf_core.scan.budget import PlanBudget
 from waf_core.scan.chains import UNBOUNDED, Chain, ChainTree
-from waf_core.scan.classes import ALL_CLASSES, TEXT_CLASSES, are_many, classes_of, coarse
+from waf_core.scan.classes import ALL_CLASSES, TEXT_CLASSES, are_many, classes_of, classes_with, coarse
 from waf_core.scan.questions import Alone, ChainTests, Slot, joined
 from waf_core.transformations import Transformation
 
@@ -70,7 +70,7 @@ class Planner:
     """Makes and keeps the plans for the tests behind some chains."""
 
     __slots__ = (
-        "_branches", "_budget", "_items", "_joined", "_plans", "_relevant", "_sighted", "_telling", "_tree",
+        "_branches", "_budget", "_items", "_joined", "_needed", "_plans", "_relevant", "_sighted", "_telling", "_tree",
     )  # fmt: skip
 
     def __init__(self, items: Sequence[tuple[Chain, ChainTests]], budget: PlanBudget) -> None:
@@ -79,9 +79,13 @@ class Planner:
         self._tree = ChainTree([chain for chain, _ in items])
         relevant = self._tree.relevant
         telling = 0
+        self._needed: list[int] = []
+        """For each item the classes of which a value has to have one for any of its tests to hold."""
         for chain, tests in items:
             relevant |= tests.relevant
-            telling |= tests.telling(chain)
+            members = tests.telling(chain)
+            telling |= members
+            self._needed.append(classes_with(members))
         self._relevant = relevant
         """Classes that make a difference to any of the chains or tests."""
         self._telling = _members(telling) if telling.bit_count() <= MAX_TELLING else None
@@ -154,11 +158,18 @@ class Planner:
 
     def _make(self, classes: int, longest: int) -> Plan:
         """Leave out the steps that change nothing, and what cannot hold; join what is left."""
-        walk = self._tree.walk(classes, longest)
+        numbers: list[int] = []
+        wanted = 0
+        for number, needed in enumerate(self._needed):
+            if needed & classes or needed == ALL_CLASSES:
+                numbers.append(number)
+                wanted |= self._tree.paths[number]
+        walk = self._tree.walk(classes, longest, wanted)
         kept: dict[int, list[_Part]] = {}
         branching: dict[int, list[tuple[int, int]]] = {}
         promising: set[int] = set()
-        for number, (_, tests) in enumerate(self._items):
+        for number in numbers:
+            tests = self._items[number][1]
             end = self._tree.ends[number]
             form, length, taken = walk.forms[end], walk.lengths[end], walk.branches[end]
             if taken:
