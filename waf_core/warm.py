@@ -72,6 +72,7 @@ def warm(*wafs: WAF) -> int:
 
 
 def _exchanges(rng: random.Random) -> Iterator[Exchange]:
+    special = rng.sample(string.punctuation, len(string.punctuation))
     for number in range(ROUNDS):
         query = f"page={rng.randrange(99)}&q={_quoted(rng.choice(_SAMPLE))}&id={_word(rng)}"
         yield _exchange(rng, query)
@@ -89,15 +90,17 @@ def _exchanges(rng: random.Random) -> Iterator[Exchange]:
         yield _exchange(rng, "", cookie=_cookies(texts))
         yield _exchange(rng, "", FORM, b"a=" + rng.randbytes(200))
         if number < TIRING_ROUNDS:
-            yield from _tiring(rng)
+            yield from _tiring(rng, special[number::TIRING_ROUNDS])
 
 
-def _tiring(rng: random.Random) -> Iterator[Exchange]:
-    """What costs most when it is new: many short values, long texts of all that is hostile, and noise."""
-    for size in (5, 9):
-        alphabet = "".join(rng.sample(string.printable, 12))
+def _tiring(rng: random.Random, special: list[str]) -> Iterator[Exchange]:
+    """What costs most when it is new: many short values with few special characters, long texts of all that is hostile,
+    and noise."""
+    for half, size in enumerate((5, 9)):
+        alphabet = "".join(rng.sample(string.ascii_letters + string.digits, 9) + special[half::2] + ["%"])
         texts = ["".join(rng.choices(alphabet, k=size)) for _ in range(CROWD)]
         yield _exchange(rng, "", FORM, _fields(texts))
+        yield _exchange(rng, "", cookie=_cookies(texts))
     texts = [f"{text}{rng.randrange(10**6)}" for text in rng.choices(_HOSTILE, k=CROWD)]
     yield _exchange(rng, "", cookie=_cookies(texts))
     yield _exchange(rng, "", FORM, _fields(texts))
