@@ -242,7 +242,7 @@ class StreamSession:
             self._stream.blocked = True
         size = 0
         waiting = deque(answers)
-        answers.clear()
+        answers.clear()  # what has been sent need not be kept
         while waiting:
             answer = serialize(waiting.popleft())
             self._call.send(answer)

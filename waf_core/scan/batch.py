@@ -8,7 +8,7 @@ An expression finds in the joined text what it finds in a form, since it is comp
 hold at newlines; it may find more, across forms.  RE2 confirms every candidate on the form alone.
 
 Of many short values those with the same plan are taken together, step by step: what Python does for each of
-a thousand arguments costs more than what is asked of them.
+a thousand arguments costs more than what is asked of them.  So that many have the same, plans are coarse then.
 """
 
 from __future__ import annotations
@@ -174,10 +174,9 @@ def _ask_all(
                     _tell(places, wanted, form, None if isinstance(answer, bool) else answer)
     for number, planner in branches:
         groups: _Groups = {}
-        plan_of = planner.coarse
         for form, places in zip(forms[number], into, strict=True):
             give_way()
-            deeper = plan_of(form)
+            deeper = planner.coarse(form)
             if deeper is not NOTHING:
                 _join(groups, deeper, form, places)
         _ask_groups(groups, entries, columns, tx)

@@ -230,7 +230,7 @@ class PatternSet:
                     large[form] = mask
                 common = mask & self._common_mask
                 if common:
-                    few = common.bit_count() <= (FEW_CANDIDATES if len(form) <= MAX_JOINED_BYTES else FEW_ALONE)
+                    few = common.bit_count() <= FEW_CANDIDATES
                     _note(found, form, common if few else _mask(databases.common.match(form)) & common)
                 if not main:
                     continue

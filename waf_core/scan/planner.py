@@ -122,15 +122,16 @@ class Planner:
 
     def _new(self, rank: int, classes: int) -> Plan:
         common = self._common(coarse(classes) & self._relevant)
-        if common != classes:
-            key = (rank, classes)
-            sightings = self._sighted.get(key, 0) + 1
-            if sightings < SIGHTINGS or self._budget.left <= 0 or are_many(classes):
-                if len(self._sighted) >= MAX_SIGHTED:
-                    self._sighted.clear()
-                self._sighted[key] = sightings
-                return self._at_once(rank, common)
-            self._sighted.pop(key, None)
+        if common == classes or are_many(classes):
+            return self._at_once(rank, common)
+        key = (rank, classes)
+        sightings = self._sighted.get(key, 0) + 1
+        if sightings < SIGHTINGS or self._budget.left <= 0:
+            if len(self._sighted) >= MAX_SIGHTED:
+                self._sighted.clear()
+            self._sighted[key] = sightings
+            return self._at_once(rank, common)
+        self._sighted.pop(key, None)
         return self._at_once(rank, classes)
 
     def _common(self, classes: int) -> int:
