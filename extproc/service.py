@@ -241,12 +241,11 @@ class StreamSession:
             answers = [protocol.store_failure()]
             self._stream.blocked = True
         size = 0
-        waiting = deque(answers)
-        answers.clear()  # what has been sent need not be kept
-        while waiting:
-            answer = serialize(waiting.popleft())
-            self._call.send(answer)
-            size += len(answer)
+        answers.reverse()
+        while answers:  # what has been sent need not be kept
+            data = serialize(answers.pop())
+            self._call.send(data)
+            size += len(data)
             if size > SENT_BYTES:
                 size = 0
                 await asyncio.sleep(0)

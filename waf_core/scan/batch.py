@@ -56,12 +56,12 @@ def judge(pending: Pending, patterns: PatternSet, tx: Expander) -> Iterator[tupl
     columns: dict[int, _Column] = {}
     waiting: list[tuple[Scanner, bytes, list[Place]]] = []
     for scanner, values in pending.items():
-        plan_of = scanner.planner.plan if len(values) < CROWD else scanner.planner.coarse
+        planner, crowd = scanner.planner, len(values) >= CROWD
         many = len(values) >= MANY
         groups: _Groups = {}
         for value in values:
             give_way()
-            plan = plan_of(value)
+            plan = planner.plan(value, crowd=crowd)
             if plan is NOTHING:
                 scanner.remember(value, ())
                 continue
@@ -120,7 +120,7 @@ def _ask(plan: Plan, value: bytes, places: list[Place], entries: list[_Entry], t
                 _tell(places, wanted, form, None if isinstance(answer, bool) else answer)
     for number, planner in branches:
         form = forms[number]
-        deeper = planner.plan(form)
+        deeper = planner.plan(form, crowd=False)
         if deeper is not NOTHING:
             _ask(deeper, form, places, entries, tx)
 
@@ -176,7 +176,7 @@ def _ask_all(
         groups: _Groups = {}
         for form, places in zip(forms[number], into, strict=True):
             give_way()
-            deeper = planner.coarse(form)
+            deeper = planner.plan(form, crowd=True)
             if deeper is not NOTHING:
                 _join(groups, deeper, form, places)
         _ask_groups(groups, entries, columns, tx)

@@ -98,44 +98,37 @@ class Planner:
         self._joined: dict[tuple[_Part, ...], tuple[Slot | None, Alone]] = {}
         """What is asked of a form, by those who ask: it is often the same in several plans."""
 
-    def plan(self, value: bytes) -> Plan:
-        """The plan for values like this one."""
+    def plan(self, value: bytes, *, crowd: bool) -> Plan:
+        """The plan for values like this one; for one of a crowd a coarse one, which more of them share."""
         size = len(value)
         if self._telling is not None and len(value.translate(None, self._telling)) == size:
             return NOTHING
         if size > CLASSED_VALUE_BYTES:
             return self._for_everything(len(LENGTHS))
-        rank = _RANKS[size]
         classes = classes_of(value) & self._relevant
+        if crowd:
+            rank = _COARSE_RANK if size <= LENGTHS[_COARSE_RANK] else len(LENGTHS) - 1
+            return self._at_once(rank, self._coarser(classes))
+        rank = _RANKS[size]
         return self._plans[rank].get(classes) or self._new(rank, classes)
 
-    def coarse(self, value: bytes) -> Plan:
-        """A plan for this value and many others: by coarse classes and lengths."""
-        size = len(value)
-        if self._telling is not None and len(value.translate(None, self._telling)) == size:
-            return NOTHING
-        if size > CLASSED_VALUE_BYTES:
-            return self._for_everything(len(LENGTHS))
-        rank = _COARSE_RANK if size <= LENGTHS[_COARSE_RANK] else len(LENGTHS) - 1
-        classes = coarse(classes_of(value)) & self._relevant
-        return self._plans[rank].get(classes) or self._at_once(rank, self._common(classes))
-
     def _new(self, rank: int, classes: int) -> Plan:
-        common = self._common(coarse(classes) & self._relevant)
-        if common == classes or are_many(classes):
-            return self._at_once(rank, common)
+        coarser = self._coarser(classes)
+        if coarser == classes or are_many(classes):
+            return self._at_once(rank, coarser)
         key = (rank, classes)
         sightings = self._sighted.get(key, 0) + 1
         if sightings < SIGHTINGS or self._budget.left <= 0:
             if len(self._sighted) >= MAX_SIGHTED:
                 self._sighted.clear()
             self._sighted[key] = sightings
-            return self._at_once(rank, common)
+            return self._at_once(rank, coarser)
         self._sighted.pop(key, None)
         return self._at_once(rank, classes)
 
-    def _common(self, classes: int) -> int:
+    def _coarser(self, classes: int) -> int:
         """Attackers' values have classes of all kinds: those of text, then."""
+        classes = coarse(classes) & self._relevant
         return (classes | TEXT_CLASSES) & self._relevant if are_many(classes) else classes
 
     def _at_once(self, rank: int, classes: int) -> Plan:
