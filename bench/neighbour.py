@@ -24,7 +24,7 @@ import httpx
 
 from bench.cases import browser_get
 from bench.disturb import KINDS
-from bench.envoy import await_databases, quiet, without_filter
+from bench.envoy import await_databases, quiet, spare_collector, without_filter
 from bench.hostile import PATH
 from bench.report import table
 from demo.stack import Process, Stack, endpoint, free_port, http_manager
@@ -104,6 +104,7 @@ def run() -> dict[str, Any]:
                 await_databases(stack.admin_port)
             time.sleep(8)
             asyncio.run(measure(stack.url))
+            spare_collector()
             base = 0.0
             for neighbour in (None, *KINDS):
                 with disturbed(stack.url, neighbour):

@@ -25,6 +25,7 @@ from extproc.stream import (
 from extproc.transport.connection import Call, Limits
 from extproc.transport.messages import Message
 from extproc.transport.server import GrpcServer
+from waf_core.memory import keep
 
 ANSWERS = {
     "request_headers": CONTINUE_REQUEST_HEADERS,
@@ -71,4 +72,6 @@ async def serve_own(address: str) -> None:
 
 
 if __name__ == "__main__":
+    # As a worker does: the collector has to look at what is new only.
+    keep()
     uvloop.run((serve_own if "own" in sys.argv[2:] else serve_grpcio)(sys.argv[1]))

@@ -19,6 +19,7 @@ from click.shell_completion import get_completion_class
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress
 
+import extproc.starting  # noqa: F401  (before the rest of the package)
 from extproc import __version__, crs, log
 from extproc.commands.common import fail, given_flags, load, settings_options
 from extproc.commands.explain import explain_command

@@ -9,6 +9,7 @@ from typing import Any
 
 import uvloop
 
+import extproc.starting  # noqa: F401  (before the rest of the package)
 from extproc import log
 from extproc.config import ConfigError, Reread
 from extproc.policies import compile_policies
