@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from waf_core.macros import Macro
-from waf_core.operators import Captures
 from waf_core.persistence import Store
 from waf_core.rule import Routine, Target, Unit
 from waf_core.scan.patterns import PatternSet, ScanStatistics
@@ -16,7 +15,7 @@ from waf_core.settings import EngineSettings
 if TYPE_CHECKING:
     from waf_core.transaction import Transaction
 
-Hit = tuple[int, bytes, bytes | None, Captures | None]
+Hit = tuple[Any, ...]
 """What the scan found to match: (number of the target, its value, and if they are known the form in which it matched
 and the captures)."""
 

@@ -73,6 +73,7 @@ class _OpenCollection:
 
 
 _random_bits = random.getrandbits
+_OFF: Final = EngineMode.OFF
 """For ids: they have to differ, not to be secret.  Python seeds it anew in each process."""
 
 
@@ -294,7 +295,7 @@ class Transaction:
     def write_request_body(self, chunk: bytes) -> Interruption | None:
         """The next piece of the body.  Past SecRequestBodyLimit: 413, or the rest is not read
         (SecRequestBodyLimitAction ProcessPartial), and INBOUND_DATA_ERROR is set."""
-        if self.interruption or self.engine is EngineMode.OFF:
+        if self.interruption or self.engine is _OFF:
             return self.interruption
         if not self.request_body_access or not chunk:
             return None
@@ -342,7 +343,7 @@ class Transaction:
     def process_request_body(self) -> Interruption | None:
         """Phase 2.  Parses the body by REQBODY_PROCESSOR, then asks the rules."""
         self._expect(1, 2)
-        if self.interruption or self.engine is EngineMode.OFF:
+        if self.interruption or self.engine is _OFF:
             return self.interruption
         if self.request_body_access and self.has_body:
             self._parse_request_body()
@@ -433,7 +434,7 @@ class Transaction:
     def wants_response_body(self) -> bool:
         """Will phase 4 look at this response's body?  True only with SecResponseBodyAccess, a
         MIME type of SecResponseBodyMimeType (or forced), and rules in phase 4."""
-        if self.interruption or self.engine is EngineMode.OFF or self.allowed == "all":
+        if self.interruption or self.engine is _OFF or self.allowed == "all":
             return False
         if not self.response_body_access or not self.program.has_rules(4):
             return False
@@ -462,7 +463,7 @@ class Transaction:
     def process_response_body(self) -> Interruption | None:
         """Phase 4."""
         self._expect(3, 4)
-        if self.interruption or self.engine is EngineMode.OFF:
+        if self.interruption or self.engine is _OFF:
             return self.interruption
         if self.wants_response_body:
             body = b"".join(self._response_body)
@@ -482,7 +483,7 @@ class Transaction:
             return
         self.logged = True
         self.phase = 5
-        if self.engine is not EngineMode.OFF:
+        if self.engine is not _OFF:
             evaluation.run_phase(self, 5)
             self._commit_collections()
 
@@ -494,7 +495,7 @@ class Transaction:
         self.phase = phase
 
     def _run(self, phase: int) -> Interruption | None:
-        if self.interruption or self.engine is EngineMode.OFF:
+        if self.interruption or self.engine is _OFF:
             return self.interruption
         if self.allowed == "all" or (self.allowed == "request" and phase < 3):
             return None

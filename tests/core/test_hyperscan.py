@@ -77,7 +77,7 @@ def test_long_and_short_forms_for_few_patterns_and_many(
     sets: tuple[PatternSet, PatternSet], text: bytes, repeats: int, mask: int, other: bytes
 ) -> None:
     """All that match are found, and nothing that is not wanted; few patterns of a long form are told unasked."""
-    form = text + b"-" * (repeats * ALONE_BYTES // 4) + text
+    form = text + b"-" * (repeats * ALONE_BYTES[0] // 4) + text
     assume(form != other)
     sets[0].begin()
     for patterns in sets:

@@ -250,9 +250,11 @@ def _recall(scanner: Scanner, value: bytes, pending: Pending) -> tuple[Place, ..
 
 
 def _note(hits: Hits, found: Sequence[Place], value: bytes) -> None:
-    for gate, number, form, captures in found:
+    for place in found:
+        gate = place[0]
+        hit = (place[1], value, place[2], place[3])
         known = hits.get(gate)
         if known is None:
-            hits[gate] = [(number, value, form, captures)]
+            hits[gate] = [hit]
         else:
-            known.append((number, value, form, captures))
+            known.append(hit)

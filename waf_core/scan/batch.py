@@ -13,7 +13,7 @@ a thousand arguments costs more than what is asked of them.  So that many have t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from waf_core.macros import Expander
@@ -50,7 +50,7 @@ _Groups = dict[int, tuple[Plan, list[bytes], list[list[Place]]]]
 """Plans (by id), the values that have them, and where the answers for each go."""
 
 
-def judge(pending: Pending, patterns: PatternSet, tx: Expander) -> Iterator[tuple[bytes, tuple[Place, ...]]]:
+def judge(pending: Pending, patterns: PatternSet, tx: Expander) -> list[tuple[bytes, tuple[Place, ...]]]:
     """The places whose test holds, for each value that has any; all answers are remembered."""
     entries: list[_Entry] = []
     columns: dict[int, _Column] = {}
@@ -89,13 +89,15 @@ def judge(pending: Pending, patterns: PatternSet, tx: Expander) -> Iterator[tupl
         for number, operator, unwanted in slot.negated:
             if not found_patterns.get(form, 0) >> number & 1 or not operator.holds(form, tx):
                 places += unwanted
+    out: list[tuple[bytes, tuple[Place, ...]]] = []
     for scanner, value, places in waiting:
         if not places:
             scanner.remember(value, ())
             continue
-        found = {place[:2]: place for place in places}
-        scanner.remember(value, tuple([(gate, number, None, None) for gate, number in found]))
-        yield value, tuple(found.values())
+        found = {place[:2]: place for place in places} if len(places) > 1 else {places[0][:2]: places[0]}
+        scanner.remember(value, tuple([(who[0], who[1], None, None) for who in found]))
+        out.append((value, tuple(found.values())))
+    return out
 
 
 def _ask(plan: Plan, value: bytes, places: list[Place], entries: list[_Entry], tx: Expander) -> None:
@@ -234,6 +236,6 @@ def _confirm(entries: Iterable[_Entry], patterns: Mapping[bytes, int], tx: Expan
 def _tell(places: list[Place], wanted: Iterable[Place], form: bytes, captures: Captures | None) -> None:
     """Add those who want to know, and what there is to know; a long form is not kept."""
     if len(form) <= MAX_TOLD_BYTES:
-        places += [(gate, number, form, captures) for gate, number, *_ in wanted]
+        places += [(place[0], place[1], form, captures) for place in wanted]
     else:
         places += wanted

@@ -42,10 +42,14 @@ MAX_JOINED_BYTES: Final = 2048
 """Longer forms are matched by themselves: it is the bytes that cost there, not the calls."""
 
 FEW_ALONE: Final = 4
-"""For so few patterns RE2 is asked at once, if the form has ALONE_BYTES for each of them."""
+"""For so few patterns RE2 is asked at once, if the form has so many bytes for each of them."""
 
-ALONE_BYTES: Final = 256
-"""A scan for all patterns costs 10 to 40 ns a byte; RE2 some microseconds, and then less than that."""
+ALONE_BYTES: Final = (256, 20)
+"""In a small set, and in a large one.  RE2 takes 1 to 2 us for each pattern; the scan for all 12 ns a byte for CRS at
+paranoia level 1, and 40 to 60 from level 2 on."""
+
+SMALL_SET: Final = 150
+"""Patterns.  (CRS has 116 at level 1, 176 at level 2, 201 at level 4.)"""
 
 MAX_JOIN_BYTES: Final = 16384
 """Forms are joined up to so many bytes."""
@@ -119,6 +123,7 @@ class PatternSet:
         self._large_numbers: Sequence[int] = ()
         self._main_mask = self._common_mask = self._large_mask = self._rest_mask = 0
         self._databases: Databases | None = None
+        self._alone_bytes = 0
         self._budget = limits.re2_ns
         self.plans = PlanBudget()
         self._find: Callable[..., list[tuple[int, int, int]]] | None = None
@@ -179,6 +184,7 @@ class PatternSet:
         self._main_mask, self._common_mask, self._large_mask = (
             _mask(loaded.numbers[kind]) for kind in ("main", "common", "large")
         )
+        self._alone_bytes = ALONE_BYTES[self._main_mask.bit_count() > SMALL_SET]
         # Joined forms: as in Hyperscan, `^` and `$` hold at newlines.
         large = [patterns[n] for n in self._large_numbers]
         multiline = [b"(?m:" + pattern + b")" for pattern in large if isinstance(pattern, bytes)]
@@ -235,7 +241,7 @@ class PatternSet:
                 if not main:
                     continue
             count = main.bit_count()
-            if count <= FEW_ALONE and len(form) >= count * ALONE_BYTES:
+            if count <= FEW_ALONE and len(form) >= count * self._alone_bytes:
                 _note(found, form, main)
             elif len(form) <= MAX_JOINED_BYTES:
                 short[form] = main

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from waf_core.macros import Expander
 from waf_core.operators import Captures, Operator
@@ -12,9 +12,10 @@ from waf_core.operators.needs import NOTHING as NO_NEEDS
 from waf_core.scan.chains import Chain, before
 from waf_core.scan.classes import classes_with
 
-Place = tuple[int, int, bytes | None, Captures | None]
-"""Who wants to know of a value: (gate of a link, number of the target that the value is of); and what the test has
-found, if that is known: (form of the value, captures)."""
+Place = tuple[Any, ...]
+"""Who wants to know of a value: gate of a link, number of the target that the value is of; and what the test has
+found, if that is known: form of the value (bytes), captures.  (Compiled code would take tuples of known types apart
+wherever they pass, and put them together again.)"""
 
 Answer = bool | Captures | None
 
