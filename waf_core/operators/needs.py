@@ -28,10 +28,10 @@ MAX_CLAUSES = 8
 ALL = (1 << 256) - 1
 """The set of all bytes: bit n stands for byte n."""
 
-_UNLIKE = re.compile(rb"\[:\^?[a-z]+:\]|\\[QEzCpP]|\(\?[a-zA-Z]*U")
+_UNLIKE = re.compile(rb"\[:\^?[a-z]+:\]|\\[QECpP]|\(\?[a-zA-Z]*U")
 """Spellings that Python reads otherwise, or not at all: POSIX classes, \\Q...\\E, (?U)."""
 
-_BRACED_HEX = re.compile(rb"\\x\{([0-9a-fA-F]{1,2})\}")
+_ESCAPE = re.compile(rb"\\(?:x\{([0-9a-fA-F]{1,2})\}|(z)|.)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def of_pattern(pattern: bytes) -> Needs:
     """What a match of this expression needs; NOTHING when that cannot be told."""
     if _UNLIKE.search(pattern):
         return NOTHING
-    pattern = _BRACED_HEX.sub(lambda found: b"\\x" + found[1].rjust(2, b"0"), pattern)
+    pattern = _ESCAPE.sub(_python_escape, pattern)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -80,6 +80,12 @@ def of_pattern(pattern: bytes) -> Needs:
     except (_NotUnderstoodError, RecursionError):
         return NOTHING
     return Needs(length, _rarest(clauses))
+
+
+def _python_escape(found: re.Match[bytes]) -> bytes:
+    if found[1]:
+        return b"\\x" + found[1].rjust(2, b"0")
+    return b"\\Z" if found[2] else found[0]
 
 
 @lru_cache(maxsize=256)
