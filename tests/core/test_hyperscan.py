@@ -22,7 +22,7 @@ from waf_core.operators.phrases import Phrases
 from waf_core.operators.regex import Rx
 from waf_core.scan.databases import MAX_PART_SECONDS, DatabaseCache
 from waf_core.scan.hyperscan_set import BASE_FLAGS, Pattern, available, respell
-from waf_core.scan.patterns import ALONE_BYTES, PatternSet, ScanLimits, ScanStatistics
+from waf_core.scan.patterns import ALONE_BYTES, SMALL_SET, PatternSet, ScanLimits, ScanStatistics
 from waf_core.scan.split import groups, halves
 
 pytestmark = pytest.mark.skipif(not available(), reason="hyperscan is not installed on this platform")
@@ -37,20 +37,22 @@ OPERATORS = [Rx(pattern) if isinstance(pattern, bytes) else Phrases(list(pattern
 
 
 @pytest.fixture(scope="module")
-def sets(tmp_path_factory: pytest.TempPathFactory) -> tuple[PatternSet, PatternSet]:
-    """The same patterns in Hyperscan and in RE2 alone."""
-    folder = tmp_path_factory.mktemp("hs")
+def sets(tmp_path_factory: pytest.TempPathFactory) -> list[PatternSet]:
+    """The same patterns in Hyperscan and in RE2 alone, and in Hyperscan with others that make it a large set."""
+    limits = ScanLimits(hyperscan_folder=tmp_path_factory.mktemp("hs"))
+    others = [b"other%d" % number for number in range(SMALL_SET)]
     out = []
-    for limits in (ScanLimits(hyperscan_folder=folder), ScanLimits()):
-        patterns = PatternSet(ScanStatistics(), limits)
-        for pattern in PATTERNS:
+    for scan_limits, chosen in ((limits, PATTERNS), (ScanLimits(), PATTERNS), (limits, [*PATTERNS, *others])):
+        patterns = PatternSet(ScanStatistics(), scan_limits)
+        for pattern in chosen:
             patterns.add(pattern)
         patterns.compile()
+        if patterns.cache is not None:
+            patterns.cache.store(patterns.patterns)
+            assert patterns.load_hyperscan()
         out.append(patterns)
-    assert out[0].cache is not None
-    out[0].cache.store(out[0].patterns)
-    assert out[0].load_hyperscan()
-    return out[0], out[1]
+    assert [patterns.uses_hyperscan for patterns in out] == [True, False, True]
+    return out
 
 
 TEXT = st.text(alphabet="abcdxyz word123-\n\x0b\t\x00]uniosel UNIOSELCT", max_size=40).map(
@@ -59,12 +61,14 @@ TEXT = st.text(alphabet="abcdxyz word123-\n\x0b\t\x00]uniosel UNIOSELCT", max_si
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(TEXT | st.binary(max_size=60), min_size=1, max_size=5, unique=True))
-def test_candidates_are_all_that_match(sets: tuple[PatternSet, PatternSet], forms: list[bytes]) -> None:
-    """Whatever stands beside a form in the joined text, before it or behind it."""
-    wanted = {form: (1 << len(PATTERNS)) - 1 for form in forms}
-    sets[0].begin()
-    for found in (sets[0].find(wanted), sets[1].find(wanted)):
+@given(st.dictionaries(TEXT | st.binary(max_size=60), st.booleans(), min_size=1, max_size=5))
+def test_candidates_are_all_that_match(sets: list[PatternSet], forms: dict[bytes, bool]) -> None:
+    """Whatever stands beside a form in the joined text, before it or behind it; of a large set all or a few of the
+    patterns are asked for."""
+    for patterns in sets:
+        patterns.begin()
+        counts = (len(PATTERNS), len(patterns.patterns))
+        found = patterns.find({form: (1 << counts[wide]) - 1 for form, wide in forms.items()})
         for form in forms:
             for number, operator in enumerate(OPERATORS):
                 if operator.holds(form, NoTransaction()):
@@ -74,13 +78,13 @@ def test_candidates_are_all_that_match(sets: tuple[PatternSet, PatternSet], form
 @settings(max_examples=200, deadline=None)
 @given(TEXT, st.sampled_from([0, 1, 3, 10, 50]), st.integers(1, (1 << len(PATTERNS)) - 1), TEXT)
 def test_long_and_short_forms_for_few_patterns_and_many(
-    sets: tuple[PatternSet, PatternSet], text: bytes, repeats: int, mask: int, other: bytes
+    sets: list[PatternSet], text: bytes, repeats: int, mask: int, other: bytes
 ) -> None:
     """All that match are found, and nothing that is not wanted; few patterns of a long form are told unasked."""
     form = text + b"-" * (repeats * ALONE_BYTES[0] // 4) + text
     assume(form != other)
-    sets[0].begin()
     for patterns in sets:
+        patterns.begin()
         found = patterns.find({form: mask, other: mask >> 1})
         assert not found.get(form, 0) & ~mask
         for number, operator in enumerate(OPERATORS):

@@ -48,6 +48,15 @@ ALONE_BYTES: Final = (256, 20)
 """In a small set, and in a large one.  RE2 takes 1 to 2 us for each pattern; the scan for all 12 ns a byte for CRS at
 paranoia level 1, and 40 to 60 from level 2 on."""
 
+FEW_WIDE: Final = 2
+"""If so few short forms are asked for WIDE_SHARE of a large set's patterns, which is to say that they have what attacks
+have, each is matched by itself: what is found in it would else be looked for in all the others."""
+
+WIDE_SHARE: Final = 0.25
+
+WIDE_BYTES: Final = 128
+"""Longer ones are often text with brackets or quotes."""
+
 SMALL_SET: Final = 150
 """Patterns.  (CRS has 116 at level 1, 176 at level 2, 201 at level 4.)"""
 
@@ -123,7 +132,7 @@ class PatternSet:
         self._large_numbers: Sequence[int] = ()
         self._main_mask = self._common_mask = self._large_mask = self._rest_mask = 0
         self._databases: Databases | None = None
-        self._alone_bytes = 0
+        self._alone_bytes = self._wide = 0
         self._budget = limits.re2_ns
         self.plans = PlanBudget()
         self._find: Callable[..., list[tuple[int, int, int]]] | None = None
@@ -184,7 +193,9 @@ class PatternSet:
         self._main_mask, self._common_mask, self._large_mask = (
             _mask(loaded.numbers[kind]) for kind in ("main", "common", "large")
         )
-        self._alone_bytes = ALONE_BYTES[self._main_mask.bit_count() > SMALL_SET]
+        count = self._main_mask.bit_count()
+        self._alone_bytes = ALONE_BYTES[count > SMALL_SET]
+        self._wide = int(count * WIDE_SHARE) if count > SMALL_SET else count
         # Joined forms: as in Hyperscan, `^` and `$` hold at newlines.
         large = [patterns[n] for n in self._large_numbers]
         multiline = [b"(?m:" + pattern + b")" for pattern in large if isinstance(pattern, bytes)]
@@ -227,6 +238,7 @@ class PatternSet:
         found = {}
         short: dict[bytes, int] = {}
         large: dict[bytes, int] = {}
+        wide: list[bytes] = []
         main_mask = self._main_mask
         for form, mask in wanted.items():
             main = mask & main_mask
@@ -245,8 +257,13 @@ class PatternSet:
                 _note(found, form, main)
             elif len(form) <= MAX_JOINED_BYTES:
                 short[form] = main
+                if count > self._wide and len(form) <= WIDE_BYTES:
+                    wide.append(form)
             else:
                 _note(found, form, _mask(databases.main.match(form)) & main)
+        if len(wide) <= FEW_WIDE < len(short):
+            for form in wide:
+                _note(found, form, _mask(databases.main.match(form)) & short.pop(form))
         for part in _parts(short, MAX_JOIN_BYTES):
             _narrow(databases.main.match, part, found)
         for part in _parts(large, MAX_RE2_BYTES):
