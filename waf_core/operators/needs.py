@@ -126,13 +126,18 @@ def _rarest(clauses: Iterable[int]) -> tuple[int, ...]:
 
 @lru_cache(maxsize=4096)
 def _either_case(members: int) -> int:
+    # RE2 folds Latin-1 letters too.
+    return _ascii_case(members) | (_HIGH if members & _HIGH else 0)
+
+
+@lru_cache(maxsize=4096)
+def _ascii_case(members: int) -> int:
     out = members
     for byte in range(65, 91):
         upper, lower = 1 << byte, 1 << (byte + 32)
         if members & (upper | lower):
             out |= upper | lower
-    # RE2 folds Latin-1 letters too, and K and S have relatives far away.
-    return out | _HIGH if members & _HIGH else out
+    return out
 
 
 def _sequence(items: Iterable[tuple[Any, Any]], ignore_case: bool) -> list[int]:
@@ -202,6 +207,6 @@ def _class(items: Sequence[tuple[Any, Any]], ignore_case: bool) -> int:
         else:
             raise _NotUnderstoodError(name)
     if negated:
-        # What is left out in one case or by one engine's white space may be in by the other's.
-        return ALL ^ (members & ~(1 << 11)) if not ignore_case else ALL
+        # Folded first, then left out.  What is left out by one engine's white space may be in by the other's.
+        return ALL ^ ((_ascii_case(members) if ignore_case else members) & ~(1 << 11))
     return _cased(members, ignore_case)

@@ -318,7 +318,10 @@ def _parts(wanted: Mapping[bytes, int], limit: int) -> Iterable[Mapping[bytes, i
     """The forms in groups of no more than `limit` bytes (one form may be larger)."""
     if not wanted:
         return ()
-    if sum(map(len, wanted)) <= limit:
+    size = 0
+    for form in wanted:
+        size += len(form)
+    if size <= limit:
         return (wanted,)
     parts: list[dict[bytes, int]] = [{}]
     size = 0

@@ -30,7 +30,8 @@ def _decode(value: bytes, split: Callable[[bytes], list[bytes]], escapes: dict[b
     pieces = split(value)
     if len(pieces) == 1:
         return value
-    pieces[1::2] = map(escapes.__getitem__, pieces[1::2])
+    for number in range(1, len(pieces), 2):
+        pieces[number] = escapes[pieces[number]]
     return b"".join(pieces)
 
 
