@@ -29,7 +29,7 @@ class Expander(Protocol):
 class Macro:
     """A text with its macros found.  `constant` is the text when there are none."""
 
-    __slots__ = ("_format", "_values", "constant", "names", "parts", "text")
+    __slots__ = ("_texts", "_values", "constant", "names", "parts", "text")
 
     def __init__(self, text: bytes) -> None:
         self.text = text
@@ -47,8 +47,9 @@ class Macro:
             self.parts.append(text[last:])
         self.names = [part for part in self.parts if isinstance(part, tuple)]
         self.constant: bytes | None = None if self.names else text
-        self._format = b"".join(p.replace(b"%", b"%%") if isinstance(p, bytes) else b"%b" for p in self.parts)
-        self._values = [_value_of(name, key) for name, key in self.names]
+        self._texts = [part if isinstance(part, bytes) else b"" for part in self.parts]
+        """With nothing where `_values` come in: (index, what reads the value)."""
+        self._values = [(i, _value_of(*part)) for i, part in enumerate(self.parts) if isinstance(part, tuple)]
 
     @classmethod
     def of_text(cls, text: bytes) -> Macro:
@@ -62,7 +63,10 @@ class Macro:
         """Replace every macro by its value in this transaction."""
         if self.constant is not None:
             return self.constant
-        out = self._format % tuple([value(tx) for value in self._values])
+        pieces = self._texts[:]
+        for index, value in self._values:
+            pieces[index] = value(tx)
+        out = b"".join(pieces)
         return out if len(out) <= MAX_EXPANSION else out[:MAX_EXPANSION]
 
 
