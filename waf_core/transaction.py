@@ -74,6 +74,7 @@ class _OpenCollection:
 
 _random_bits = random.getrandbits
 _OFF: Final = EngineMode.OFF
+_NO_MULTIPART: Final = Flags()
 """For ids: they have to differ, not to be secret.  Python seeds it anew in each process."""
 
 
@@ -157,7 +158,7 @@ class Transaction:
         self.inbound_data_error: bool = False
         self.request_body_variable: bytes | None = None
         self.request_body_length: int = 0
-        self.multipart_flags = Flags()
+        self.multipart_flags = _NO_MULTIPART
         self.files: list[Pair] = []
         self.file_names: list[Pair] = []
         self.file_sizes: list[Pair] = []

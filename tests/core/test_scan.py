@@ -301,6 +301,13 @@ MEMO_TRAPS = [
     'SecRule ARGS:x "@rx ." "id:5,phase:1,pass,nolog,setvar:tx.n_old=/evil/"\n'
     'SecRule ARGS_NAMES "@rx ^.*$" "id:1,phase:1,pass,log,capture,setvar:tx.n_%{tx.0}=/%{tx.0}/,chain"\n'
     'SecRule TX:/^n_/ "@within %{tx.bad}" "t:none"',
+    # Another rule makes names of the same beginning, or any, from traffic.
+    'SecRule ARGS:x "@rx ^.+$" "id:5,phase:1,pass,nolog,capture,setvar:tx.n_o%{tx.0}=/evil/"\n'
+    'SecRule ARGS_NAMES "@rx ^.*$" "id:1,phase:1,pass,log,capture,setvar:tx.n_%{tx.0}=/%{tx.0}/,chain"\n'
+    'SecRule TX:/^n_/ "@within %{tx.bad}" "t:none"',
+    'SecRule ARGS_NAMES "@rx ^n_.*$" "id:5,phase:1,pass,nolog,capture,setvar:tx.%{tx.0}=/evil/"\n'
+    'SecRule ARGS_NAMES "@rx ^.*$" "id:1,phase:1,pass,log,capture,setvar:tx.n_%{tx.0}=/%{tx.0}/,chain"\n'
+    'SecRule TX:/^n_/ "@within %{tx.bad}" "t:none"',
     # The target of a chain is removed for one request.
     'SecRule ARGS:x "@streq off" "id:5,phase:1,pass,nolog,ctl:ruleRemoveTargetById=1;ARGS_NAMES:evil"\n'
     'SecRule ARGS_NAMES "@rx ^.*$" "id:1,phase:1,pass,log,capture,setvar:tx.n_%{tx.0}=/%{tx.0}/,chain"\n'
@@ -314,11 +321,23 @@ def test_what_is_remembered_of_chains_never_changes_an_answer(rules: str) -> Non
     planned, plain = make(rules), make(rules, PLAIN)
     assert any(unit.memo for phase in planned.program.phases.values() for unit in phase.units)
     uris = ["/", "/?a=1", "/?a=2&b=1", "/?evil=1", "/?x=a&a=1", "/?x=evil&a=1", "/?x=off&evil=1", "/?x=off&a=1"]
+    uris += ["/?x=1&n_a=1", "/?n_a=1&x=2", "/?n_b=1"]
     for uri in [*uris, *uris, *reversed(uris)]:
         one, two = run(planned, uri), run(plain, uri)
         assert ids(one) == ids(two), uri
         assert one.tx == two.tx, uri
         assert (one.matched_var, one.matched_var_name) == (two.matched_var, two.matched_var_name), uri
+
+
+def test_only_names_that_others_may_set_are_looked_for_before_a_chain_is_remembered() -> None:
+    def looked_for(rules: str) -> int:
+        program = make(rules).program
+        return sum(len(unit.memo.patterns) for phase in program.phases.values() for unit in phase.units if unit.memo)
+
+    assert [looked_for(rules) for rules in MEMO_TRAPS] == [0, 0, 1, 1, 1, 0]
+    others = MEMO_TRAPS[3].replace("tx.n_o", "tx.other_")
+    assert looked_for(others) == 0
+    assert looked_for(others.replace("TX:/^n_/", "TX:/n_/")) == 1
 
 
 TARGETS = (

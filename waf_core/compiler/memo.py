@@ -8,12 +8,16 @@ header names of a browser) repeats from request to request.  A unit is remembere
   - its operators depend on the value and on TX variables alone;
   - it does nothing but set TX variables, to texts made of constants and of what it captured.
 
-Only "no match" is remembered, with what the unit did to TX on the way (waf_core/evaluation.py).
+Only "no match" is remembered, with what the unit did to TX on the way (waf_core/evaluation.py).  It holds if the notes
+were not there before: names that only the unit itself can set are not looked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
+
+import re2
 
 from waf_core.actions import SetVar
 from waf_core.macros import Macro
@@ -22,16 +26,54 @@ from waf_core.rule import Link, Memo, Unit
 
 _DIGITS = frozenset(b"%d" % i for i in range(10))
 
+_BEGINNING = re.compile(rb"\^([A-Za-z0-9_]+)")
+"""An expression that only says how a name begins."""
+
+_Setter = tuple[Unit | None, Macro]
+"""Who sets a TX variable (None: it is set without a rule), and its name."""
+
 
 def find_memos(program: Program) -> None:
     """Set `memo` of the units that can have one."""
+    setters = list(_setters(program))
     for phase in program.phases.values():
         for position in phase.kept:
             unit = phase.units[position]
-            unit.memo = _memo(unit)
+            unit.memo = _memo(unit, setters)
 
 
-def _memo(unit: Unit) -> Memo | None:
+def _setters(program: Program) -> Iterable[_Setter]:
+    for name in (*program.initial_tx, *_DIGITS):
+        yield None, Macro.of_text(name)
+    for phase in program.phases.values():
+        for batch in phase.batches.values():
+            for name in batch:
+                yield None, Macro.of_text(name)
+        for unit in phase.units:
+            for link in unit.links:
+                for effect in link.effects:
+                    if isinstance(effect, SetVar) and effect.collection == "TX":
+                        yield unit, effect.name
+
+
+def _may_be_there(pattern: re2._Regexp, unit: Unit, setters: Sequence[_Setter]) -> bool:
+    """May a name that fits have been set before the unit's turn, which comes once?"""
+    beginning = _BEGINNING.fullmatch(pattern.pattern)
+    for setter, name in setters:
+        if setter is unit:
+            continue
+        if name.constant is not None:
+            if pattern.search(name.constant):
+                return True
+            continue
+        head = name.parts[0] if isinstance(name.parts[0], bytes) else b""
+        known = beginning[1].lower() if beginning else b""
+        if known.startswith(head) or head.startswith(known):
+            return True
+    return False
+
+
+def _memo(unit: Unit, setters: Sequence[_Setter]) -> Memo | None:
     first, *rest = unit.links
     if not rest or not first.capture or unit.sanitise_matched:
         return None
@@ -58,7 +100,12 @@ def _memo(unit: Unit) -> Memo | None:
                     keys.add(target.key)
     if keys & _DIGITS:
         return None
-    patterns = [target for link in rest for target in link.targets if target.pattern is not None]
+    patterns = [
+        target
+        for link in rest
+        for target in link.targets
+        if target.pattern is not None and _may_be_there(target.pattern, unit, setters)
+    ]
     return Memo(first.targets, tuple(sorted(keys)), patterns)
 
 

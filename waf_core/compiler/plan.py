@@ -39,6 +39,9 @@ _Item = tuple[Target, Link, Place]
 MAX_SHAPES: Final = 256
 """Lists of header names of which a scan remembers what they mean to rules about names and counts."""
 
+FEW_PAIRS: Final = 8
+"""Looking up so few is done before another thread has waited for long."""
+
 MAX_SHAPE_NAMES: Final = 64
 MAX_SHAPE_BYTES: Final = 2048
 
@@ -220,8 +223,10 @@ def _make_scan(sources: Sequence[_Source], patterns: PatternSet, statistics: Sca
         """What is remembered of their values: all that was found.  The rest is pending."""
         out: list[tuple[Sequence[Place], bytes]] = []
         for values, default, special, *_ in sources:
-            give_way()
-            for key, value in values(tx):
+            pairs = values(tx)
+            if len(pairs) > FEW_PAIRS:
+                give_way()
+            for key, value in pairs:
                 scanner = default if special is None else special.get(key.lower(), default)
                 if scanner is None:
                     continue
