@@ -34,6 +34,9 @@ MAX_LOGGED_BYTES: Final = 2048
 
 MAX_MATCHED_RULES: Final = 4096
 
+TURN_UNITS: Final = 8
+"""Of so many units one looks whether another thread waits: no more than some hundred come one after the other."""
+
 MAX_MEMORIES: Final = 1024
 """Outcomes that one unit remembers; later ones are not."""
 
@@ -250,8 +253,7 @@ class _Watched(dict[bytes, bytes]):
 
 
 def _evaluate(tx: Transaction, unit: Unit) -> bool:
-    if not unit.index & 7:
-        # A look now and then is enough: there are hundreds of them at most.
+    if unit.index % TURN_UNITS == 0:
         give_way()
     tx.matched_vars = []
     tx.current_unit = unit

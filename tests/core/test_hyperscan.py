@@ -105,6 +105,24 @@ def test_what_a_text_needs_is_in_every_value_that_it_is_found_in(text: bytes, be
                 assert all(of_bytes(value) & clause for clause in needs.clauses), name
 
 
+def test_what_classes_and_escapes_need_is_in_every_value_that_they_match() -> None:
+    patterns = [
+        rb"[^a]", rb"(?i)[^a-z]", rb"(?i)[^A-M]", rb"(?i)[^ks]", rb"(?i)[^\xe0-\xef]", rb"(?i)[^\xb5\xff]", rb"(?i)[^\W]",
+        rb"(?i)[^\s]", rb"(?i)[^\x00-\x7f]", rb"(?i:[^a-z])x", rb"(?i)[\xe9k]", rb"\\x{3}", rb"\x{41}", rb"\\\x{41}\z", rb"x\z",
+        rb"(?:x|\z)", rb"\\z",
+    ]  # fmt: skip
+    values = [
+        head + bytes((byte,)) + tail for byte in range(256) for head in (b"", b"\\") for tail in (b"", b"x", b"xx")
+    ]
+    for operator in map(Rx, patterns):
+        needs = operator.needs()
+        matching = [value for value in values if operator.holds(value, NoTransaction())]
+        assert matching
+        for value in matching:
+            assert len(value) >= needs.length, (operator.pattern, value)
+            assert all(of_bytes(value) & clause for clause in needs.clauses), (operator.pattern, value)
+
+
 @settings(max_examples=300, deadline=None)
 @given(TEXT | st.binary(max_size=60))
 def test_what_a_pattern_needs_is_in_every_value_that_it_matches(value: bytes) -> None:

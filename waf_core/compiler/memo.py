@@ -58,7 +58,8 @@ def _setters(program: Program) -> Iterable[_Setter]:
 
 def _may_be_there(pattern: re2._Regexp, unit: Unit, setters: Sequence[_Setter]) -> bool:
     """May a name that fits have been set before the unit's turn, which comes once?"""
-    beginning = _BEGINNING.fullmatch(pattern.pattern)
+    found = _BEGINNING.fullmatch(pattern.pattern)
+    beginning = found[1].lower() if found else b""
     for setter, name in setters:
         if setter is unit:
             continue
@@ -67,8 +68,7 @@ def _may_be_there(pattern: re2._Regexp, unit: Unit, setters: Sequence[_Setter]) 
                 return True
             continue
         head = name.parts[0] if isinstance(name.parts[0], bytes) else b""
-        known = beginning[1].lower() if beginning else b""
-        if known.startswith(head) or head.startswith(known):
+        if beginning.startswith(head) or head.startswith(beginning):
             return True
     return False
 

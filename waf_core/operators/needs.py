@@ -83,6 +83,7 @@ def of_pattern(pattern: bytes) -> Needs:
 
 
 def _python_escape(found: re.Match[bytes]) -> bytes:
+    """An escape of RE2 as Python writes it."""
     if found[1]:
         return b"\\x" + found[1].rjust(2, b"0")
     return b"\\Z" if found[2] else found[0]
