@@ -73,9 +73,11 @@ class _OpenCollection:
 
 
 _random_bits = random.getrandbits
+"""For ids: they have to differ, not to be secret.  Python seeds it anew in each process."""
+
 _OFF: Final = EngineMode.OFF
 _NO_MULTIPART: Final = Flags()
-"""For ids: they have to differ, not to be secret.  Python seeds it anew in each process."""
+"""Of all transactions without a multipart body: nobody changes it."""
 
 
 def _to_bytes(value: bytes | str) -> bytes:

@@ -13,36 +13,16 @@ rule of a chain does counts only when the whole chain matches, which leaves the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from waf_core import evaluation
 from waf_core.actions import RemoveRules, SetVar
+from waf_core.compiler.names import TxNames, add_written
 from waf_core.macros import Macro
 from waf_core.program import PhaseProgram, Program
 from waf_core.rule import Effect, Link, Target, Unit
 from waf_core.selection import read_target
 from waf_core.transaction import Transaction
-
-
-class _Names:
-    """Names of TX variables; those made by macros are known by their beginning."""
-
-    def __init__(self) -> None:
-        self.exact: set[bytes] = set()
-        self.prefixes: set[bytes] = set()
-        self.anything = False
-
-    def meets(self, other: _Names) -> bool:
-        if self.anything or other.anything:
-            return bool(self or other)
-        return bool(self.exact & other.exact) or self._begins(other) or other._begins(self)
-
-    def _begins(self, other: _Names) -> bool:
-        names = (*other.exact, *other.prefixes)
-        return any(n.startswith(p) or p.startswith(n) for p in self.prefixes for n in names)
-
-    def __bool__(self) -> bool:
-        return self.anything or bool(self.exact) or bool(self.prefixes)
 
 
 def find_clean_path(program: Program) -> None:
@@ -66,11 +46,11 @@ def find_clean_path(program: Program) -> None:
         phase_program.clean_tx = {name: value for name, value in tx.tx.items() if before.get(name) != value}
         phase_program.clean_guards = guards
         program.has_clean_path = True
-    read, written = _Names(), _Names()
+    read, written = TxNames(), TxNames()
     visited = _visited(program.phases.values())
     for unit in visited:
         _read(unit, read)
-        _written(unit.links, written, captures=False)
+        add_written(unit.links, written, captures=False)
     indexes = {unit.index for unit in visited}
     for phase_program in program.phases.values():
         first = min((p for p in phase_program.always if p in phase_program.kept), default=len(phase_program.units))
@@ -91,9 +71,9 @@ def find_clean_path(program: Program) -> None:
         )
 
 
-def _and_later_batches(written: _Names, phase: PhaseProgram, position: int) -> _Names:
+def _and_later_batches(written: TxNames, phase: PhaseProgram, position: int) -> TxNames:
     """What is set elsewhere, and by batches that come after a unit: it must not see it yet."""
-    names = _Names()
+    names = TxNames()
     names.exact = written.exact.union(*(b for p, b in phase.batches.items() if p > position))
     names.prefixes, names.anything = written.prefixes, written.anything
     return names
@@ -134,7 +114,7 @@ def _depends_on_tx_alone(program: PhaseProgram, position: int) -> bool:
     return True
 
 
-def _is_harmless(unit: Unit, read: _Names, written: _Names, visited: set[int]) -> bool:
+def _is_harmless(unit: Unit, read: TxNames, written: TxNames, visited: set[int]) -> bool:
     if unit.cuts:
         return False
     # A single rule is its own last one: it leaves the path when it matches, unless it is silent.
@@ -142,9 +122,9 @@ def _is_harmless(unit: Unit, read: _Names, written: _Names, visited: set[int]) -
     links = unit.links if silent else unit.links[:-1]
     if not all(_effect_is_harmless(effect, visited) for link in links for effect in link.effects):
         return False
-    mine_read, mine_written = _Names(), _Names()
+    mine_read, mine_written = TxNames(), TxNames()
     _read(unit, mine_read)
-    _written(links, mine_written)
+    add_written(links, mine_written)
     return not mine_written.meets(read) and not mine_read.meets(written)
 
 
@@ -155,7 +135,7 @@ def _effect_is_harmless(effect: Effect, visited: set[int]) -> bool:
     return getattr(effect, "attribute", None) != "engine"
 
 
-def _read(unit: Unit, names: _Names) -> None:
+def _read(unit: Unit, names: TxNames) -> None:
     for link in unit.links:
         for target in link.targets:
             if target.variable.name == "TX":
@@ -176,17 +156,3 @@ def _macros(link: Link) -> list[Macro]:
             getattr(effect, part) for part in ("name", "value", "key") if isinstance(getattr(effect, part, None), Macro)
         ]
     return found
-
-
-def _written(links: Sequence[Link], names: _Names, *, captures: bool = True) -> None:
-    for link in links:
-        if link.capture and captures:
-            names.exact.update(b"%d" % i for i in range(10))
-        for effect in link.effects:
-            if isinstance(effect, SetVar) and effect.collection == "TX":
-                if effect.name.constant is not None:
-                    names.exact.add(effect.name.constant)
-                elif isinstance(effect.name.parts[0], bytes):
-                    names.prefixes.add(effect.name.parts[0].lower())
-                else:
-                    names.anything = True

@@ -14,66 +14,38 @@ were not there before: names that only the unit itself can set are not looked fo
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
-
-import re2
+from collections.abc import Sequence
 
 from waf_core.actions import SetVar
+from waf_core.compiler.names import TxNames, add_written
 from waf_core.macros import Macro
 from waf_core.program import Program
 from waf_core.rule import Link, Memo, Unit
 
 _DIGITS = frozenset(b"%d" % i for i in range(10))
 
-_BEGINNING = re.compile(rb"\^([A-Za-z0-9_]+)")
-"""An expression that only says how a name begins."""
-
-_Setter = tuple[Unit | None, Macro]
-"""Who sets a TX variable (None: it is set without a rule), and its name."""
-
 
 def find_memos(program: Program) -> None:
     """Set `memo` of the units that can have one."""
-    setters = list(_setters(program))
     for phase in program.phases.values():
         for position in phase.kept:
             unit = phase.units[position]
-            unit.memo = _memo(unit, setters)
+            unit.memo = _memo(unit, program)
 
 
-def _setters(program: Program) -> Iterable[_Setter]:
-    for name in (*program.initial_tx, *_DIGITS):
-        yield None, Macro.of_text(name)
+def _set_by_others(unit: Unit, program: Program) -> TxNames:
+    """What may be there at the unit's turn, which comes once in a transaction."""
+    names = TxNames()
+    names.exact.update(program.initial_tx)
     for phase in program.phases.values():
-        for batch in phase.batches.values():
-            for name in batch:
-                yield None, Macro.of_text(name)
-        for unit in phase.units:
-            for link in unit.links:
-                for effect in link.effects:
-                    if isinstance(effect, SetVar) and effect.collection == "TX":
-                        yield unit, effect.name
+        names.exact.update(*phase.batches.values())
+        for other in phase.units:
+            if other is not unit:
+                add_written(other.links, names)
+    return names
 
 
-def _may_be_there(pattern: re2._Regexp, unit: Unit, setters: Sequence[_Setter]) -> bool:
-    """May a name that fits have been set before the unit's turn, which comes once?"""
-    found = _BEGINNING.fullmatch(pattern.pattern)
-    beginning = found[1].lower() if found else b""
-    for setter, name in setters:
-        if setter is unit:
-            continue
-        if name.constant is not None:
-            if pattern.search(name.constant):
-                return True
-            continue
-        head = name.parts[0] if isinstance(name.parts[0], bytes) else b""
-        if beginning.startswith(head) or head.startswith(beginning):
-            return True
-    return False
-
-
-def _memo(unit: Unit, setters: Sequence[_Setter]) -> Memo | None:
+def _memo(unit: Unit, program: Program) -> Memo | None:
     first, *rest = unit.links
     if not rest or not first.capture or unit.sanitise_matched:
         return None
@@ -100,12 +72,10 @@ def _memo(unit: Unit, setters: Sequence[_Setter]) -> Memo | None:
                     keys.add(target.key)
     if keys & _DIGITS:
         return None
-    patterns = [
-        target
-        for link in rest
-        for target in link.targets
-        if target.pattern is not None and _may_be_there(target.pattern, unit, setters)
-    ]
+    patterns = [target for link in rest for target in link.targets if target.pattern is not None]
+    if patterns:
+        names = _set_by_others(unit, program)
+        patterns = [target for target in patterns if target.pattern is not None and names.may_fit(target.pattern)]
     return Memo(first.targets, tuple(sorted(keys)), patterns)
 
 

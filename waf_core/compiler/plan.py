@@ -39,11 +39,11 @@ _Item = tuple[Target, Link, Place]
 MAX_SHAPES: Final = 256
 """Lists of header names of which a scan remembers what they mean to rules about names and counts."""
 
-FEW_PAIRS: Final = 8
-"""Looking up so few is done before another thread has waited for long."""
-
 MAX_SHAPE_NAMES: Final = 64
 MAX_SHAPE_BYTES: Final = 2048
+
+FEW_PAIRS: Final = 8
+"""Looking up so few is done before another thread has waited for long."""
 
 
 class _Source(NamedTuple):

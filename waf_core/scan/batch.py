@@ -94,7 +94,7 @@ def judge(pending: Pending, patterns: PatternSet, tx: Expander) -> list[tuple[by
         if not places:
             scanner.remember(value, ())
             continue
-        found = {place[:2]: place for place in places} if len(places) > 1 else {places[0][:2]: places[0]}
+        found = {place[:2]: place for place in places}
         scanner.remember(value, tuple([(who[0], who[1], None, None) for who in found]))
         out.append((value, tuple(found.values())))
     return out
