@@ -1,31 +1,53 @@
 """A piece of a body that goes on (FULL_DUPLEX_STREAMED: the sidecar gives Envoy every byte back).
 
-A held body is let go in pieces.  The message of each is made when it is sent: all at once they would take as much
-memory again, and hold up whoever else waits for the interpreter.
+Its message is a head, the bytes as they came, and an end: they are not copied into a message of protobuf's and out of
+it again.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingResponse
+from envoy.service.ext_proc.v3.external_processor_pb2 import (
+    BodyMutation,
+    BodyResponse,
+    CommonResponse,
+    ProcessingResponse,
+    StreamedBodyResponse,
+)
+
+from extproc import varint
+
+_END = StreamedBodyResponse(end_of_stream=True).SerializeToString()
+_AROUND = (
+    BodyMutation.STREAMED_RESPONSE_FIELD_NUMBER,
+    CommonResponse.BODY_MUTATION_FIELD_NUMBER,
+    BodyResponse.RESPONSE_FIELD_NUMBER,
+)
+"""Fields around a StreamedBodyResponse, from the inside."""
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
     """`request`: of the request's body, else of the response's."""
 
-    body: bytes
+    body: Sequence[bytes]
     end_of_stream: bool
     request: bool
 
-    def message(self) -> ProcessingResponse:
-        answer = ProcessingResponse()
-        # Filled in place: a message that is given to another is copied.
-        side = answer.request_body if self.request else answer.response_body
-        streamed = side.response.body_mutation.streamed_response
-        streamed.body, streamed.end_of_stream = self.body, self.end_of_stream
-        return answer
+    def parts(self) -> list[bytes]:
+        """The ProcessingResponse, serialized."""
+        size = sum(map(len, self.body))
+        head = varint.head(StreamedBodyResponse.BODY_FIELD_NUMBER, size)
+        end = _END if self.end_of_stream else b""
+        size += len(end)
+        side = ProcessingResponse.REQUEST_BODY_FIELD_NUMBER
+        if not self.request:
+            side = ProcessingResponse.RESPONSE_BODY_FIELD_NUMBER
+        for field in (*_AROUND, side):
+            head = varint.head(field, size + len(head)) + head
+        return [head, *self.body, end] if end else [head, *self.body]
 
 
 Answer = ProcessingResponse | Piece

@@ -15,8 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import structlog
-from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest
-from google.protobuf.message import DecodeError
+from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest, ProcessingResponse
 
 from extproc import stream as protocol
 from extproc.config import Settings
@@ -24,6 +23,7 @@ from extproc.events import Recorder
 from extproc.metrics import Metrics
 from extproc.piece import Answer, Piece
 from extproc.policies import METADATA_KEY, PolicySet
+from extproc.received import unpack
 from extproc.stream import MAX_HELD_BYTES, Stream, StreamError, StreamOptions
 from extproc.tasks import Tasks
 from extproc.telemetry import StreamTracer
@@ -44,9 +44,6 @@ MAX_MESSAGE_BYTES = 72 << 20
 
 LIGHT_BYTES = 16384
 """Larger bodies are judged on a thread (1 us a byte at worst)."""
-
-SENT_BYTES = 262144
-"""Of answers that are sent in one turn of the loop: a held body is released in pieces."""
 
 HEAVY_THREADS = 2
 
@@ -69,13 +66,9 @@ _SERIALIZED: dict[int, bytes] = {
 }
 
 
-def serialize(answer: Answer) -> bytes:
+def serialize(answer: ProcessingResponse) -> bytes:
     """The common answers are serialized once."""
-    known = _SERIALIZED.get(id(answer))
-    if known is not None:
-        return known
-    message = answer.message() if isinstance(answer, Piece) else answer
-    return bytes(message.SerializeToString())
+    return _SERIALIZED.get(id(answer)) or bytes(answer.SerializeToString())
 
 
 class ExtProcService:
@@ -150,12 +143,12 @@ class StreamSession:
         if self._busy:
             self._waiting.append(message)
             return
-        if self._buffered is None and _size(message) <= LIGHT_BYTES:
+        if self._buffered is None:
             try:
-                request = _parsed(message)
-                if self._stream.weight(request) <= LIGHT_BYTES:
-                    for answer in self._judge(request):
-                        self._call.send(serialize(answer))
+                request, body = unpack(message)
+                if self._stream.weight(request, body, _size(message)) <= LIGHT_BYTES:
+                    for answer in self._judge(request, body):
+                        self._send(answer)
                     if self._stream.blocked:
                         self._end()
                     return
@@ -181,13 +174,19 @@ class StreamSession:
         if not self._busy:
             self._close()
 
+    def _send(self, answer: Answer) -> None:
+        if isinstance(answer, Piece):
+            self._call.send(*answer.parts())
+        else:
+            self._call.send(serialize(answer))
+
     # -- judging ----------------------------------------------------------------------------------
 
-    def _judge(self, request: ProcessingRequest) -> list[Answer]:
+    def _judge(self, request: ProcessingRequest, body: Message | None) -> list[Answer]:
         """The answers.  Also on a thread, but one at a time.  Raises RpcError."""
         start = time.perf_counter()
         try:
-            return self._stream.handle(request)
+            return self._stream.handle(request, body)
         except StreamError as error:
             raise RpcError(messages.FAILED_PRECONDITION, str(error)) from error
         except Exception:
@@ -224,31 +223,23 @@ class StreamSession:
 
     async def _handle(self, message: Message) -> None:
         loop, threads = asyncio.get_running_loop(), self._service.threads
-        heavy = _size(message) > LIGHT_BYTES
-        request = await loop.run_in_executor(threads, _parsed, message) if heavy else _parsed(message)
+        request, body = unpack(message)
         buffered = self._buffered
         if buffered is not None and self._stream.tx is None and request.HasField("request_headers"):
             with contextlib.suppress(StreamError):  # `handle` meets it again
                 await self._fetch_records(self._stream.begin(request).expected_records(), buffered)
-        if heavy or self._stream.weight(request) > LIGHT_BYTES:
-            answers = await loop.run_in_executor(threads, self._judge, request)
+        if self._stream.weight(request, body, _size(message)) > LIGHT_BYTES:
+            answers = await loop.run_in_executor(threads, self._judge, request, body)
         else:
-            answers = self._judge(request)
+            answers = self._judge(request, body)
         if buffered is not None and (buffered.changes or buffered.missing):
             await self._exchange_records(buffered)
         closed = self._service.settings.redis_on_failure == "closed"
         if closed and self._stream.store_failed and not self._stream.blocked:
             answers = [protocol.store_failure()]
             self._stream.blocked = True
-        size = 0
-        answers.reverse()
-        while answers:  # what has been sent need not be kept
-            data = serialize(answers.pop())
-            self._call.send(data)
-            size += len(data)
-            if size > SENT_BYTES:
-                size = 0
-                await asyncio.sleep(0)
+        for answer in answers:
+            self._send(answer)
         if self._stream.blocked:
             self._end()
 
@@ -321,11 +312,3 @@ class StreamSession:
 
 def _size(message: Message) -> int:
     return sum(map(len, message))
-
-
-def _parsed(message: Message) -> ProcessingRequest:
-    """Raises RpcError."""
-    try:
-        return ProcessingRequest.FromString(b"".join(message))
-    except DecodeError as error:
-        raise RpcError(messages.INVALID_ARGUMENT, "not a ProcessingRequest") from error

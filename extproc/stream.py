@@ -19,7 +19,7 @@ Envoy loses the first piece (envoy issue 40340).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from envoy.config.core.v3.base_pb2 import HeaderValue, HeaderValueOption
@@ -89,9 +89,18 @@ class _Side:
     expects_body: bool = False
     judged: bool = False
     """The body phase has run: what still comes is passed on."""
-    held: list[bytes] = field(default_factory=list)
+    held: list[Sequence[bytes]] = field(default_factory=list)
     held_bytes: int = 0
     held_headers: ProcessingResponse | None = None
+
+    def hold(self, body: Sequence[bytes]) -> None:
+        """Until the verdict."""
+        self.held.append(body)
+        self.held_bytes += sum(map(len, body))
+
+    def ends_with(self, size: int, last: bool) -> bool:
+        """Is the body judged with a piece of so many bytes, the last one or not, whatever the rules' limits are?"""
+        return last or self.mode not in (STREAMED, FULL_DUPLEX) or self.held_bytes + size > MAX_HELD_BYTES
 
 
 class StreamError(Exception):
@@ -137,8 +146,9 @@ class Stream:
 
     # -- entry points ---------------------------------------------------------------------------
 
-    def handle(self, message: ProcessingRequest) -> list[Answer]:
-        """Answers to one message, in order.  After a verdict nothing more is answered.  Raises StreamError."""
+    def handle(self, message: ProcessingRequest, body: Sequence[bytes] | None = None) -> list[Answer]:
+        """Answers to one message, in order.  `body`: that of the message, if it is not in it.  After a verdict nothing
+        more is answered.  Raises StreamError."""
         if self.blocked:
             return []
         if message.HasField("protocol_config"):
@@ -146,28 +156,30 @@ class Stream:
             self._response.mode = message.protocol_config.response_body_mode
         kind = message.WhichOneof("request")
         try:
-            return self._answers(kind, message)
+            return self._answers(kind, message, body)
         except UsageError as error:
             raise StreamError(f"{kind} comes at a wrong time: {error}") from error
 
-    def _answers(self, kind: str | None, message: ProcessingRequest) -> list[Answer]:
+    def _answers(self, kind: str | None, message: ProcessingRequest, body: Sequence[bytes] | None) -> list[Answer]:
         if kind == "request_headers":
             return self._request_headers(message)
         if self.tx is None:
-            return self._unseen_request(kind, message)
+            return self._unseen_request(kind, message, body)
         if kind == "request_body":
-            return self._request_body(message.request_body.body, message.request_body.end_of_stream)
+            return self._request_body(body or [message.request_body.body], message.request_body.end_of_stream)
         if kind == "request_trailers":
             return self._request_trailers()
         if kind == "response_headers":
             return self._response_headers(message)
         if kind == "response_body":
-            return self._response_body(message.response_body.body, message.response_body.end_of_stream)
+            return self._response_body(body or [message.response_body.body], message.response_body.end_of_stream)
         if kind == "response_trailers":
             return self._response_trailers()
         raise StreamError(f"unknown message {kind}")
 
-    def _unseen_request(self, kind: str | None, message: ProcessingRequest) -> list[Answer]:
+    def _unseen_request(
+        self, kind: str | None, message: ProcessingRequest, body: Sequence[bytes] | None
+    ) -> list[Answer]:
         """Envoy refused the request before any filter saw it, and shows its own error page.  A
         response that is no error means that requests are not shown: that must not pass."""
         if kind == "response_headers":
@@ -177,13 +189,14 @@ class Stream:
                 return [CONTINUE_RESPONSE_HEADERS]
         elif self.refused_by_envoy and kind == "response_body":
             end = message.response_body.end_of_stream
-            return [_pass_body(self._response.mode, message.response_body.body, end, request=False)]
+            return [_pass_body(self._response.mode, body or [message.response_body.body], end, request=False)]
         elif self.refused_by_envoy and kind == "response_trailers":
             return [CONTINUE_RESPONSE_TRAILERS]
         raise StreamError(f"the first message is {kind}: request_header_mode has to be SEND")
 
-    def weight(self, message: ProcessingRequest) -> int:
-        """Bytes of a body that handling this message will judge: of the last piece all that came before, too."""
+    def weight(self, message: ProcessingRequest, body: Sequence[bytes] | None, size: int) -> int:
+        """Bytes of a body that handling this message, of `size` bytes, will judge or take apart.  The last piece is
+        judged with all that came before; most others are only kept."""
         kind = message.WhichOneof("request")
         tx = self.tx
         if tx is None:
@@ -191,13 +204,15 @@ class Stream:
         if kind == "request_body" or kind == "request_trailers":
             if self._request.judged:
                 return 0
-            ends = kind != "request_body" or message.request_body.end_of_stream
-            return len(message.request_body.body) + (tx.request_body_length if ends else 0)
+            if self._request.ends_with(size, kind != "request_body" or message.request_body.end_of_stream):
+                return size + tx.request_body_length
+            return tx.weight_of_request_piece(body or [message.request_body.body])
         if kind == "response_body" or kind == "response_trailers":
             if self._response.judged:
                 return 0
-            ends = kind != "response_body" or message.response_body.end_of_stream
-            return len(message.response_body.body) + (tx.response_body_length if ends else 0)
+            if self._response.ends_with(size, kind != "response_body" or message.response_body.end_of_stream):
+                return size + tx.response_body_length
+            return tx.weight_of_response_piece(size)
         return 0
 
     def close(self) -> None:
@@ -379,15 +394,16 @@ class Stream:
     def _tunnel(self) -> bool:
         return self._connect or self._upgrade or self._grpc
 
-    def _request_body(self, body: bytes, end: bool) -> list[Answer]:
+    def _request_body(self, body: Sequence[bytes], end: bool) -> list[Answer]:
         tx, side = self.tx, self._request
         assert tx is not None
         if side.judged:
             return [_pass_body(side.mode, body, end, request=True)]
-        self._record(0, body)
-        stop = tx.write_request_body(body)
-        if stop is not None:
-            return [self._deny(stop)]
+        for piece in body:
+            self._record(0, piece)
+            stop = tx.write_request_body(piece)
+            if stop is not None:
+                return [self._deny(stop)]
         if side.mode == BUFFERED_PARTIAL and not end:
             # Envoy's buffer is full; the rest of the body will never be shown.
             self.uninspected.append("partial")
@@ -403,11 +419,10 @@ class Stream:
             return [CONTINUE_REQUEST_BODY]
         return self._judge_request(CONTINUE_REQUEST_BODY)
 
-    def _hold_request(self, body: bytes, end: bool) -> list[Answer]:
+    def _hold_request(self, body: Sequence[bytes], end: bool) -> list[Answer]:
         tx, side = self.tx, self._request
         assert tx is not None
-        side.held.append(body)
-        side.held_bytes += len(body)
+        side.hold(body)
         if not end and not tx.inbound_data_error and side.held_bytes <= MAX_HELD_BYTES:
             return []
         if side.held_bytes > MAX_HELD_BYTES and not tx.inbound_data_error:
@@ -468,23 +483,23 @@ class Stream:
             return []
         return [CONTINUE_RESPONSE_HEADERS]
 
-    def _response_body(self, body: bytes, end: bool) -> list[Answer]:
+    def _response_body(self, body: Sequence[bytes], end: bool) -> list[Answer]:
         tx, side = self.tx, self._response
         assert tx is not None
         if side.judged:
             return [_pass_body(side.mode, body, end, request=False)]
-        self._record(1, body)
-        stop = tx.write_response_body(body)
-        if stop is not None:
-            return [self._deny(stop)]
+        for piece in body:
+            self._record(1, piece)
+            stop = tx.write_response_body(piece)
+            if stop is not None:
+                return [self._deny(stop)]
         if side.mode == BUFFERED_PARTIAL:
             if not end:
                 self.uninspected.append("partial")
                 tx.outbound_data_error = True
             end = True
         if side.mode == FULL_DUPLEX:
-            side.held.append(body)
-            side.held_bytes += len(body)
+            side.hold(body)
             # Past the limit the rest is not inspected: it need not be held either.
             if not end and not tx.outbound_data_error:
                 return []
@@ -588,7 +603,7 @@ NO_RESPONSE_BODY = ProcessingResponse(
 )
 
 
-def _pass_body(mode: int, body: bytes, end: bool, *, request: bool) -> Answer:
+def _pass_body(mode: int, body: Sequence[bytes], end: bool, *, request: bool) -> Answer:
     """Let a piece through that is not held."""
     if mode == FULL_DUPLEX:
         return Piece(body, end, request)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest
+from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest, ProcessingResponse
 from google.protobuf.message import DecodeError
 
+from extproc.piece import Piece
 from extproc.policies import PolicySet
 from extproc.service import serialize
 from extproc.stream import Stream, StreamError, StreamOptions
@@ -47,7 +48,10 @@ def any_messages(data: bytes) -> None:
             answers = stream.handle(_message(pieces))
             assert not (blocked and answers)
             for answer in answers:
-                serialize(answer)
+                if isinstance(answer, Piece):
+                    ProcessingResponse.FromString(b"".join(answer.parts()))
+                else:
+                    serialize(answer)
     except (StreamError, DecodeError):
         pass
     stream.close()

@@ -24,7 +24,7 @@ import base64
 import binascii
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -323,6 +323,23 @@ class Transaction:
             return self._check_no_files_limit(self.request_body_length)
         return None
 
+    def weight_of_request_piece(self, chunks: Sequence[bytes]) -> int:
+        """Bytes of these that `write_request_body` would take apart.  Most are only kept; what runs into a limit counts
+        with all that came before, since that may be judged then."""
+        length = sum(map(len, chunks))
+        size = self.request_body_length + length
+        settings = self.program.settings
+        if size > self.request_body_limit:
+            return size
+        if self.body_processor != b"MULTIPART":
+            return size if size > settings.request_body_no_files_limit else 0
+        parser = self._multipart
+        if parser is None:
+            return size
+        if all(map(parser.goes_on_with_file, chunks)):
+            return 0
+        return size if size - parser.file_bytes > settings.request_body_no_files_limit else length
+
     def _check_no_files_limit(self, size: int) -> Interruption | None:
         limit = self.program.settings.request_body_no_files_limit
         if size <= limit:
@@ -462,6 +479,11 @@ class Transaction:
         self.response_body_length += len(chunk)
         self._response_body.append(chunk)
         return None
+
+    def weight_of_response_piece(self, size: int) -> int:
+        """As for requests; a piece is only kept until the limit is reached."""
+        size += self.response_body_length
+        return size if size > self.response_body_limit else 0
 
     def process_response_body(self) -> Interruption | None:
         """Phase 4."""

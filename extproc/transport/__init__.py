@@ -7,6 +7,7 @@ spoken here; header compression is the hpack library's.
 
     frames.py      the layout of frames
     messages.py    length-prefixed messages out of pieces of data
+    flight.py      how much of large messages is on its way
     connection.py  one connection: bytes in; calls, messages and bytes out; no I/O
     server.py      sockets, turns, draining
     health.py      grpc.health.v1

@@ -4,8 +4,9 @@
 connection was made with, as few times as there is occasion.
 
 Flow control gives back pressure both ways.  The window of a stream is opened again when its message has been
-handled (`release`), not when it has come; a call that is busy holds it shut (`hold`).  What is sent waits in the
-call while the peer's windows are shut.
+handled (`release`), not when it has come; a call that is busy holds it shut (`hold`), and so does one whose answers
+wait.  What is sent waits in the call while the peer's windows are shut, and large messages while too much of such is
+on its way (flight.py).
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from typing import Any, NamedTuple
 
 import hpack
 
-from extproc.transport import frames, messages
+from extproc.transport import flight, frames, messages
+from extproc.transport.flight import Flight
 from extproc.transport.frames import ProtocolError, frame, number
 from extproc.transport.messages import Assembler, Message, RpcError
 
@@ -122,13 +124,12 @@ class Call:
     def path(self) -> bytes:
         return self.headers.get(b":path", b"")
 
-    def send(self, message: bytes) -> None:
-        """An answer.  Nothing happens when the call is over."""
+    def send(self, message: bytes, *more: bytes) -> None:
+        """An answer, of which `more` goes on without being joined.  Nothing happens when the call is over."""
         if not self.over and self.status is None:
-            if len(message) <= frames.DEFAULT_MAX_FRAME:
-                self.backlog.append(memoryview(messages.prefixed(message)))
-            else:
-                self.backlog += (memoryview(messages.prefix(message)), memoryview(message))
+            first = messages.prefix(len(message) + sum(map(len, more))) + message
+            self.backlog.append(memoryview(first))
+            self.backlog += map(memoryview, more)
             self._connection.pump(self)
 
     def finish(self, status: int = messages.OK, text: str = "") -> None:
@@ -148,7 +149,7 @@ class Call:
     def release(self, size: int) -> None:
         """So many bytes have been handled."""
         self.returnable += size
-        if self.returnable >= STREAM_WINDOW // 2 and not (self.held or self.over or self.peer_ended):
+        if self.returnable >= STREAM_WINDOW // 2 and not (self.held or self.over or self.peer_ended or self.backlog):
             self._connection.write(frame(frames.WINDOW_UPDATE, 0, self.id, number(self.returnable)))
             self.unreturned -= self.returnable
             self.returnable = 0
@@ -180,6 +181,7 @@ class Connection:
         self._window = frames.DEFAULT_WINDOW
         self._first_window = frames.DEFAULT_WINDOW
         self._max_frame = frames.DEFAULT_MAX_FRAME
+        self._flight: Flight[Call] = Flight()
         self._handlers: dict[int, Callable[[int, int, bytes], None]] = {
             frames.DATA: self._data,
             frames.HEADERS: self._headers,
@@ -205,26 +207,41 @@ class Connection:
             self._output.clear()
             self._send(data)
 
-    def pump(self, call: Call) -> None:
-        """Send what waits, as far as it goes; then the end, if there is one."""
+    def pump(self, call: Call, share: int | None = None) -> None:
+        """Send what waits, as far as it goes; then the end, if there is one.  `share`: bytes of large messages that are
+        the call's own now, if it has waited for them."""
         out: list[bytes | memoryview] = []
+        on_flight = self._flight
+        if share is None:
+            share = 0 if on_flight.crowded else flight.FLIGHT_BYTES
         while call.backlog:
+            piece = call.backlog[0]
             room = min(call.window, self._window, self._max_frame)
+            large = len(piece) > flight.SMALL_BYTES
+            if large and room > 0:
+                room = min(room, share, on_flight.room)
+                if room <= 0:
+                    on_flight.wait(call)
             if room <= 0:
                 break
             if not call.started:
                 call.started = True
                 out.append(frame(frames.HEADERS, frames.END_HEADERS, call.id, _BEGIN))
-            piece = call.backlog[0]
             if len(piece) > room:
                 call.backlog[0] = piece[room:]
                 piece = piece[:room]
             else:
                 call.backlog.popleft()
-            call.window -= len(piece)
-            self._window -= len(piece)
-            out.append(frames.head(len(piece), frames.DATA, 0, call.id))
+            size = len(piece)
+            if large:
+                share -= size
+                on_flight.take(size)
+            call.window -= size
+            self._window -= size
+            out.append(frames.head(size, frames.DATA, 0, call.id))
             out.append(piece)
+        if on_flight.asks():
+            out.append(frame(frames.PING, 0, 0, flight.PAYLOAD))
         if call.status is not None and not call.backlog:
             status, text = call.status
             plain = status == messages.OK and call.started
@@ -236,6 +253,17 @@ class Connection:
             self._forget(call)
         if out:
             self.write(*out)
+        if call.returnable and not call.backlog:
+            call.release(0)
+
+    def _land(self) -> None:
+        """The peer has taken what was on its way."""
+        calls = self._flight.landed()
+        share = max(self._flight.room // max(len(calls), 1), frames.DEFAULT_MAX_FRAME)
+        for call in calls:
+            self.pump(call, share)
+        if self._flight.asks():
+            self.write(frame(frames.PING, 0, 0, flight.PAYLOAD))
 
     def goaway(self, code: int = frames.NO_ERROR, text: str = "") -> None:
         """No new calls; those that are open go on."""
@@ -438,6 +466,8 @@ class Connection:
             raise ProtocolError(frames.FRAME_SIZE_ERROR, "PING of a wrong length")
         if not flags & frames.ACK:
             self.write(frame(frames.PING, frames.ACK, 0, payload))
+        elif payload == flight.PAYLOAD:
+            self._land()
 
     def _window_update(self, flags: int, stream: int, payload: bytes) -> None:
         if len(payload) != 4:
@@ -487,6 +517,7 @@ class Connection:
         call.backlog.clear()
         self._room.left += call.charged
         call.charged = 0
+        self._flight.forget(call)
         self.calls.pop(call.id, None)
 
     def lost(self) -> None:

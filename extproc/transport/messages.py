@@ -22,14 +22,9 @@ class RpcError(Exception):
         self.text = text
 
 
-def prefix(message: bytes) -> bytes:
-    """What goes ahead of it over the wire: uncompressed, so many bytes."""
-    return b"\0" + len(message).to_bytes(4, "big")
-
-
-def prefixed(message: bytes) -> bytes:
-    """As it goes over the wire."""
-    return prefix(message) + message
+def prefix(size: int) -> bytes:
+    """What goes ahead of a message over the wire: uncompressed, so many bytes."""
+    return b"\0" + size.to_bytes(4, "big")
 
 
 class Assembler:

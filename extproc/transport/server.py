@@ -29,6 +29,9 @@ MAX_UNFINISHED_BYTES = 1 << 30
 MAX_WAITING_EVENTS = 512
 """A connection with more is not read from."""
 
+MAX_UNWRITTEN_BYTES = 1 << 20
+"""When so much waits to be written, the connection is not read: its peer does not read either."""
+
 UNIX_MODE = 0o660
 
 NOT_HTTP2 = b"HTTP/1.1 505 HTTP Version Not Supported\r\nConnection: close\r\nContent-Type: text/plain\r\n\r\n"
@@ -138,6 +141,7 @@ class _Peer(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(MAX_UNWRITTEN_BYTES)
         self._connection = self._server.connection(self._transport.write)
         self._server.peers.add(self)
         if len(self._server.peers) > MAX_CONNECTIONS:

@@ -62,3 +62,8 @@ def request_trailers() -> ProcessingRequest:
 
 def response_trailers() -> ProcessingRequest:
     return ProcessingRequest(response_trailers=HttpTrailers())
+
+
+def prefixed(message: bytes) -> bytes:
+    """As gRPC has it on the wire: uncompressed, so many bytes."""
+    return b"\0" + len(message).to_bytes(4, "big") + message

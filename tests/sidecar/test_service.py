@@ -22,8 +22,8 @@ from extproc.service import LIGHT_BYTES, METHOD, ExtProcService
 from extproc.stream import FULL_DUPLEX, Stream
 from extproc.transport import frames
 from extproc.transport.connection import Connection, Limits, Room
-from extproc.transport.messages import Assembler, prefixed
-from tests.sidecar.messages import request_body, request_headers, response_body, response_headers
+from extproc.transport.messages import Assembler
+from tests.sidecar.messages import prefixed, request_body, request_headers, response_body, response_headers
 
 RULES = """
 SecRuleEngine On
@@ -171,9 +171,10 @@ def test_large_bodies_are_judged_aside_and_in_order(monkeypatch: pytest.MonkeyPa
     main = threading.current_thread()
     threads = set()
 
-    def watched(stream: Stream, message: ProcessingRequest) -> Any:
-        threads.add((message.WhichOneof("request"), threading.current_thread() is main))
-        return handle(stream, message)
+    def watched(stream: Stream, message: ProcessingRequest, body: Any) -> Any:
+        last = message.request_body.end_of_stream
+        threads.add((message.WhichOneof("request"), last, threading.current_thread() is main))
+        return handle(stream, message, body)
 
     async def scenario(line: Line) -> None:
         monkeypatch.setattr(Stream, "handle", watched)
@@ -191,7 +192,7 @@ def test_large_bodies_are_judged_aside_and_in_order(monkeypatch: pytest.MonkeyPa
         assert [body.end_of_stream for body in bodies] == [False] * 6 + [True]
 
     run(scenario)
-    assert threads == {("request_headers", True), ("request_body", False)}
+    assert threads == {("request_headers", False, True), ("request_body", False, True), ("request_body", True, False)}
 
 
 def test_an_attack_in_a_large_body_is_found_behind_what_waits() -> None:

@@ -53,7 +53,10 @@ def waf() -> WAF:
 
 
 def messages_of(answers: list[Answer]) -> list[ProcessingResponse]:
-    return [answer.message() if isinstance(answer, Piece) else answer for answer in answers]
+    return [
+        ProcessingResponse.FromString(b"".join(answer.parts())) if isinstance(answer, Piece) else answer
+        for answer in answers
+    ]
 
 
 def play(waf: WAF, *messages: ProcessingRequest, **options: Any) -> tuple[Stream, list[list[ProcessingResponse]]]:

@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from extproc.transport import connection as wire
 from extproc.transport import frames
 from extproc.transport.connection import Call, Connection, Limits, Room
+from extproc.transport.flight import FLIGHT_BYTES, PAYLOAD
 from extproc.transport.frames import ProtocolError, frame, number
-from extproc.transport.messages import Assembler, RpcError, prefixed
+from extproc.transport.messages import Assembler, RpcError
+from tests.sidecar.messages import prefixed
 
 HEADERS = [
     (":method", "POST"), (":scheme", "http"), (":path", "/echo"), (":authority", "waf"), ("te", "trailers"),
@@ -174,6 +176,89 @@ def test_a_call_that_is_held_takes_no_more_than_its_window() -> None:
     call.resume()
     pair.exchange()
     assert pair.client.local_flow_control_window(stream) > wire.STREAM_WINDOW // 2
+
+
+def _open_wide(calls: int) -> tuple[Pair, list[int], list[Call]]:
+    """Calls whose peer's windows hold nothing back."""
+    pair = Pair(window=1 << 24)
+    pair.client.increment_flow_control_window(1 << 24)
+    streams = [pair.begin() for _ in range(calls)]
+    return pair, streams, [pair.server.events.popleft().call for _ in streams]
+
+
+def test_small_answers_do_not_wait_behind_a_large_one() -> None:
+    pair, (large, small), (first, second) = _open_wide(2)
+    first.send(b"x" * 1_000_000)
+    second.send(b"small")
+    sent = b"".join(pair.to_client)
+    assert FLIGHT_BYTES <= len(sent) <= FLIGHT_BYTES + 1000
+    assert sent.endswith(prefixed(b"small"))
+    first.finish()
+    pair.exchange()
+    assert pair.received(small) == prefixed(b"small")
+    assert pair.received(large) == prefixed(b"x" * 1_000_000)
+    assert pair.trailers(large)["grpc-status"] == "0"
+
+
+def test_large_answers_take_turns() -> None:
+    pair, streams, calls = _open_wide(4)
+    for call in calls:
+        call.send(b"x" * 1_000_000)
+    rounds = []
+    while pair.to_client:
+        sent, pair.to_client[:] = b"".join(pair.to_client), []
+        assert len(sent) <= FLIGHT_BYTES + 1000
+        sizes = dict.fromkeys(streams, 0)
+        for event in pair.client.receive_data(sent):
+            if isinstance(event, h2.events.DataReceived):
+                sizes[event.stream_id] += len(event.data or b"")
+        rounds.append(list(sizes.values()))
+        pair.server.receive(pair.client.data_to_send())
+    assert [sum(sizes) for sizes in zip(*rounds, strict=True)] == [1_000_005] * 4
+    so_far = [0] * 4
+    for sizes_now in rounds[:-8]:
+        so_far = [before + now for before, now in zip(so_far, sizes_now, strict=True)]
+        assert max(so_far[1:]) - min(so_far[1:]) <= FLIGHT_BYTES // 2
+    assert len(rounds) > 30
+
+
+def test_a_large_answer_that_nobody_waits_for_any_more() -> None:
+    pair, streams, calls = _open_wide(3)
+    for call in calls:
+        call.send(b"x" * 1_000_000)
+    pair.client.reset_stream(streams[0])
+    pair.client.reset_stream(streams[1])
+    pair.exchange()
+    assert pair.received(streams[2]) == prefixed(b"x" * 1_000_000)
+
+
+def test_who_does_not_take_its_answers_may_not_send_more() -> None:
+    pair, (stream,), (call,) = _open_wide(1)
+    call.send(b"x" * 1_000_000)
+    pair.to_client.clear()
+    for _ in range(wire.STREAM_WINDOW // 10_000):
+        pair.client.send_data(stream, prefixed(b"y" * 9_995))
+        pair.server.receive(pair.client.data_to_send())
+        call.release(pair.server.events.popleft().size)
+    assert not pair.to_client
+    pair.server.receive(frame(frames.PING, frames.ACK, 0, PAYLOAD))
+    while call.backlog:
+        assert frames.head(4, frames.WINDOW_UPDATE, 0, stream) not in b"".join(pair.to_client)
+        pair.server.receive(frame(frames.PING, frames.ACK, 0, PAYLOAD))
+    assert frames.head(4, frames.WINDOW_UPDATE, 0, stream) in b"".join(pair.to_client)
+
+
+def test_pings_that_were_not_asked_for() -> None:
+    pair, (stream,), (call,) = _open_wide(1)
+    for _ in range(3):
+        pair.server.receive(frame(frames.PING, frames.ACK, 0, PAYLOAD))
+        pair.server.receive(frame(frames.PING, frames.ACK, 0, b"\0" * 8))
+    call.send(b"x" * 1_000_000)
+    assert len(b"".join(pair.to_client)) <= FLIGHT_BYTES + 1000
+    pair.server.receive(frame(frames.PING, frames.ACK, 0, b"\0" * 8))
+    assert len(b"".join(pair.to_client)) <= FLIGHT_BYTES + 1000
+    pair.exchange()
+    assert pair.received(stream) == prefixed(b"x" * 1_000_000)
 
 
 def test_what_is_not_handled_is_not_given_back() -> None:

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final
 
+from waf_core import turns
+
 Pair = tuple[bytes, bytes]
 
 MAX_HEADER_LINE: Final = 8192
@@ -175,6 +177,11 @@ class MultipartParser:
                 return
             self._buffer += chunk[start : start + STEP_BYTES]
             self._run(final=False)
+            turns.give_way()
+
+    def goes_on_with_file(self, chunk: bytes) -> bool:
+        """Is a file open, and nothing in this piece to take apart but the end of a boundary that began before?"""
+        return self._state is _State.DATA and self._part.filename is not None and self._delimiter not in chunk
 
     def close(self) -> None:
         """The body has ended."""
