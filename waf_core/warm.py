@@ -107,6 +107,7 @@ def _tiring(rng: random.Random, special: list[str]) -> Iterator[Exchange]:
     text = "".join(texts)
     yield _exchange(rng, "", "application/json", json.dumps({"a": text}).encode())
     yield _exchange(rng, f"a={_quoted(text)}", cookie=f"a={text}")
+    yield _exchange(rng, "", FORM, b"a=" + rng.randbytes(NOISE_BYTES // 8).replace(b"&", b"_"))
     noise = "".join(rng.choices(string.digits + string.ascii_letters + string.punctuation + " ", k=NOISE_BYTES))
     yield _exchange(rng, "", FORM, b"a=" + noise.replace("&", "").encode())
 
@@ -124,10 +125,12 @@ def _exchange(rng: random.Random, query: str, content_type: str = "", body: byte
     ]
     if content_type:
         headers += [(b"Content-Type", content_type.encode()), (b"Content-Length", b"%d" % len(body))]
+    # Paths of all lengths: plans are made for ranks of them.
+    path = f"/{_word(rng)}/{rng.randrange(10**6)}"[: rng.choice((1, 2, 4, 8, 16, None))]
     page = "<html><head><title>{0}</title></head><body><p>{1}</p></body></html>"
     return Exchange(
         method=b"POST" if content_type else b"GET",
-        uri=f"/{_word(rng)}/{rng.randrange(10**6)}?{query}".encode(),
+        uri=(f"{path}?{query}" if query else path).encode(),
         headers=headers,
         body=body,
         status=200,

@@ -47,7 +47,7 @@ def test_values_of_all_kinds_are_judged(monkeypatch: pytest.MonkeyPatch) -> None
         return tx
 
     monkeypatch.setattr(warm, "run", watched)
-    assert warm.warm(make("\n".join(rules))) == 9 * warm.ROUNDS + 9 * warm.TIRING_ROUNDS
+    assert warm.warm(make("\n".join(rules))) == 9 * warm.ROUNDS + 10 * warm.TIRING_ROUNDS
     assert matched == KINDS.keys()
 
 
