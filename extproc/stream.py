@@ -27,6 +27,7 @@ from envoy.extensions.filters.http.ext_proc.v3.processing_mode_pb2 import Proces
 from envoy.service.ext_proc.v3.external_processor_pb2 import (
     BodyResponse,
     HeadersResponse,
+    HttpBody,
     ImmediateResponse,
     ProcessingRequest,
     ProcessingResponse,
@@ -166,13 +167,13 @@ class Stream:
         if self.tx is None:
             return self._unseen_request(kind, message, body)
         if kind == "request_body":
-            return self._request_body(body or [message.request_body.body], message.request_body.end_of_stream)
+            return self._request_body(_pieces(message.request_body, body), message.request_body.end_of_stream)
         if kind == "request_trailers":
             return self._request_trailers()
         if kind == "response_headers":
             return self._response_headers(message)
         if kind == "response_body":
-            return self._response_body(body or [message.response_body.body], message.response_body.end_of_stream)
+            return self._response_body(_pieces(message.response_body, body), message.response_body.end_of_stream)
         if kind == "response_trailers":
             return self._response_trailers()
         raise StreamError(f"unknown message {kind}")
@@ -189,7 +190,7 @@ class Stream:
                 return [CONTINUE_RESPONSE_HEADERS]
         elif self.refused_by_envoy and kind == "response_body":
             end = message.response_body.end_of_stream
-            return [_pass_body(self._response.mode, body or [message.response_body.body], end, request=False)]
+            return [_pass_body(self._response.mode, _pieces(message.response_body, body), end, request=False)]
         elif self.refused_by_envoy and kind == "response_trailers":
             return [CONTINUE_RESPONSE_TRAILERS]
         raise StreamError(f"the first message is {kind}: request_header_mode has to be SEND")
@@ -206,7 +207,7 @@ class Stream:
                 return 0
             if self._request.ends_with(size, kind != "request_body" or message.request_body.end_of_stream):
                 return size + tx.request_body_length
-            return tx.weight_of_request_piece(body or [message.request_body.body])
+            return tx.weight_of_request_piece(_pieces(message.request_body, body))
         if kind == "response_body" or kind == "response_trailers":
             if self._response.judged:
                 return 0
@@ -601,6 +602,11 @@ _OVERRIDES: dict[tuple[int, int, bool], ProcessingResponse] = {}
 NO_RESPONSE_BODY = ProcessingResponse(
     response_headers=HeadersResponse(), mode_override=ProcessingMode(response_body_mode=NONE)
 )
+
+
+def _pieces(side: HttpBody, body: Sequence[bytes] | None) -> Sequence[bytes]:
+    """The body of a message, which is in it or beside it."""
+    return body or [side.body]
 
 
 def _pass_body(mode: int, body: Sequence[bytes], end: bool, *, request: bool) -> Answer:

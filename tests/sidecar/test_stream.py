@@ -312,3 +312,88 @@ def test_chunked_framing_that_envoy_hides_is_restored() -> None:
     tx = play(make(""), head, request_body(b"x"))[0].tx
     assert tx is not None
     assert tx.request_header(b"transfer-encoding") == b"chunked"
+
+
+def _weights(waf: WAF, head: ProcessingRequest, *messages: ProcessingRequest) -> list[int]:
+    """Of each message, when its turn comes."""
+    stream = Stream(PolicySet.single(waf), StreamOptions())
+    out = []
+    for message in (head, *messages):
+        out.append(stream.weight(message, None, message.ByteSize()))
+        stream.handle(message)
+    stream.close()
+    return out[1:]
+
+
+def _upload(mode: int) -> ProcessingRequest:
+    headers = {"content-type": "multipart/form-data; boundary=b", "content-length": "9"}
+    return request_headers(method="POST", headers=headers, end=False, mode=mode)
+
+
+PART = b'--b\r\nContent-Disposition: form-data; name="f"; filename="x"\r\n\r\n'
+LONG = b"x" * 10_000
+
+
+@pytest.mark.parametrize("mode", [STREAMED, FULL_DUPLEX])
+def test_pieces_that_are_only_kept_weigh_nothing(waf: WAF, mode: int) -> None:
+    form = request_headers(method="POST", headers=FORM, end=False, mode=mode)
+    more = [request_body(LONG, end=False)] * 3
+    *kept, last = _weights(waf, form, *more, request_body(b"y"))
+    assert kept == [0, 0, 0]
+    assert last > 30_000
+    *kept, end = _weights(waf, form, *more, request_trailers())
+    assert kept == [0, 0, 0]
+    assert end >= 30_000
+
+
+def test_pieces_of_files_weigh_nothing(waf: WAF) -> None:
+    file, text = request_body(LONG, end=False), request_body(LONG + b"\r\n" + PART + LONG, end=False)
+    first = request_body(PART + LONG, end=False)
+    weights = _weights(waf, _upload(FULL_DUPLEX), first, file, file, text, file, request_body(b"\r\n--b--\r\n"))
+    assert weights[1:3] == [0, 0]
+    assert weights[4] == 0
+    assert min(weights[0], weights[3]) >= 10_000
+    assert weights[5] > 50_000
+
+
+@pytest.mark.parametrize("limit", ["SecRequestBodyLimit 15000", "SecRequestBodyNoFilesLimit 15000"])
+@pytest.mark.parametrize("action", ["Reject", "ProcessPartial"])
+def test_pieces_that_reach_a_limit_weigh_all(limit: str, action: str) -> None:
+    waf = make(f"{limit}\nSecRequestBodyLimitAction {action}\n" + RULES)
+    form = request_headers(method="POST", headers=FORM, end=False, mode=FULL_DUPLEX)
+    kept, full, *_ = _weights(waf, form, *[request_body(LONG, end=False)] * 2)
+    assert kept == 0
+    assert full >= 20_000
+    text = b"--b\r\nContent-Disposition: form-data; name=f\r\n\r\n" + LONG
+    assert min(_weights(waf, _upload(FULL_DUPLEX), *[request_body(text, end=False)] * 2)) >= 10_000
+
+
+@pytest.mark.parametrize("mode", [BUFFERED, BUFFERED_PARTIAL])
+def test_buffered_bodies_weigh_all_whether_they_end_or_not(waf: WAF, mode: int) -> None:
+    form = request_headers(method="POST", headers=FORM, end=False, mode=mode)
+    assert min(_weights(waf, form, request_body(LONG, end=False))) >= 10_000
+    assert min(_weights(waf, form, request_body(LONG))) >= 10_000
+
+
+def test_responses_weigh_when_they_end_or_reach_the_limit() -> None:
+    head = (request_headers(mode=FULL_DUPLEX), response_headers())
+    piece = response_body(LONG, end=False)
+    assert _weights(make(RULES), *head, piece, piece, response_body(b"y"))[1:3] == [0, 0]
+    assert _weights(make(RULES), *head, piece, piece, response_body(b"y"))[3] > 20_000
+    limited = make("SecResponseBodyLimit 15000\nSecResponseBodyLimitAction ProcessPartial\n" + RULES)
+    weights = _weights(limited, *head, piece, piece, piece)
+    assert weights[1] == 0
+    assert weights[2] >= 20_000
+    assert weights[3] == 0, "what is passed on is not looked at"
+
+
+def test_a_body_beside_its_message(waf: WAF) -> None:
+    head = request_headers(method="POST", headers=FORM, end=False, mode=FULL_DUPLEX)
+    stream = Stream(PolicySet.single(waf), StreamOptions())
+    assert stream.handle(head) == []
+    assert stream.handle(request_body(b"", end=False), [b"a=", b"1&b"]) == []
+    answers = messages_of(stream.handle(request_body(b""), [b"=ev", b"", b"en"]))
+    assert streamed(answers[1:], "request_body") == [(b"a=1&b", False), (b"=even", True)]
+    stream = Stream(PolicySet.single(waf), StreamOptions())
+    stream.handle(head)
+    assert denied(messages_of(stream.handle(request_body(b""), [b"a=ev", b"il"]))) == 403
