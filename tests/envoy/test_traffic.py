@@ -54,6 +54,37 @@ def test_large_response_arrives_whole(stacks: Callable[..., Stack], browser: htt
     assert answer.content == b"a harmless line of text\n" * 100_000
 
 
+@pytest.mark.parametrize("mode", [m for m in UPLOAD_MODES if "duplex" in str(m.values[0])])
+def test_large_bodies_at_once_arrive_whole(stacks: Callable[..., Stack], mode: str) -> None:
+    url = stacks(mode).url
+
+    async def upload(client: httpx.AsyncClient, size: int) -> None:
+        body, headers = multipart("file", "video.bin", os.urandom(size))
+        answer = await client.post(url + "/upload", content=body, headers=headers)
+        assert answer.json()["sha256"] == hashlib.sha256(body).hexdigest()
+
+    async def download(client: httpx.AsyncClient, pause: float) -> None:
+        digest = hashlib.sha256()
+        async with client.stream("GET", url + "/large/2400000") as answer:
+            async for chunk in answer.aiter_raw(65536):
+                digest.update(chunk)
+                await asyncio.sleep(pause)
+        assert digest.digest() == hashlib.sha256(b"a harmless line of text\n" * 100_000).digest()
+
+    async def small(client: httpx.AsyncClient) -> None:
+        for query, expected in (("1", 200), ("1' or '1'='1' -- ", 403)) * 10:
+            answer = await client.get(url + "/", params={"a": query})
+            assert answer.status_code == expected
+
+    async def all_at_once() -> None:
+        async with httpx.AsyncClient(headers=BROWSER, timeout=30) as client:
+            uploads = [upload(client, size) for size in (100, 70_000, 300_000, 3 << 20, 8 << 20, 8 << 20)]
+            downloads = [download(client, pause) for pause in (0, 0, 0.02, 0.02)]
+            await asyncio.gather(*uploads, *downloads, small(client), small(client))
+
+    asyncio.run(all_at_once())
+
+
 @pytest.mark.parametrize("mode", ALL_MODES)
 def test_websocket_echoes(stacks: Callable[..., Stack], mode: str) -> None:
     url = stacks(mode).url.replace("http", "ws") + "/ws"
