@@ -7,9 +7,11 @@ from google.protobuf.message import DecodeError
 
 from extproc.piece import Piece
 from extproc.policies import PolicySet
+from extproc.received import Received, unpack
 from extproc.service import serialize
 from extproc.stream import Stream, StreamError, StreamOptions
-from fuzz.pieces import Pieces
+from extproc.transport.messages import RpcError
+from fuzz.pieces import Pieces, cut
 from waf_core import WAF
 
 RULES = """
@@ -45,24 +47,41 @@ def any_messages(data: bytes) -> None:
     try:
         while pieces.more:
             blocked = stream.blocked
-            answers = stream.handle(_message(pieces))
+            message = _message(pieces)
+            received = _received(message, pieces.text())
+            stream.weight(*received, len(message))
+            answers = stream.handle(*received)
             assert not (blocked and answers)
             for answer in answers:
                 if isinstance(answer, Piece):
                     ProcessingResponse.FromString(b"".join(answer.parts()))
                 else:
                     serialize(answer)
-    except (StreamError, DecodeError):
+    except (StreamError, RpcError):
         pass
     stream.close()
     stream.close()
 
 
-def _message(pieces: Pieces) -> ProcessingRequest:
-    """Raises DecodeError."""
+def _received(message: bytes, sizes: bytes) -> Received:
+    """It is what protobuf makes of it, wherever it is cut and whether its body is beside it or not.  Raises RpcError."""
+    try:
+        expected = ProcessingRequest.FromString(message)
+    except DecodeError:
+        expected = None
+    received = unpack(cut(message, sizes) or [b""])
+    whole = ProcessingRequest()
+    whole.CopyFrom(received.request)
+    if received.body is not None:
+        getattr(whole, str(whole.WhichOneof("request"))).body = b"".join(received.body)
+    assert whole == expected
+    return received
+
+
+def _message(pieces: Pieces) -> bytes:
     kind = pieces.byte()
     if kind >= 128:
-        return ProcessingRequest.FromString(pieces.text())
+        return pieces.text()
     request = ProcessingRequest()
     name = _KINDS[kind % len(_KINDS)]
     flags = pieces.byte()
@@ -81,4 +100,4 @@ def _message(pieces: Pieces) -> ProcessingRequest:
     elif name.endswith("body"):
         part.end_of_stream = bool(flags & 1)
         part.body = pieces.text()
-    return request
+    return bytes(request.SerializeToString())
