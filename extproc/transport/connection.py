@@ -129,7 +129,8 @@ class Call:
         if not self.over and self.status is None:
             first = messages.prefix(len(message) + sum(map(len, more))) + message
             self.backlog.append(memoryview(first))
-            self.backlog += map(memoryview, more)
+            # Envoy takes empty frames for a flood.
+            self.backlog += [memoryview(part) for part in more if part]
             self._connection.pump(self)
 
     def finish(self, status: int = messages.OK, text: str = "") -> None:

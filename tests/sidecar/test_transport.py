@@ -200,6 +200,16 @@ def test_small_answers_do_not_wait_behind_a_large_one() -> None:
     assert pair.trailers(large)["grpc-status"] == "0"
 
 
+def test_an_answer_in_parts() -> None:
+    pair, (stream,), (call,) = _open_wide(1)
+    call.send(b"", b"", b"one", b"", b"", b"x" * 20_000, b"")
+    call.send(b"two", b"")
+    sent = b"".join(pair.to_client)
+    assert frames.head(0, frames.DATA, 0, stream) not in sent
+    pair.exchange()
+    assert pair.received(stream) == prefixed(b"one" + b"x" * 20_000) + prefixed(b"two")
+
+
 def test_large_answers_take_turns() -> None:
     pair, streams, calls = _open_wide(4)
     for call in calls:
