@@ -26,6 +26,8 @@ _AROUND = (
     BodyResponse.RESPONSE_FIELD_NUMBER,
 )
 """Fields around a StreamedBodyResponse, from the inside."""
+_SIDES = (ProcessingResponse.RESPONSE_BODY_FIELD_NUMBER, ProcessingResponse.REQUEST_BODY_FIELD_NUMBER)
+"""And the one around these, by whether it is of the request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +39,14 @@ class Piece:
     request: bool
 
     def parts(self) -> list[bytes]:
-        """The ProcessingResponse, serialized."""
+        """The ProcessingResponse, serialized.  Parts may be empty."""
         size = sum(map(len, self.body))
         head = varint.head(StreamedBodyResponse.BODY_FIELD_NUMBER, size)
         end = _END if self.end_of_stream else b""
         size += len(end)
-        side = ProcessingResponse.REQUEST_BODY_FIELD_NUMBER
-        if not self.request:
-            side = ProcessingResponse.RESPONSE_BODY_FIELD_NUMBER
-        for field in (*_AROUND, side):
+        for field in (*_AROUND, _SIDES[self.request]):
             head = varint.head(field, size + len(head)) + head
-        return [head, *self.body, end] if end else [head, *self.body]
+        return [head, *self.body, end]
 
 
 Answer = ProcessingResponse | Piece

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import structlog
-from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest, ProcessingResponse
+from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingResponse
 
 from extproc import stream as protocol
 from extproc.config import Settings
@@ -23,7 +23,7 @@ from extproc.events import Recorder
 from extproc.metrics import Metrics
 from extproc.piece import Answer, Piece
 from extproc.policies import METADATA_KEY, PolicySet
-from extproc.received import unpack
+from extproc.received import Received, unpack
 from extproc.stream import MAX_HELD_BYTES, Stream, StreamError, StreamOptions
 from extproc.tasks import Tasks
 from extproc.telemetry import StreamTracer
@@ -143,22 +143,20 @@ class StreamSession:
         if self._busy:
             self._waiting.append(message)
             return
-        if self._buffered is None:
-            try:
-                request, body = unpack(message)
-                if self._stream.weight(request, body, _size(message)) <= LIGHT_BYTES:
-                    for answer in self._judge(request, body):
-                        self._send(answer)
-                    if self._stream.blocked:
-                        self._end()
-                    return
-            except RpcError as error:
-                self._refuse(error)
+        try:
+            received = unpack(message)
+            if self._buffered is None and self._stream.weight(*received) <= LIGHT_BYTES:
+                for answer in self._judge(received):
+                    self._send(answer)
+                if self._stream.blocked:
+                    self._end()
                 return
-        self._waiting.append(message)
+        except RpcError as error:
+            self._refuse(error)
+            return
         self._busy = True
         self._call.hold()
-        self._service.tasks.start(self._work())
+        self._service.tasks.start(self._work(received))
 
     def ended(self) -> None:
         """Envoy has sent everything."""
@@ -182,11 +180,11 @@ class StreamSession:
 
     # -- judging ----------------------------------------------------------------------------------
 
-    def _judge(self, request: ProcessingRequest, body: Message | None) -> list[Answer]:
+    def _judge(self, received: Received) -> list[Answer]:
         """The answers.  Also on a thread, but one at a time.  Raises RpcError."""
         start = time.perf_counter()
         try:
-            return self._stream.handle(request, body)
+            return self._stream.handle(received.request, received.body)
         except StreamError as error:
             raise RpcError(messages.FAILED_PRECONDITION, str(error)) from error
         except Exception:
@@ -203,12 +201,14 @@ class StreamSession:
         self._call.finish(error.status, error.text)
         self._close()
 
-    async def _work(self) -> None:
-        """Handle what waits, in order.  The transaction belongs to a thread until that is done, even when the stream
-        is gone meanwhile."""
+    async def _work(self, received: Received) -> None:
+        """Handle this and what waits behind it, in order.  The transaction belongs to a thread until that is done, even
+        when the stream is gone meanwhile."""
         try:
+            if not self._gone:
+                await self._handle(received)
             while self._waiting and not (self._gone or self._closed):
-                await self._handle(self._waiting.popleft())
+                await self._handle(unpack(self._waiting.popleft()))
         except RpcError as error:
             self._refuse(error)
         finally:
@@ -221,17 +221,17 @@ class StreamSession:
             else:
                 self._call.resume()
 
-    async def _handle(self, message: Message) -> None:
+    async def _handle(self, received: Received) -> None:
         loop, threads = asyncio.get_running_loop(), self._service.threads
-        request, body = unpack(message)
+        request = received.request
         buffered = self._buffered
         if buffered is not None and self._stream.tx is None and request.HasField("request_headers"):
             with contextlib.suppress(StreamError):  # `handle` meets it again
                 await self._fetch_records(self._stream.begin(request).expected_records(), buffered)
-        if self._stream.weight(request, body, _size(message)) > LIGHT_BYTES:
-            answers = await loop.run_in_executor(threads, self._judge, request, body)
+        if self._stream.weight(*received) > LIGHT_BYTES:
+            answers = await loop.run_in_executor(threads, self._judge, received)
         else:
-            answers = self._judge(request, body)
+            answers = self._judge(received)
         if buffered is not None and (buffered.changes or buffered.missing):
             await self._exchange_records(buffered)
         closed = self._service.settings.redis_on_failure == "closed"
@@ -308,7 +308,3 @@ class StreamSession:
             service.log.exception("a finished stream could not be recorded")
         if self._buffered is not None and self._buffered.changes:
             service.tasks.start(self._exchange_records(self._buffered))
-
-
-def _size(message: Message) -> int:
-    return sum(map(len, message))

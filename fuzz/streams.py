@@ -47,10 +47,9 @@ def any_messages(data: bytes) -> None:
     try:
         while pieces.more:
             blocked = stream.blocked
-            message = _message(pieces)
-            received = _received(message, pieces.text())
-            stream.weight(*received, len(message))
-            answers = stream.handle(*received)
+            received = _received(_message(pieces), pieces.text())
+            stream.weight(*received)
+            answers = stream.handle(received.request, received.body)
             assert not (blocked and answers)
             for answer in answers:
                 if isinstance(answer, Piece):

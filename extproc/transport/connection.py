@@ -76,6 +76,7 @@ def _block(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
 
 
 _BEGIN = _block([(b":status", b"200"), (b"content-type", b"application/grpc")])
+_PING = frame(frames.PING, 0, 0, flight.PAYLOAD)
 _END_OK = _block([(b"grpc-status", b"0")])
 
 
@@ -242,7 +243,7 @@ class Connection:
             out.append(frames.head(size, frames.DATA, 0, call.id))
             out.append(piece)
         if on_flight.asks():
-            out.append(frame(frames.PING, 0, 0, flight.PAYLOAD))
+            out.append(_PING)
         if call.status is not None and not call.backlog:
             status, text = call.status
             plain = status == messages.OK and call.started
@@ -264,7 +265,7 @@ class Connection:
         for call in calls:
             self.pump(call, share)
         if self._flight.asks():
-            self.write(frame(frames.PING, 0, 0, flight.PAYLOAD))
+            self.write(_PING)
 
     def goaway(self, code: int = frames.NO_ERROR, text: str = "") -> None:
         """No new calls; those that are open go on."""

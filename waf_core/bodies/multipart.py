@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final
 
-from waf_core import turns
+from waf_core.turns import give_way
 
 Pair = tuple[bytes, bytes]
 
@@ -177,7 +177,7 @@ class MultipartParser:
                 return
             self._buffer += chunk[start : start + STEP_BYTES]
             self._run(final=False)
-            turns.give_way()
+            give_way()
 
     def goes_on_with_file(self, chunk: bytes) -> bool:
         """Is a file open, and nothing in this piece to take apart but the end of a boundary that began before?"""
