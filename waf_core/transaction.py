@@ -35,6 +35,7 @@ from waf_core.bodies.multipart import Flags, MultipartParser
 from waf_core.bodies.urlencoded import parse_pairs
 from waf_core.bodies.xml import XmlDocument
 from waf_core.errors import UsageError
+from waf_core.octets import PERCENT
 from waf_core.operators.numeric import to_int
 from waf_core.persistence import Change, Store
 from waf_core.request_target import host_of, origin_form
@@ -229,7 +230,7 @@ class Transaction:
         path, _, query = raw.partition(b"?")
         self.query_string = query
         # In a path a plus is a plus.
-        self.filename = url_decode(path.replace(b"+", b"%2B")) if b"%" in path else path
+        self.filename = url_decode(path.replace(b"+", b"%2B")) if PERCENT in path else path
         self.basename = self.filename[max(self.filename.rfind(b"/"), self.filename.rfind(b"\\")) + 1 :]
         if query:
             settings = self.program.settings
@@ -237,7 +238,7 @@ class Transaction:
             self.args = self.args_get
             if overflow:
                 self.note_limit("arguments")
-            if b"%" in query and _bad_escape(query):
+            if PERCENT in query and _bad_escape(query):
                 self.urlencoded_error = True
 
     def add_request_header(self, name: bytes | str, value: bytes | str) -> None:
@@ -389,7 +390,7 @@ class Transaction:
             self.body_error = "the body was cut at the limit"
         elif processor == b"URLENCODED":
             self.args_post, overflow = parse_pairs(body, settings.argument_separator, room)
-            self.urlencoded_error |= b"%" in body and _bad_escape(body)
+            self.urlencoded_error |= PERCENT in body and _bad_escape(body)
             self.request_body_variable = body
         elif processor == b"JSON":
             self.args_post, overflow, error = parse_json(body, settings.json_depth_limit, room)

@@ -274,7 +274,7 @@ class MultipartParser:
             else:
                 self.flags.header_folding = True
                 part.headers[-1] += b" " + line.strip(b" \t")
-        elif b":" not in line or line.startswith(b":"):
+        elif line.find(b":") <= 0:
             self.flags.invalid_part = True
             part.headers.append(line)
         else:
@@ -396,7 +396,7 @@ class MultipartParser:
         part = self._part
         if not data:
             return
-        if 0 <= dashes <= len(data) - 3 or b"\n--" in self._tail + data[:2]:
+        if 0 <= dashes <= len(data) - 3 or (self._tail + data[:2]).find(b"\n--") >= 0:
             self._stray_dashes = True
         self._tail = (self._tail + data[-2:])[-2:]
         self._at_line_start = False

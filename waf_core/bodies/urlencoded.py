@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from waf_core.octets import PERCENT, PLUS
 from waf_core.transformations.url import url_decode
 
 Pair = tuple[bytes, bytes]
@@ -18,7 +19,7 @@ def parse_pairs(text: bytes, separator: bytes, limit: int) -> tuple[list[Pair], 
     if not text:
         return [], False
     overflow = False
-    encoded = b"%" in text or b"+" in text
+    encoded = PERCENT in text or PLUS in text
     if encoded and separator in _HIDDEN and not _HIDDEN[separator](text):
         text, encoded = url_decode(text), False
     pieces = text.split(separator, limit + 1)
@@ -32,7 +33,7 @@ def parse_pairs(text: bytes, separator: bytes, limit: int) -> tuple[list[Pair], 
         for piece in pieces:
             if piece:
                 name, _, value = piece.partition(b"=")
-                if b"%" in piece or b"+" in piece:
+                if PERCENT in piece or PLUS in piece:
                     name, value = url_decode(name), url_decode(value)
                 out.append((name, value))
     else:

@@ -63,11 +63,11 @@ def _register(names: tuple[str, ...], test: Callable[[bytes, bytes], bool], *, c
 
 
 _register(("streq",), lambda value, text: value == text)
-_register(("contains", "strmatch"), lambda value, text: text in value)
+_register(("contains", "strmatch"), lambda value, text: value.find(text) >= 0)
 _register(("containsWord",), _contains_word)
 _register(("beginsWith",), lambda value, text: value.startswith(text))
 _register(("endsWith",), lambda value, text: value.endswith(text))
-_register(("within",), lambda value, text: value in text, contained=False)
+_register(("within",), lambda value, text: text.find(value) >= 0, contained=False)
 
 
 @operator("unconditionalMatch")

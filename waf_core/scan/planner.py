@@ -70,7 +70,8 @@ class Planner:
     """Makes and keeps the plans for the tests behind some chains."""
 
     __slots__ = (
-        "_branches", "_budget", "_items", "_joined", "_needed", "_plans", "_relevant", "_sighted", "_telling", "_tree",
+        "_branches", "_budget", "_items", "_joined", "_needed", "_plans", "_relevant", "_sighted", "_telling",
+        "_telling_classes", "_tree",
     )  # fmt: skip
 
     def __init__(self, items: Sequence[tuple[Chain, ChainTests]], budget: PlanBudget) -> None:
@@ -88,8 +89,10 @@ class Planner:
             self._needed.append(classes_with(members))
         self._relevant = relevant
         """Classes that make a difference to any of the chains or tests."""
-        self._telling = _members(telling) if telling.bit_count() <= MAX_TELLING else None
-        """Values without any of these bytes need no plan; None: most have some."""
+        self._telling = _table(telling) if telling.bit_count() <= MAX_TELLING else None
+        """Values without any of these bytes (a table of 0 and 1) need no plan; None: most have some."""
+        self._telling_classes = classes_with(telling)
+        """Values without any of these classes neither, then."""
         self._plans: tuple[dict[int, Plan], ...] = tuple({} for _ in range(len(LENGTHS) + 1))
         self._sighted: dict[tuple[int, int], int] = {}
         """(rank, classes) -> how often they came, of those without a plan."""
@@ -101,11 +104,15 @@ class Planner:
     def plan(self, value: bytes, *, crowd: bool) -> Plan:
         """The plan for values like this one; for one of a crowd a coarse one, which more of them share."""
         size = len(value)
-        if self._telling is not None and len(value.translate(None, self._telling)) == size:
-            return NOTHING
+        telling = self._telling
         if size > CLASSED_VALUE_BYTES:
+            if telling is not None and 1 not in value.translate(telling):
+                return NOTHING
             return self._for_everything(len(LENGTHS))
-        classes = classes_of(value) & self._relevant
+        classes = classes_of(value)
+        if telling is not None and (not classes & self._telling_classes or 1 not in value.translate(telling)):
+            return NOTHING
+        classes &= self._relevant
         if crowd:
             rank = _COARSE_RANK if size <= LENGTHS[_COARSE_RANK] else len(LENGTHS) - 1
             return self._at_once(rank, self._coarser(classes))
@@ -224,5 +231,5 @@ def _form(
     return number
 
 
-def _members(members: int) -> bytes:
-    return bytes(byte for byte in range(256) if members >> byte & 1)
+def _table(members: int) -> bytes:
+    return bytes(members >> byte & 1 for byte in range(256))

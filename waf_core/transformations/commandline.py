@@ -29,7 +29,7 @@ def cmd_line(value: bytes) -> bytes:
     if len(out.translate(None, _SPECIAL)) != len(out):
         out = out.translate(_TO_SPACES, _ESCAPES)
         # Each round halves every run of spaces.
-        while b"  " in out:
+        while out.find(b"  ") >= 0:
             out = out.replace(b"  ", b" ")
         out = out.replace(b" /", b"/").replace(b" (", b"(")
     return value if out == value else out

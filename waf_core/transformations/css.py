@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from waf_core.octets import BACKSLASH
 from waf_core.transformations import ANYTHING, transformation
 
 _ESCAPE = re.compile(rb"\\(?:([0-9a-fA-F]{1,6})[ \t\r\n\f\v]?|(\n)|(.))", re.DOTALL)
@@ -24,6 +25,6 @@ def _decode(match: re.Match[bytes]) -> bytes:
 
 @transformation("cssDecode", effects=((b"\\", ANYTHING),), growth=1, joined=b"\\")
 def css_decode(value: bytes) -> bytes:
-    if b"\\" not in value:
+    if BACKSLASH not in value:
         return value
     return _ESCAPE.sub(_decode, value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from waf_core.octets import AMPERSAND
 from waf_core.transformations import ANYTHING, transformation
 
 # ModSecurity decodes &#xH.., &#D.., &quot; &amp; &lt; &gt; &nbsp;, with or without
@@ -25,6 +26,6 @@ def _decode(match: re.Match[bytes]) -> bytes:
 
 @transformation("htmlEntityDecode", effects=((b"&", ANYTHING),), growth=1, joined=b"")
 def html_entity_decode(value: bytes) -> bytes:
-    if b"&" not in value:
+    if AMPERSAND not in value:
         return value
     return _ENTITY.sub(_decode, value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from waf_core.octets import BACKSLASH
 from waf_core.transformations import ANYTHING, transformation
 
 _CONTROL = {
@@ -49,7 +50,7 @@ def _decode_c(match: re.Match[bytes]) -> bytes:
 
 @transformation("jsDecode", effects=((b"\\", ANYTHING),), growth=1, joined=b"\\")
 def js_decode(value: bytes) -> bytes:
-    if b"\\" not in value:
+    if BACKSLASH not in value:
         return value
     return _JS.sub(_decode_js, value)
 
@@ -57,6 +58,6 @@ def js_decode(value: bytes) -> bytes:
 @transformation("escapeSeqDecode", effects=((b"\\", ANYTHING),), growth=1, joined=b"\\")
 def escape_seq_decode(value: bytes) -> bytes:
     """Escapes that ANSI C does not know stay as they are."""
-    if b"\\" not in value:
+    if BACKSLASH not in value:
         return value
     return _C.sub(_decode_c, value)

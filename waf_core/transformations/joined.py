@@ -27,7 +27,7 @@ def transform_all(function: Transformation, values: Sequence[bytes]) -> Sequence
         out = [function(value) for value in values]
         return values if all(map(is_, out, values)) else out
     joined = SEPARATOR.join(values)
-    if not any(bytes((end,)) + SEPARATOR in joined for end in ends):
+    if all(joined.find(bytes((end,)) + SEPARATOR) < 0 for end in ends):
         changed = function(joined)
         if changed is joined:
             return values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from waf_core.octets import BACKSLASH, DOT
 from waf_core.transformations import transformation
 
 
@@ -9,7 +10,7 @@ from waf_core.transformations import transformation
 def normalize_path(value: bytes) -> bytes:
     """Collapse `//`, `/./` and `/x/../`.  Back references at the start of a relative
     path stay, those above the root of an absolute path vanish; a final slash stays."""
-    if b"//" not in value and b"." not in value:
+    if DOT not in value and value.find(b"//") < 0:
         return value
     absolute = value.startswith(b"/")
     segments: list[bytes] = []
@@ -34,4 +35,4 @@ def normalize_path(value: bytes) -> bytes:
 @transformation("normalizePathWin", "normalisePathWin", effects=((b"/.\\", b"/"),), growth=1)
 def normalize_path_win(value: bytes) -> bytes:
     """Backslashes become slashes first."""
-    return normalize_path(value.replace(b"\\", b"/") if b"\\" in value else value)
+    return normalize_path(value.replace(b"\\", b"/") if BACKSLASH in value else value)

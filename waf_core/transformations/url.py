@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from waf_core.octets import PERCENT, PLUS
 from waf_core.transformations import ANYTHING, Transformation, transformation
 from waf_core.transformations.escapes import BYTES, Escapes
 
@@ -23,9 +24,9 @@ def url_decode(value: bytes) -> bytes:
 
 def _decode(value: bytes, split: Callable[[bytes], list[bytes]], escapes: dict[bytes, bytes]) -> bytes:
     """`split` gives text and what stands behind `%` in turns."""
-    if b"+" in value:
+    if PLUS in value:
         value = value.replace(b"+", b" ")
-    if b"%" not in value:
+    if PERCENT not in value:
         return value
     pieces = split(value)
     if len(pieces) == 1:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from waf_core.octets import NUL
 from waf_core.transformations import transformation
 
 _SPACE: Final = b" \t\n\r\f\v"
@@ -29,12 +30,12 @@ def remove_whitespace(value: bytes) -> bytes:
 
 @transformation("removeNulls", effects=((b"\0", b""),), growth=1, joined=b"")
 def remove_nulls(value: bytes) -> bytes:
-    return value.replace(b"\0", b"") if b"\0" in value else value
+    return value.replace(b"\0", b"") if NUL in value else value
 
 
 @transformation("replaceNulls", effects=((b"\0", b" "),), growth=1, joined=b"")
 def replace_nulls(value: bytes) -> bytes:
-    return value.replace(b"\0", b" ") if b"\0" in value else value
+    return value.replace(b"\0", b" ") if NUL in value else value
 
 
 @transformation("trim", effects=((_SPACE, b""),), growth=1)
