@@ -17,7 +17,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from waf_core.macros import Expander
-from waf_core.operators import Captures
+from waf_core.operators import Captures, Operator
+from waf_core.scan.masks import numbers_of
 from waf_core.scan.patterns import PatternSet
 from waf_core.scan.planner import NOTHING, Plan
 from waf_core.scan.questions import Answer, Ask, Place, Slot
@@ -27,6 +28,9 @@ from waf_core.turns import LONG_BYTES, give_way
 
 _Entry = tuple[bytes, Slot, list[Place]]
 """A form, what is asked of it, and where the answer goes."""
+
+_Asked = tuple[int, bytes]
+"""A pattern's number, and a form."""
 
 Pending = dict[Scanner, dict[bytes, None]]
 """For each scanner the values that it has to judge."""
@@ -39,6 +43,9 @@ CROWD: Final = 16
 
 MANY_BYTES: Final = 256
 """Longer ones are not."""
+
+TURN_VALUES: Final = 8
+"""Of so many values one looks whether another thread waits (long ones look by themselves): the look costs 50 ns."""
 
 MAX_TOLD_BYTES: Final = 2048
 """A form that matched is kept for the rules that ask, unless it is longer: then they make it again."""
@@ -59,8 +66,9 @@ def judge(pending: Pending, patterns: PatternSet, tx: Expander) -> list[tuple[by
         planner, crowd = scanner.planner, len(values) >= CROWD
         many = len(values) >= MANY
         groups: _Groups = {}
-        for value in values:
-            give_way()
+        for turn, value in enumerate(values):
+            if turn % TURN_VALUES == 0:
+                give_way()
             plan = planner.plan(value, crowd=crowd)
             if plan is NOTHING:
                 scanner.remember(value, ())
@@ -84,7 +92,7 @@ def judge(pending: Pending, patterns: PatternSet, tx: Expander) -> list[tuple[by
             unwelcome.append(entry)
     found_patterns = patterns.find(wanted)
     if found_patterns:
-        _confirm(entries, found_patterns, tx)
+        _confirm(entries, found_patterns, tx, {} if len(wanted) < len(entries) else None)
     for form, slot, places in unwelcome:
         for number, operator, unwanted in slot.negated:
             if not found_patterns.get(form, 0) >> number & 1 or not operator.holds(form, tx):
@@ -170,14 +178,16 @@ def _ask_all(
                 if form in answers:
                     answer = answers[form]
                 else:
-                    give_way()
+                    if len(answers) % TURN_VALUES == 0:
+                        give_way()
                     answer = answers[form] = ask(form, tx)
                 if answer is not refused:
                     _tell(places, wanted, form, None if isinstance(answer, bool) else answer)
     for number, planner in branches:
         groups: _Groups = {}
-        for form, places in zip(forms[number], into, strict=True):
-            give_way()
+        for turn, (form, places) in enumerate(zip(forms[number], into, strict=True)):
+            if turn % TURN_VALUES == 0:
+                give_way()
             deeper = planner.plan(form, crowd=True)
             if deeper is not NOTHING:
                 _join(groups, deeper, form, places)
@@ -198,7 +208,7 @@ def _match(
     for slot, into in asked:
         positive: dict[bytes, list[Place]] = {}
         hit = [form for form, numbers in found.items() if numbers & slot.patterns]
-        _confirm([(form, slot, positive.setdefault(form, [])) for form in hit], found, tx)
+        _confirm([(form, slot, positive.setdefault(form, [])) for form in hit], found, tx, None)
         for number, operator, unwanted in slot.negated:
             for form in dict.fromkeys(forms):
                 if not found.get(form, 0) >> number & 1 or not operator.holds(form, tx):
@@ -208,29 +218,29 @@ def _match(
                 places += positive.get(form, ())
 
 
-def _confirm(entries: Iterable[_Entry], patterns: Mapping[bytes, int], tx: Expander) -> None:
-    """Candidates may be false: the operator itself has the last word."""
-    answers: dict[tuple[int, bytes], tuple[bool, Captures | None]] = {}
+def _confirm(
+    entries: Iterable[_Entry], patterns: Mapping[bytes, int], tx: Expander, answers: dict[_Asked, Answer] | None
+) -> None:
+    """Candidates may be false: the operator itself has the last word.  `answers` are kept if forms repeat."""
     for form, slot, places in entries:
         mask = patterns.get(form)
         if mask is None:
             continue
-        mask &= slot.positive
-        while mask:
-            low = mask & -mask
-            mask ^= low
-            number = low.bit_length() - 1
-            operator, wanted = slot.known.get(number) or slot.askers(number)
-            answer = answers.get((number, form))
-            if answer is None:
-                if low & slot.capturing:
-                    captures = operator.match(form, tx)
-                    answer = (captures is not None, captures)
-                else:
-                    answer = (operator.holds(form, tx), None)
-                answers[number, form] = answer
-            if answer[0]:
-                _tell(places, wanted, form, answer[1])
+        for number in numbers_of(mask & slot.positive):
+            operator, wanted, capturing = slot.known.get(number) or slot.askers(number)
+            if answers is None:
+                answer = _answer(operator, capturing, form, tx)
+            else:
+                asked = (number, form)
+                if asked not in answers:
+                    answers[asked] = _answer(operator, capturing, form, tx)
+                answer = answers[asked]
+            if answer is not None and answer is not False:
+                _tell(places, wanted, form, None if isinstance(answer, bool) else answer)
+
+
+def _answer(operator: Operator, capturing: bool, form: bytes, tx: Expander) -> Answer:
+    return operator.match(form, tx) if capturing else operator.holds(form, tx)
 
 
 def _tell(places: list[Place], wanted: Iterable[Place], form: bytes, captures: Captures | None) -> None:

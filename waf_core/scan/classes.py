@@ -91,7 +91,12 @@ def coarse(classes: int) -> int:
 
 def are_many(classes: int) -> bool:
     """Are they so many that a plan of their own would not be used again?"""
-    return (classes & ~_PLAIN_CLASSES).bit_count() > MAX_SPECIAL
+    special: i64 = classes & ~_PLAIN_CLASSES
+    count: i64 = 0
+    while special and count <= MAX_SPECIAL:
+        special &= special - 1
+        count += 1
+    return count > MAX_SPECIAL
 
 
 @lru_cache(maxsize=4096)

@@ -28,6 +28,7 @@ from waf_core.operators.regex import re2_options
 from waf_core.scan.budget import NEW_PLANS, PlanBudget
 from waf_core.scan.databases import DatabaseCache, Databases
 from waf_core.scan.hyperscan_set import Pattern, available
+from waf_core.scan.masks import mask_of
 
 MIN_HYPERSCAN_PATTERNS: Final = 8
 """Smaller sets stay in RE2: their automaton stays small."""
@@ -191,7 +192,7 @@ class PatternSet:
         patterns = self.patterns
         self._large_numbers = loaded.numbers["large"]
         self._main_mask, self._common_mask, self._large_mask = (
-            _mask(loaded.numbers[kind]) for kind in ("main", "common", "large")
+            mask_of(loaded.numbers[kind]) for kind in ("main", "common", "large")
         )
         count = self._main_mask.bit_count()
         self._alone_bytes = ALONE_BYTES[count > SMALL_SET]
@@ -200,7 +201,7 @@ class PatternSet:
         large = [patterns[n] for n in self._large_numbers]
         multiline = [b"(?m:" + pattern + b")" for pattern in large if isinstance(pattern, bytes)]
         self._large = self._compile_set(multiline) if multiline else None
-        self._rest_mask = _mask(loaded.numbers["left"])
+        self._rest_mask = mask_of(loaded.numbers["left"])
         self._databases = loaded
         self._set = self._find = None
         return True
@@ -239,20 +240,26 @@ class PatternSet:
         short: dict[bytes, int] = {}
         large: dict[bytes, int] = {}
         wide: list[bytes] = []
-        main_mask = self._main_mask
+        last = main = count = rest = common = 0
+        others = is_large = few_common = False
         for form, mask in wanted.items():
-            main = mask & main_mask
-            if main != mask:
-                _note(found, form, mask & self._rest_mask)
-                if mask & self._large_mask:
+            if mask != last:  # it is the same for many
+                last = mask
+                main = mask & self._main_mask
+                count = main.bit_count()
+                others = main != mask
+                if others:
+                    rest, common = mask & self._rest_mask, mask & self._common_mask
+                    is_large = mask & self._large_mask != 0
+                    few_common = common.bit_count() <= FEW_CANDIDATES
+            if others:
+                _note(found, form, rest)
+                if is_large:
                     large[form] = mask
-                common = mask & self._common_mask
                 if common:
-                    few = common.bit_count() <= FEW_CANDIDATES
-                    _note(found, form, common if few else _mask(databases.common.match(form)) & common)
+                    _note(found, form, common if few_common else mask_of(databases.common.match(form)) & common)
                 if not main:
                     continue
-            count = main.bit_count()
             if count <= FEW_ALONE and len(form) >= count * self._alone_bytes:
                 _note(found, form, main)
             elif len(form) <= MAX_JOINED_BYTES:
@@ -260,10 +267,10 @@ class PatternSet:
                 if count > self._wide and len(form) <= WIDE_BYTES:
                     wide.append(form)
             else:
-                _note(found, form, _mask(databases.main.match(form)) & main)
+                _note(found, form, mask_of(databases.main.match(form)) & main)
         if len(wide) <= FEW_WIDE < len(short):
             for form in wide:
-                _note(found, form, _mask(databases.main.match(form)) & short.pop(form))
+                _note(found, form, mask_of(databases.main.match(form)) & short.pop(form))
         for part in _parts(short, MAX_JOIN_BYTES):
             _narrow(databases.main.match, part, found)
         for part in _parts(large, MAX_RE2_BYTES):
@@ -288,7 +295,7 @@ class PatternSet:
             if mask.bit_count() <= FEW_CANDIDATES:
                 _note(found, form, mask)
             else:
-                _note(found, form, _mask(self._match_set(patterns, form, self._set_numbers)) & mask)
+                _note(found, form, mask_of(self._match_set(patterns, form, self._set_numbers)) & mask)
         return found
 
     def _match_set(self, patterns: re2._re2.Set | None, text: bytes, numbers: Sequence[int]) -> Sequence[int]:
@@ -337,10 +344,12 @@ def _parts(wanted: Mapping[bytes, int], limit: int) -> Iterable[Mapping[bytes, i
 def _narrow(match: Callable[[bytes], Iterable[int]], part: Mapping[bytes, int], found: dict[bytes, int]) -> None:
     """Which of the forms may have what is wanted of them: they are matched joined, and if something is found, in
     smaller parts."""
-    union = 0
+    union = last = 0
     for mask in part.values():
-        union |= mask
-    candidates = _mask(match(b"\n".join(part) + b"\n")) & union
+        if mask != last:
+            union |= mask
+            last = mask
+    candidates = mask_of(match(b"\n".join(part) + b"\n")) & union
     if not candidates:
         return
     if len(part) > FEW_FORMS:
@@ -350,19 +359,12 @@ def _narrow(match: Callable[[bytes], Iterable[int]], part: Mapping[bytes, int], 
             _narrow(match, {form: part[form] & candidates for form in forms[start : start + step]}, found)
     else:
         again = len(part) > 1 and candidates.bit_count() > FEW_CANDIDATES
+        last, common, many = 0, 0, False
         for form, asked in part.items():
-            mask = asked & candidates
-            if again and mask.bit_count() > FEW_CANDIDATES:
-                mask &= _mask(match(form))
-            if mask:
-                found[form] = found.get(form, 0) | mask
-
-
-def _mask(numbers: Iterable[int]) -> int:
-    mask = 0
-    for number in numbers:
-        mask |= 1 << number
-    return mask
+            if asked != last:
+                last, common = asked, asked & candidates
+                many = again and common.bit_count() > FEW_CANDIDATES
+            _note(found, form, common & mask_of(match(form)) if many else common)
 
 
 def _note(found: dict[bytes, int], form: bytes, mask: int) -> None:

@@ -29,6 +29,9 @@ Ask = Callable[[bytes, Expander], Answer]
 Alone = tuple[tuple[Ask, bool | None, list[Place]], ...]
 """Questions, ready to be asked."""
 
+Asker = tuple[Any, ...]
+"""The operator of a pattern, who wants to know of it (a list of places), and whether captures are wanted."""
+
 _NEVER: Final = 1 << 60
 
 
@@ -136,14 +139,15 @@ class Slot:
         for each in tests:
             self.capturing |= each.capturing
         self.negated = negated
-        self.known: dict[int, tuple[Operator, list[Place]]] = {}
+        self.known: dict[int, Asker] = {}
         """What `askers` has told."""
         self._tests = tests
 
-    def askers(self, number: int) -> tuple[Operator, list[Place]]:
-        """The operator of a pattern, and who wants to know of it; put together when it is first found."""
+    def askers(self, number: int) -> Asker:
+        """Who asks for a pattern; put together when it is first found."""
         pairs = [tests.patterns[number] for tests in self._tests if number in tests.patterns]
-        known = self.known[number] = (pairs[0][0], [place for _, places in pairs for place in places])
+        places = [place for _, places in pairs for place in places]
+        known = self.known[number] = (pairs[0][0], places, bool(self.capturing >> number & 1))
         return known
 
 

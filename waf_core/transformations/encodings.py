@@ -9,7 +9,7 @@ from typing import Final
 
 from waf_core.transformations import transformation
 
-_base64_prefix: Final = re.compile(rb"[A-Za-z0-9+/]*").match
+_BASE64: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _NOT_BASE64: Final = re.compile(rb"[^A-Za-z0-9+/]+")
 _PADDING: Final = (b"", b"", b"==", b"=")
 _decode: Final = binascii.a2b_base64
@@ -28,8 +28,7 @@ def base64_decode(value: bytes) -> bytes:
     """Decode up to the first byte outside the alphabet (padding may be missing)."""
     if value.isalnum():
         return _decode_quads(value)
-    match = _base64_prefix(value)
-    return _decode_quads(match.group()) if match else b""
+    return _decode_quads(value[: len(value) - len(value.lstrip(_BASE64))])
 
 
 @transformation("base64DecodeExt", growth=0.75)
