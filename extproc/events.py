@@ -65,18 +65,19 @@ class Recorder:
                 metrics.requests.labels(policy, "refused_by_envoy", "", "").inc()
             return
         stop = tx.interruption
+        series = metrics.of_policy(policy)
         if stop is not None:
             metrics.requests.labels(policy, stop.action, str(stream.blocked_phase), str(stop.status)).inc()
         elif tx.detected is not None:
             metrics.requests.labels(policy, "detected", "", str(tx.detected.status)).inc()
         else:
-            metrics.requests.labels(policy, "pass", "", "").inc()
-        metrics.processing.labels(policy).observe(seconds)
+            series.passed.inc()
+        series.processing.observe(seconds)
         for phase, spent in enumerate(tx.phase_ns):
             if spent:
-                metrics.phases.labels(str(phase)).observe(spent / 1e9)
+                metrics.phases[phase].observe(spent / 1e9)
         score = tx.anomaly_score
-        metrics.score.labels(policy).observe(score)
+        series.score.observe(score)
         for matched in tx.matched_rules:
             metrics.hit(matched.rule.id)
             metrics.family(matched.rule.tags)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -16,8 +17,19 @@ MAX_RULE_SERIES = 2000
 
 MAX_FAMILIES = 100
 
+_JUDGING = range(1, 5)
+"""Phases whose time is told."""
+
 _SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _SCORES = (0, 2, 4, 5, 7, 10, 15, 20, 30, 50, 100)
+
+
+class OfPolicy(NamedTuple):
+    """Series of one policy that nearly every request counts in."""
+
+    passed: Counter
+    processing: Histogram
+    score: Histogram
 
 
 class Metrics:
@@ -43,11 +55,12 @@ class Metrics:
         )
         self.rule_hits = counter("rule_hits", "Matches by rule id", ["id"])
         self.tag_hits = counter("tag_hits", "Matches by family of attack (tag attack-...)", ["family"])
-        self.processing = histogram(
+        self._processing = histogram(
             "processing_seconds", "Time spent in the engine for one request, all phases", _SECONDS, ["policy"]
         )
-        self.phases = histogram("phase_seconds", "Time spent in one phase of one request", _SECONDS, ["phase"])
-        self.score = histogram("anomaly_score", "Anomaly score of a request", _SCORES, ["policy"])
+        phases = histogram("phase_seconds", "Time spent in one phase of one request", _SECONDS, ["phase"])
+        self.phases = {phase: phases.labels(str(phase)) for phase in _JUDGING}
+        self._score = histogram("anomaly_score", "Anomaly score of a request", _SCORES, ["policy"])
         self.in_flight = Gauge(
             "envoy_waf_streams_in_flight", "Streams open now", registry=self.registry, multiprocess_mode="livesum"
         )
@@ -96,6 +109,7 @@ class Metrics:
             registry=self.registry,
             multiprocess_mode="livemax",
         )
+        self._of_policies: dict[str, OfPolicy] = {}
         self._rule_ids: set[int] = set()
         self._families: set[str] = set()
 
@@ -106,6 +120,15 @@ class Metrics:
         for policy in policies.policies:
             self.rules.labels(policy.name).set(len(policy.waf.program.units))
         self.generation.set(generation)
+
+    def of_policy(self, name: str) -> OfPolicy:
+        """Looked up once for each policy: to find a series by its labels takes a microsecond."""
+        known = self._of_policies.get(name)
+        if known is None:
+            passed = self.requests.labels(name, "pass", "", "")
+            known = OfPolicy(passed, self._processing.labels(name), self._score.labels(name))
+            self._of_policies[name] = known
+        return known
 
     def count_scans(self, statistics: ScanStatistics) -> None:
         """Take over what a program's scanner has counted since the last time."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 NUL: Final = 0x00
+SPACE: Final = 0x20
 PERCENT: Final = 0x25
 AMPERSAND: Final = 0x26
 PLUS: Final = 0x2B

@@ -10,41 +10,27 @@ the document; invalid UTF-8 inside strings is kept and judged, not refused.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Final
 
 Pair = tuple[bytes, bytes]
 
-MAX_DEPTH = 800
+MAX_DEPTH: Final = 800
 """Upper bound of SecRequestBodyJsonDepthLimit: the parser recurses once for each level."""
-
-
-class _Number(str):
-    """A number as the document spells it."""
-
-
-class _Object(list[tuple[str, Any]]):
-    """An object's members in order, duplicates included."""
 
 
 def _reject_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON")
 
 
-_DECODER = json.JSONDecoder(
-    object_pairs_hook=_Object,
-    parse_float=_Number,
-    parse_int=_Number,
-    parse_constant=_reject_constant,
-    strict=False,
+_DECODER: Final = json.JSONDecoder(
+    object_pairs_hook=tuple, parse_float=str, parse_int=str, parse_constant=_reject_constant, strict=False
 )
+"""An object is the tuple of its members (key, value) in order, an array a list, a number the text that spells it."""
 
 
 def _encode(text: str) -> bytes:
-    try:
-        return text.encode("utf-8")
-    except UnicodeEncodeError:
-        pass
+    """Of text with surrogates, which stand for bytes that are no UTF-8 or come from `\\ud800`."""
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -70,10 +56,15 @@ def parse_json(body: bytes, depth_limit: int, limit: int) -> tuple[list[Pair], b
         return [], False, f"nested deeper than {depth_limit} levels"
     except ValueError as error:
         return [], False, str(error)
-    return _arguments(value, depth_limit, limit)
+    try:
+        return _arguments(value, depth_limit, limit, str.encode)
+    except UnicodeEncodeError:
+        return _arguments(value, depth_limit, limit, _encode)
 
 
-def _arguments(value: Any, depth_limit: int, limit: int) -> tuple[list[Pair], bool, str | None]:
+def _arguments(
+    value: Any, depth_limit: int, limit: int, encode: Callable[[str], bytes]
+) -> tuple[list[Pair], bool, str | None]:
     """Walk a document in its order, without recursion: `stack` has the containers that are open."""
     out: list[Pair] = []
     members: Iterator[tuple[str, Any]] = iter((("json", value),))
@@ -81,25 +72,26 @@ def _arguments(value: Any, depth_limit: int, limit: int) -> tuple[list[Pair], bo
     stack: list[tuple[str, Iterator[tuple[str, Any]]]] = []
     while True:
         for key, item in members:
-            if len(out) >= limit and not isinstance(item, list):
+            a_container = isinstance(item, (list, tuple))
+            if len(out) >= limit and not a_container:
                 return out, True, None
             if isinstance(item, str):
-                out.append((_encode(prefix + key), _encode(item)))
-            elif isinstance(item, list):
+                out.append((encode(prefix + key), encode(item)))
+            elif a_container:
                 depth = len(stack)
                 if depth >= depth_limit:
                     return out, False, f"nested deeper than {depth_limit} levels"
-                an_object = isinstance(item, _Object)
+                an_object = isinstance(item, tuple)
                 if depth and (not item or not an_object):
                     if len(out) >= limit:
                         return out, True, None
-                    out.append((_encode(prefix + key), b"" if an_object else b"%d" % len(item)))
+                    out.append((encode(prefix + key), b"" if an_object else b"%d" % len(item)))
                 stack.append((prefix, members))
                 prefix = f"{prefix}{key}."
                 members = iter(item if an_object else [(str(i), member) for i, member in enumerate(item)])
                 break
             else:
-                out.append((_encode(prefix + key), b"" if item is None else b"true" if item else b"false"))
+                out.append((encode(prefix + key), b"" if item is None else b"true" if item else b"false"))
         else:
             if not stack:
                 return out, False, None

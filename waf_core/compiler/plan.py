@@ -53,6 +53,8 @@ class _Source(NamedTuple):
     values: _Values
     default: Scanner | None
     special: dict[bytes, Scanner] | None = None
+    sizes: frozenset[int] = frozenset()
+    """Lengths of the keys that have a special scanner: most keys need not be looked up."""
     read: Callable[[Transaction], bytes] | None = None
     by_shape: bool = False
     of_body: bool = False
@@ -141,7 +143,8 @@ class Planner:
                 return select_values(tx, xpath)
 
         by_shape = variable.name == "REQUEST_HEADERS_NAMES"
-        return _Source(values, default, special or None, variable.read, by_shape, variable.of_body)
+        sizes = frozenset(map(len, special))
+        return _Source(values, default, special or None, sizes, variable.read, by_shape, variable.of_body)
 
     def _count_source(self, item: _Item, patterns: PatternSet) -> _Source:
         target = item[0]
@@ -222,12 +225,14 @@ def _make_scan(sources: Sequence[_Source], patterns: PatternSet, statistics: Sca
     def look_up(sources: Sequence[_Source], tx: Transaction, pending: Pending) -> list[tuple[Sequence[Place], bytes]]:
         """What is remembered of their values: all that was found.  The rest is pending."""
         out: list[tuple[Sequence[Place], bytes]] = []
-        for values, default, special, *_ in sources:
+        for values, default, special, sizes, *_ in sources:
             pairs = values(tx)
             if len(pairs) > FEW_PAIRS:
                 give_way()
             for key, value in pairs:
-                scanner = default if special is None else special.get(key.lower(), default)
+                scanner = default
+                if special is not None and len(key) in sizes:
+                    scanner = special.get(key.lower(), default)
                 if scanner is None:
                     continue
                 answer = scanner.recent.get(value)

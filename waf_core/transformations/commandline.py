@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from waf_core.octets import SPACE
 from waf_core.transformations import transformation
 
 _ESCAPES: Final = b"\"'\\^"
 _SEPARATORS: Final = b" ,;\t\r\n"
-_TO_SPACES: Final = bytes.maketrans(_SEPARATORS, b" " * len(_SEPARATORS))
-_SPECIAL: Final = _ESCAPES + _SEPARATORS
+_PLAIN: Final = bytes(range(256)).lower().translate(bytes.maketrans(_SEPARATORS, b" " * len(_SEPARATORS)))
+"""Byte -> what stands for it."""
 
 
 @transformation(
@@ -25,9 +26,8 @@ _SPECIAL: Final = _ESCAPES + _SEPARATORS
 def cmd_line(value: bytes) -> bytes:
     r"""Delete `\ " ' ^`, turn runs of `, ; white space` into one space, delete
     spaces before `/` and `(`, lower the case."""
-    out = value.lower()
-    if len(out.translate(None, _SPECIAL)) != len(out):
-        out = out.translate(_TO_SPACES, _ESCAPES)
+    out = value.translate(_PLAIN, _ESCAPES)
+    if SPACE in out:
         # Each round halves every run of spaces.
         while out.find(b"  ") >= 0:
             out = out.replace(b"  ", b" ")
