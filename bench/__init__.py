@@ -1,9 +1,10 @@
 """Benches: ratios against real peers, on the same work, in the same run.
 
-python -m bench engine     whole transactions against libmodsecurity
-python -m bench server     what a stream costs a server, without Envoy; memory of a worker
-python -m bench envoy      added latency and throughput in the real Envoy
-python -m bench hostile    what the worst requests cost
-python -m bench neighbour  what one client's worst does to others
-python -m bench scale      processes, rules, bodies, arguments, memory, start-up
+python -m bench engine        whole transactions against libmodsecurity
+python -m bench server        what a stream costs a server, without Envoy; memory of a worker
+python -m bench envoy         added latency and throughput in the real Envoy
+python -m bench hostile       what the worst requests cost
+python -m bench neighbour     what one client's worst does to others
+python -m bench instructions  machine instructions of a transaction (needs valgrind)
+python -m bench scale         processes, rules, bodies, arguments, memory, start-up
 """

@@ -13,14 +13,20 @@ from tests import compiled
 
 BENCHES = {
     "engine": "libmodsecurity", "server": "httpx", "envoy": "httpx",
-    "hostile": "libmodsecurity", "neighbour": "httpx", "scale": "matplotlib",
+    "hostile": "libmodsecurity", "neighbour": "httpx", "scale": "matplotlib", "instructions": "httpx",
 }  # fmt: skip
 """What each imports beside the package: the peer, the client, what draws; its extra `bench` has them."""
 
 
+ASKED_FOR = ("instructions",)
+"""They need what pip does not install."""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("bench", nargs="*", metavar="BENCH", help=f"{', '.join(BENCHES)}; default: all of them")
+    parser.add_argument(
+        "bench", nargs="*", metavar="BENCH", help=f"{', '.join(BENCHES)}; default: all but {', '.join(ASKED_FOR)}"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     arguments = parser.parse_args()
     complaint = compiled.complaint()
@@ -31,7 +37,7 @@ def main() -> None:
     unknown = set(arguments.bench) - BENCHES.keys()
     if unknown:
         parser.error(f"unknown bench {unknown.pop()!r}; known are {', '.join(BENCHES)}")
-    chosen = arguments.bench or BENCHES
+    chosen = arguments.bench or [name for name in BENCHES if name not in ASKED_FOR]
     for name in chosen:
         if importlib.util.find_spec(BENCHES[name]) is None:
             parser.error(f"{name} needs {BENCHES[name]}: pip install -e '.[bench]', or `make bench`")
