@@ -1,8 +1,8 @@
 """`python -m bench instructions`: machine instructions of a transaction at paranoia level 1, counted by callgrind.
 
 Time differs by some percent from run to run on a shared machine; what a program does differs by a thousandth.  So this
-tells whether a change does what it should.  Lines are those that such requests bring into an empty cache, code and data: some 35 ns each when
-others have had the processor.
+tells whether a change does what it should.  Lines are those that such requests bring into an empty cache, code and
+data: some 35 ns each when others have had the processor.
 """
 
 from __future__ import annotations

@@ -69,6 +69,10 @@ def test_pairs_are_split_before_they_are_decoded(text: bytes, separator: bytes) 
         (b'\xef\xbb\xbf{"a": 1}', [(b"json.a", b"1")]),
         (b'{"a": "\\u00e4\\ud83d\\ude00"}', [(b"json.a", "ä😀".encode())]),
         (b'{"a": "\xff"}', [(b"json.a", b"\xff")]),
+        (
+            b'{"k": 1, "\xff": "\\ud800", "b": "\xc3\xa4"}',
+            [(b"json.k", b"1"), (b"json.\xff", b"\xed\xa0\x80"), (b"json.b", "ä".encode())],
+        ),
         (b'{"a": "line\nbreak"}', [(b"json.a", b"line\nbreak")]),
         (b'{"a": 1e400}', [(b"json.a", b"1e400")]),
         (b"  ", []),
@@ -88,6 +92,17 @@ def test_json_errors_are_told(text: bytes) -> None:
 def test_json_depth_limit() -> None:
     assert parse_json(b"[" * 20 + b"]" * 20, 20, 100)[2] is None
     assert "nested deeper" in str(parse_json(b"[" * 21 + b"]" * 21, 20, 100)[2])
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 4, 5, 6, 7])
+def test_json_yields_no_more_than_the_limit_and_says_so(limit: int) -> None:
+    text = b'[[1, 2], {"a": {}}, [], "x"]'
+    everything = [
+        (b"json.0", b"2"), (b"json.0.0", b"1"), (b"json.0.1", b"2"), (b"json.1.a", b""), (b"json.2", b"0"),
+        (b"json.3", b"x"),
+    ]  # fmt: skip
+    assert parse_json(text, 100, 100) == (everything, False, None)
+    assert parse_json(text, 100, limit) == (everything[:limit], limit < len(everything), None)
 
 
 def test_json_lone_surrogate_is_kept_visible() -> None:

@@ -13,10 +13,15 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from waf_core.turns import give_way
+
 Pair = tuple[bytes, bytes]
 
 MAX_DEPTH: Final = 800
 """Upper bound of SecRequestBodyJsonDepthLimit: the parser recurses once for each level."""
+
+TURN_CONTAINERS: Final = 8
+"""After so many objects and arrays one looks whether another thread waits."""
 
 
 def _reject_constant(name: str) -> Any:
@@ -70,6 +75,7 @@ def _arguments(
     members: Iterator[tuple[str, Any]] = iter((("json", value),))
     prefix = ""
     stack: list[tuple[str, Iterator[tuple[str, Any]]]] = []
+    turn = 0
     while True:
         for key, item in members:
             a_container = isinstance(item, (list, tuple))
@@ -88,7 +94,11 @@ def _arguments(
                     out.append((encode(prefix + key), b"" if an_object else b"%d" % len(item)))
                 stack.append((prefix, members))
                 prefix = f"{prefix}{key}."
-                members = iter(item if an_object else [(str(i), member) for i, member in enumerate(item)])
+                # Each member makes an argument at least: more than `limit` are not reached.
+                members = iter(item if an_object else [(str(i), member) for i, member in enumerate(item[: limit + 1])])
+                turn += 1
+                if turn % TURN_CONTAINERS == 0:
+                    give_way()
                 break
             else:
                 out.append((encode(prefix + key), b"" if item is None else b"true" if item else b"false"))
