@@ -13,10 +13,9 @@ from tests import compiled
 
 BENCHES = {
     "engine": "libmodsecurity", "server": "httpx", "envoy": "httpx",
-    "hostile": "libmodsecurity", "neighbour": "httpx", "scale": "matplotlib", "instructions": "httpx",
+    "hostile": "libmodsecurity", "neighbour": "httpx", "scale": "matplotlib", "instructions": "",
 }  # fmt: skip
 """What each imports beside the package: the peer, the client, what draws; its extra `bench` has them."""
-
 
 ASKED_FOR = ("instructions",)
 """They need what pip does not install."""
@@ -39,7 +38,7 @@ def main() -> None:
         parser.error(f"unknown bench {unknown.pop()!r}; known are {', '.join(BENCHES)}")
     chosen = arguments.bench or [name for name in BENCHES if name not in ASKED_FOR]
     for name in chosen:
-        if importlib.util.find_spec(BENCHES[name]) is None:
+        if BENCHES[name] and importlib.util.find_spec(BENCHES[name]) is None:
             parser.error(f"{name} needs {BENCHES[name]}: pip install -e '.[bench]', or `make bench`")
     for name in chosen:
         print(f"\n== {name}")

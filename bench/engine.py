@@ -12,9 +12,8 @@ import time
 from typing import Any
 
 from bench.cases import CASES, Request
-from bench.engines import LibModSecurity, Ours
+from bench.engines import LibModSecurity, Ours, required_crs
 from bench.report import bound_text, table
-from tests.crs import find_crs
 
 ROUNDS = 5
 SECONDS = 0.2
@@ -41,9 +40,7 @@ def cpu_per_request(engine: Any, make: Any, rng: random.Random) -> float:
 
 
 def run(levels: tuple[int, ...] = (1, 4)) -> dict[str, Any]:
-    root = find_crs()
-    if root is None:
-        raise SystemExit("no Core Rule Set found: run `envoy-waf crs install`, or set CRS_ROOT")
+    root = required_crs()
     rows: list[list[str]] = []
     results: list[dict[str, Any]] = []
     for level in levels:

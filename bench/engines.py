@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.cases import Request
+from tests.crs import find_crs
 from waf_core import WAF
 from waf_core.baseline import resolve
 from waf_core.compiler import CompileOptions
@@ -30,6 +31,14 @@ SecRule REQUEST_HEADERS:Content-Type "^application/json" "id:200001,phase:1,t:no
 SecAction "id:900000,phase:1,pass,nolog,setvar:tx.blocking_paranoia_level={level},setvar:tx.detection_paranoia_level={level}"
 {rules}
 """
+
+
+def required_crs() -> Path:
+    """Where the Core Rule Set is; without one there is nothing to measure."""
+    root = find_crs()
+    if root is None:
+        raise SystemExit("no Core Rule Set found: run `envoy-waf crs install`, or set CRS_ROOT")
+    return root
 
 
 def rule_text(root: Path, level: int) -> str:

@@ -15,9 +15,8 @@ from typing import Any
 
 from bench import near
 from bench.cases import CASES, Request, _headers
-from bench.engines import LibModSecurity, Ours
+from bench.engines import LibModSecurity, Ours, required_crs
 from bench.report import table
-from tests.crs import find_crs
 
 SIZES = (1_000, 16_000, 128_000)
 PEER_MAX_BYTES = 16_000
@@ -117,9 +116,7 @@ def _cost(engine: Any, request: Request) -> float:
 
 
 def run() -> dict[str, Any]:
-    root = find_crs()
-    if root is None:
-        raise SystemExit("no Core Rule Set found: run `envoy-waf crs install`, or set CRS_ROOT")
+    root = required_crs()
     ours, peer = Ours(root, 1), LibModSecurity(root, 1)
     rng = random.Random(7)
     rows, results = [], []

@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.cases import CASES
-from bench.engines import CACHE, Ours
+from bench.engines import CACHE, Ours, required_crs
 from bench.hostile import GENERATORS
 from bench.report import table
-from tests.crs import find_crs
 from waf_core.compiler import CompileOptions
 from waf_core.scan.patterns import ScanLimits
 
@@ -85,9 +84,7 @@ def _totals(dump: Path) -> list[int]:
 
 def _child() -> None:
     """Say the name of a case, wait, run it, say so, wait."""
-    root = find_crs()
-    if root is None:
-        raise SystemExit("no Core Rule Set found: run `envoy-waf crs install`, or set CRS_ROOT")
+    root = required_crs()
     # Under valgrind all takes ten times as long, and more while it is counted.
     limits = ScanLimits(hyperscan_folder=CACHE, re2_ns=10 * ScanLimits().re2_ns)
     engine = Ours(root, LEVEL, CompileOptions(limits=limits))

@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.cases import CASES, Request, browser_get, form, json_body
-from bench.engines import Ours
+from bench.engines import Ours, required_crs
 from bench.envoy import await_databases
 from bench.report import MEMORY_BOUND_MB, resident_mb, table
 from demo.stack import PROJECT, Process, free_port
-from tests.crs import find_crs
 from waf_core import WAF
 from waf_core.memory import settle
 
@@ -30,15 +29,8 @@ TRANSACTIONS = 100_000
 GROWTH = PROJECT / "docs" / "growth.png"
 
 
-def _root() -> Path:
-    root = find_crs()
-    if root is None:
-        raise SystemExit("no Core Rule Set found: run `envoy-waf crs install`, or set CRS_ROOT")
-    return root
-
-
 def _work(barrier: Any, results: Any, seed: int) -> None:
-    engine = Ours(_root(), 1)
+    engine = Ours(required_crs(), 1)
     rng = random.Random(seed)
     requests = [browser_get(rng) for _ in range(2000)]
     for request in requests[:200]:
@@ -85,7 +77,7 @@ def _arguments(number: int) -> Any:
 
 def growth() -> dict[str, list[tuple[float, float]]]:
     """(x, ms) of each curve."""
-    engine = Ours(_root(), 1)
+    engine = Ours(required_crs(), 1)
     curves: dict[str, list[tuple[float, float]]] = {}
     # Of 25 kB on they have more values than SecArgumentsLimit, and are refused.
     curves["JSON body, kB"] = [(k, _milliseconds(engine, json_body(k * 1000))) for k in (1, 2, 5, 10, 15, 20)]
@@ -120,7 +112,7 @@ def draw(curves: dict[str, list[tuple[float, float]]], path: Path) -> None:
 
 
 def _remember(results: Any) -> None:
-    engine = Ours(_root(), 1)
+    engine = Ours(required_crs(), 1)
     rng = random.Random(9)
     makers = [CASES[name] for name in ("browser GET", "browser GET", "form", "GraphQL", "SQLi GET")]
     found = []
@@ -148,7 +140,7 @@ def start_up(cache: Path) -> float:
     with tempfile.TemporaryDirectory() as folder:
         command = [
             str(PROJECT / ".venv" / "bin" / "envoy-waf"), "serve", "--listen", f"127.0.0.1:{port}",
-            "--admin", f"127.0.0.1:{admin}", "--crs-root", str(_root()),
+            "--admin", f"127.0.0.1:{admin}", "--crs-root", str(required_crs()),
         ]  # fmt: skip
         start = time.perf_counter()
         process = Process("sidecar", command, Path(folder), {"ENVOY_WAF_CACHE_DIR": str(cache)})

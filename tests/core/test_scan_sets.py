@@ -17,7 +17,7 @@ from waf_core.scan.classes import (
     WORD_CLASSES,
     are_many,
     classes_of,
-)  # fmt: skip
+)
 
 
 @given(st.binary(max_size=3 * EXACT_BYTES))

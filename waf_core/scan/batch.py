@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from waf_core.macros import Expander
-from waf_core.operators import Captures, Operator
+from waf_core.operators import Captures
 from waf_core.scan.masks import numbers_of
 from waf_core.scan.patterns import PatternSet
 from waf_core.scan.planner import NOTHING, Plan
@@ -227,20 +227,16 @@ def _confirm(
         if mask is None:
             continue
         for number in numbers_of(mask & slot.positive):
-            operator, wanted, capturing = slot.known.get(number) or slot.askers(number)
+            ask, wanted = slot.known.get(number) or slot.askers(number)
             if answers is None:
-                answer = _answer(operator, capturing, form, tx)
+                answer = ask(form, tx)
             else:
                 asked = (number, form)
                 if asked not in answers:
-                    answers[asked] = _answer(operator, capturing, form, tx)
+                    answers[asked] = ask(form, tx)
                 answer = answers[asked]
             if answer is not None and answer is not False:
                 _tell(places, wanted, form, None if isinstance(answer, bool) else answer)
-
-
-def _answer(operator: Operator, capturing: bool, form: bytes, tx: Expander) -> Answer:
-    return operator.match(form, tx) if capturing else operator.holds(form, tx)
 
 
 def _tell(places: list[Place], wanted: Iterable[Place], form: bytes, captures: Captures | None) -> None:

@@ -6,10 +6,10 @@ expressions (letters, digits, brackets).  A set of classes is a number, bit n fo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
+from waf_core.scan.masks import mask_of
 from waf_core.transformations import TRAITS
 
 if TYPE_CHECKING:
@@ -51,19 +51,14 @@ MEMBERS: Final = tuple(sum(1 << byte for byte in range(256) if TABLE[byte] == nu
 """Class -> its bytes, as a set in the sense of waf_core/operators/needs.py."""
 
 
-def _mask(numbers: Iterable[int]) -> int:
-    return sum(1 << number for number in set(numbers))
+_PLAIN_CLASSES: Final = mask_of(_PLAIN.translate(TABLE))
 
-
-_PLAIN_CLASSES: Final = _mask(_PLAIN.translate(TABLE))
-
-_WORD_BYTES: Final = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-WORD_CLASSES: Final = _mask(_WORD_BYTES.translate(TABLE))
+WORD_CLASSES: Final = mask_of(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789".translate(TABLE))
 """Of letters and digits."""
 
-_NUMBER_CLASSES: Final = _mask(b"0123456789-.:,".translate(TABLE))
+_NUMBER_CLASSES: Final = mask_of(b"0123456789-.:,".translate(TABLE))
 
-TEXT_CLASSES: Final = _mask(bytes(range(9, 127)).translate(TABLE))
+TEXT_CLASSES: Final = mask_of(bytes(range(9, 127)).translate(TABLE))
 """Of ASCII characters: all but NUL and bytes from 128 on."""
 
 EXACT_BYTES: Final = 24

@@ -1,4 +1,4 @@
-"""Sets of pattern numbers as integers: bit n for number n."""
+"""Sets of numbers (of patterns, of classes) as integers: bit n for number n."""
 
 from __future__ import annotations
 

@@ -105,13 +105,11 @@ class Planner:
         """The plan for values like this one; for one of a crowd a coarse one, which more of them share."""
         size = len(value)
         telling = self._telling
-        if size > CLASSED_VALUE_BYTES:
-            if telling is not None and 1 not in value.translate(telling):
-                return NOTHING
-            return self._for_everything(len(LENGTHS))
-        classes = classes_of(value)
+        classes = classes_of(value) if size <= CLASSED_VALUE_BYTES else ALL_CLASSES
         if telling is not None and (not classes & self._telling_classes or 1 not in value.translate(telling)):
             return NOTHING
+        if size > CLASSED_VALUE_BYTES:
+            return self._for_everything(len(LENGTHS))
         classes &= self._relevant
         if crowd:
             rank = _COARSE_RANK if size <= LENGTHS[_COARSE_RANK] else len(LENGTHS) - 1

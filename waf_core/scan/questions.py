@@ -30,7 +30,7 @@ Alone = tuple[tuple[Ask, bool | None, list[Place]], ...]
 """Questions, ready to be asked."""
 
 Asker = tuple[Any, ...]
-"""The operator of a pattern, who wants to know of it (a list of places), and whether captures are wanted."""
+"""What is asked about a pattern (an `Ask`), and who wants to know of it (a list of places)."""
 
 _NEVER: Final = 1 << 60
 
@@ -122,9 +122,9 @@ class ChainTests:
 
 class Slot:
     """What is asked of one form in common with others: `patterns` is a mask of their numbers, `positive` of
-    those among them that should be found, `capturing` of those whose captures are wanted."""
+    those among them that should be found."""
 
-    __slots__ = ("_tests", "capturing", "known", "negated", "patterns", "positive")
+    __slots__ = ("_tests", "known", "negated", "patterns", "positive")
 
     def __init__(
         self,
@@ -135,9 +135,6 @@ class Slot:
     ) -> None:
         self.patterns = positive | unwelcome
         self.positive = positive
-        self.capturing = 0
-        for each in tests:
-            self.capturing |= each.capturing
         self.negated = negated
         self.known: dict[int, Asker] = {}
         """What `askers` has told."""
@@ -147,7 +144,9 @@ class Slot:
         """Who asks for a pattern; put together when it is first found."""
         pairs = [tests.patterns[number] for tests in self._tests if number in tests.patterns]
         places = [place for _, places in pairs for place in places]
-        known = self.known[number] = (pairs[0][0], places, bool(self.capturing >> number & 1))
+        operator = pairs[0][0]
+        capturing = any(tests.capturing >> number & 1 for tests in self._tests)
+        known = self.known[number] = (operator.match if capturing else operator.holds, places)
         return known
 
 
