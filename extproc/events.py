@@ -85,13 +85,13 @@ class Recorder:
             metrics.limits.labels(limit).inc()
         for reason in stream.uninspected:
             metrics.uninspected.labels(reason).inc()
-        if tx.request_body_length:
-            metrics.body_bytes.labels("request").inc(tx.request_body_length)
-        if tx.response_body_length:
-            metrics.body_bytes.labels("response").inc(tx.response_body_length)
-        if tx.inbound_data_error:
+        if tx.request_body.length:
+            metrics.body_bytes.labels("request").inc(tx.request_body.length)
+        if tx.response_body.length:
+            metrics.body_bytes.labels("response").inc(tx.response_body.length)
+        if tx.request_body.cut:
             metrics.truncated.labels("request").inc()
-        if tx.outbound_data_error:
+        if tx.response_body.cut:
             metrics.truncated.labels("response").inc()
         metrics.count_scans(stream.policy.waf.program.statistics)
         hidden: Redaction | None = None  # made once, and only for what is told

@@ -265,7 +265,7 @@ class StreamSession:
             if missing and not stream.store_failed:
                 for key, record in (await records.load(missing)).items():
                     if stream.tx is not None:
-                        stream.tx.merge_record(key[0], record)
+                        stream.tx.records.merge(key[0], record)
             if changes:
                 await records.commit(changes)
         except StoreUnavailableError:

@@ -206,14 +206,14 @@ class Stream:
             if self._request.judged:
                 return 0
             if self._request.ends_with(size, kind != "request_body" or message.request_body.end_of_stream):
-                return size + tx.request_body_length
-            return tx.weight_of_request_piece(_pieces(message.request_body, body))
+                return size + tx.request_body.length
+            return tx.request_body.weight(_pieces(message.request_body, body))
         if kind == "response_body" or kind == "response_trailers":
             if self._response.judged:
                 return 0
             if self._response.ends_with(size, kind != "response_body" or message.response_body.end_of_stream):
-                return size + tx.response_body_length
-            return tx.weight_of_response_piece(size)
+                return size + tx.response_body.length
+            return tx.response_body.weight(size)
         return 0
 
     def close(self) -> None:
@@ -371,7 +371,7 @@ class Stream:
             return "grpc"
         if tx.engine is EngineMode.OFF or tx.allowed in ("all", "request"):
             return "rules"
-        if not tx.request_body_access:
+        if not tx.request_body.access:
             return "rules"
         return ""
 
@@ -383,7 +383,7 @@ class Stream:
         program = self.policy.waf.program
         no_rules = tx.engine is EngineMode.OFF or tx.allowed == "all"
         need_headers = not no_rules and (program.has_rules(3) or program.has_rules(4))
-        need_body = need_headers and program.has_rules(4) and tx.response_body_access and not self._tunnel()
+        need_body = need_headers and program.has_rules(4) and tx.response_body.access and not self._tunnel()
         if not drop_body and need_headers and need_body:
             return CONTINUE_REQUEST_HEADERS
         return _override(
@@ -408,7 +408,7 @@ class Stream:
         if side.mode == BUFFERED_PARTIAL and not end:
             # Envoy's buffer is full; the rest of the body will never be shown.
             self.uninspected.append("partial")
-            tx.inbound_data_error = True
+            tx.request_body.cut = True
             if tx.program.settings.request_body_limit_action is LimitAction.REJECT:
                 stop = tx.reject(413, "the request body exceeds Envoy's buffer")
                 if stop is not None:
@@ -424,9 +424,9 @@ class Stream:
         tx, side = self.tx, self._request
         assert tx is not None
         side.hold(body)
-        if not end and not tx.inbound_data_error and side.held_bytes <= MAX_HELD_BYTES:
+        if not end and not tx.request_body.cut and side.held_bytes <= MAX_HELD_BYTES:
             return []
-        if side.held_bytes > MAX_HELD_BYTES and not tx.inbound_data_error:
+        if side.held_bytes > MAX_HELD_BYTES and not tx.request_body.cut:
             stop = tx.reject(413, f"more than {MAX_HELD_BYTES} bytes would have to be held")
             if stop is not None:
                 return [self._deny(stop)]
@@ -497,12 +497,12 @@ class Stream:
         if side.mode == BUFFERED_PARTIAL:
             if not end:
                 self.uninspected.append("partial")
-                tx.outbound_data_error = True
+                tx.response_body.cut = True
             end = True
         if side.mode == FULL_DUPLEX:
             side.hold(body)
             # Past the limit the rest is not inspected: it need not be held either.
-            if not end and not tx.outbound_data_error:
+            if not end and not tx.response_body.cut:
                 return []
             return self._judge_response(None, end)
         if not end and side.mode == STREAMED:

@@ -93,7 +93,12 @@ class SetVar:
         if value is None:
             value = self.value.expand(tx)
         if self.collection != "TX":
-            tx.set_persistent(self.collection, name, self.kind, value)
+            if self.kind == "delete":
+                tx.records.delete(self.collection, name)
+            elif self.kind == "set":
+                tx.records.set(self.collection, name, value)
+            else:
+                tx.records.add(self.collection, name, amount(self.kind, value))
             return
         store = tx.tx
         if self.kind == "delete":
@@ -139,7 +144,7 @@ class InitCol:
         self.key = Macro(key.strip().encode("utf-8", "surrogateescape"))
 
     def __call__(self, tx: Transaction) -> None:
-        tx.open_collection(self.collection, self.key.expand(tx))
+        tx.records.open(self.collection, self.key.expand(tx))
 
 
 class SetIdentity:
@@ -155,7 +160,7 @@ class SetIdentity:
             tx.session_id = key
         elif self.collection == "USER":
             tx.user_id = key
-        tx.open_collection(self.collection, key)
+        tx.records.open(self.collection, key)
 
 
 class ExpireVar:
@@ -172,7 +177,7 @@ class ExpireVar:
 
     def __call__(self, tx: Transaction) -> None:
         if self.collection != "TX":
-            tx.expire_persistent(self.collection, self.name.expand(tx), to_int(self.seconds.expand(tx)))
+            tx.records.expire(self.collection, self.name.expand(tx), to_int(self.seconds.expand(tx)))
 
 
 class DeprecateVar:
@@ -189,7 +194,7 @@ class DeprecateVar:
         self.amount, self.period = int(amount), max(int(period), 1)
 
     def __call__(self, tx: Transaction) -> None:
-        tx.deprecate_persistent(self.collection, self.name, self.amount, self.period)
+        tx.records.deprecate(self.collection, self.name, self.amount, self.period)
 
 
 class Sanitise:
@@ -227,13 +232,14 @@ class RemoveTarget:
 
 
 class SetAttribute:
-    """A ctl option that sets one thing of the transaction."""
+    """A ctl option that sets one thing of the transaction, or of its `request_body` or `response_body`."""
 
-    def __init__(self, attribute: str, value: object) -> None:
-        self.attribute, self.value = attribute, value
+    def __init__(self, name: str, value: object) -> None:
+        self.owner, _, self.attribute = name.rpartition(".")
+        self.value = value
 
     def __call__(self, tx: Transaction) -> None:
-        setattr(tx, self.attribute, self.value)
+        setattr(getattr(tx, self.owner) if self.owner else tx, self.attribute, self.value)
 
 
 def _on_off(name: str, text: str) -> bool:
@@ -292,15 +298,17 @@ CTL: Final[dict[str, Callable[[str], Callable[[Transaction], None]]]] = {
     "auditengine": lambda v: SetAttribute("audit_engine", _audit(v)),
     "auditlogparts": _audit_parts,
     "debugloglevel": lambda v: SetAttribute("debug_log_level", _number("debugLogLevel", v)),
-    "forcerequestbodyvariable": lambda v: SetAttribute("force_request_body", _on_off("forceRequestBodyVariable", v)),
-    "forceresponsebodyvariable": lambda v: SetAttribute("force_response_body", _on_off("forceResponseBodyVariable", v)),
-    "requestbodyaccess": lambda v: SetAttribute("request_body_access", _on_off("requestBodyAccess", v)),
-    "requestbodylimit": lambda v: SetAttribute("request_body_limit", _number("requestBodyLimit", v)),
-    "requestbodyprocessor": lambda v: SetAttribute("body_processor", _processor(v)),
-    "responsebodyaccess": lambda v: SetAttribute("response_body_access", _on_off("responseBodyAccess", v)),
-    "responsebodylimit": lambda v: SetAttribute("response_body_limit", _number("responseBodyLimit", v)),
-    "responsebodyprocessor": lambda v: SetAttribute("response_body_processor", _processor(v)),
-    "parsexmlintoargs": lambda v: SetAttribute("parse_xml_into_args", v.strip().capitalize()),
+    "forcerequestbodyvariable": lambda v: SetAttribute("request_body.forced", _on_off("forceRequestBodyVariable", v)),
+    "forceresponsebodyvariable": lambda v: SetAttribute(
+        "response_body.forced", _on_off("forceResponseBodyVariable", v)
+    ),
+    "requestbodyaccess": lambda v: SetAttribute("request_body.access", _on_off("requestBodyAccess", v)),
+    "requestbodylimit": lambda v: SetAttribute("request_body.limit", _number("requestBodyLimit", v)),
+    "requestbodyprocessor": lambda v: SetAttribute("request_body.processor", _processor(v)),
+    "responsebodyaccess": lambda v: SetAttribute("response_body.access", _on_off("responseBodyAccess", v)),
+    "responsebodylimit": lambda v: SetAttribute("response_body.limit", _number("responseBodyLimit", v)),
+    "responsebodyprocessor": lambda v: SetAttribute("response_body.processor", _processor(v)),
+    "parsexmlintoargs": lambda v: SetAttribute("request_body.xml_into_args", v.strip().capitalize()),
 }
 """Lower-cased name of a ctl option that needs no rules -> its maker."""
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from waf_core.actions import MAX_COLLECTION_KEYS
+from waf_core.bodies import Pair
 from waf_core.operators import Captures, Operator
 from waf_core.operators.regex import MAX_CAPTURES
 from waf_core.operators.restpath import RestPath
@@ -20,7 +21,6 @@ from waf_core.selection import read_target
 from waf_core.settings import EngineMode
 from waf_core.transformations import Transformation, apply_chain
 from waf_core.turns import give_way
-from waf_core.variables import Pair
 
 if TYPE_CHECKING:
     from waf_core.program import Hit, PhaseProgram

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Final
 
 import re2
 
+from waf_core.bodies import Pair
 from waf_core.errors import Position
 from waf_core.macros import Macro
 from waf_core.operators import Operator
 from waf_core.operators.restpath import RestPath
 from waf_core.transformations import Transformation
-from waf_core.variables import Pair, Variable
+from waf_core.variables import Variable
 
 if TYPE_CHECKING:
     from waf_core.transaction import Transaction

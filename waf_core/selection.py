@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 import re2
 
+from waf_core.bodies import Pair
 from waf_core.rule import Target
-from waf_core.variables import Pair
 
 if TYPE_CHECKING:
     from waf_core.transaction import Transaction

@@ -10,6 +10,8 @@ only Coraza has are marked.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -17,10 +19,11 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
+from waf_core.bodies import Pair
+
 if TYPE_CHECKING:
     from waf_core.transaction import Transaction
 
-Pair = tuple[bytes, bytes]
 Getter = Callable[["Transaction"], Sequence[Pair]]
 
 
@@ -123,6 +126,28 @@ def _flag(value: object) -> bytes:
 
 # -- the request ---------------------------------------------------------------------------
 
+
+def _auth_type(tx: Transaction) -> bytes | None:
+    value = tx.request_header(b"authorization")
+    return value.split(b" ", 1)[0] if value else None
+
+
+def _remote_user(tx: Transaction) -> bytes | None:
+    """The user name of HTTP basic authentication (RFC 7617)."""
+    kind, _, credentials = (tx.request_header(b"authorization") or b"").partition(b" ")
+    if kind.lower() != b"basic":
+        return None
+    try:
+        return base64.b64decode(credentials, validate=True).partition(b":")[0]
+    except binascii.Error:
+        return None
+
+
+def _full_request(tx: Transaction) -> bytes:
+    head = b"".join([b"%b: %b\n" % pair for pair in tx.request_headers])
+    return b"%b\n%b\n%b" % (tx.request_line, head, tx.request_body.kept)
+
+
 _collection("ARGS", lambda tx: tx.args, settled=2, parts=("ARGS_GET", "ARGS_POST"))
 _collection("ARGS_GET", lambda tx: tx.args_get)
 _of_body("ARGS_POST", lambda tx: tx.args_post)
@@ -144,32 +169,32 @@ _scalar("REQUEST_FILENAME", attrgetter("filename"))
 _scalar("REQUEST_BASENAME", attrgetter("basename"))
 _scalar("QUERY_STRING", attrgetter("query_string"))
 _scalar("PATH_INFO", attrgetter("filename"))
-_optional("REQUEST_BODY", lambda tx: tx.request_body_variable, phase=2, of_body=True)
-_scalar("REQUEST_BODY_LENGTH", lambda tx: b"%d" % tx.request_body_length, phase=2)
-_scalar("FULL_REQUEST", attrgetter("full_request"), phase=2)
-_scalar("FULL_REQUEST_LENGTH", lambda tx: b"%d" % len(tx.full_request), phase=2)
-_optional("AUTH_TYPE", lambda tx: tx.auth_type)
-_optional("REMOTE_USER", lambda tx: tx.remote_user)
-_scalar("REQBODY_PROCESSOR", attrgetter("body_processor"), settled=2)
-_scalar("REQBODY_ERROR", lambda tx: _flag(tx.body_error), phase=2)
-_scalar("REQBODY_ERROR_MSG", lambda tx: tx.body_error.encode("utf-8", "replace"), phase=2)
-_scalar("REQBODY_PROCESSOR_ERROR", lambda tx: _flag(tx.body_error), phase=2)
-_scalar("REQBODY_PROCESSOR_ERROR_MSG", lambda tx: tx.body_error.encode("utf-8", "replace"), phase=2)
-_scalar("INBOUND_DATA_ERROR", lambda tx: _flag(tx.inbound_data_error), phase=2)
+_optional("REQUEST_BODY", lambda tx: tx.request_body.text, phase=2, of_body=True)
+_scalar("REQUEST_BODY_LENGTH", lambda tx: b"%d" % tx.request_body.length, phase=2)
+_scalar("FULL_REQUEST", _full_request, phase=2)
+_scalar("FULL_REQUEST_LENGTH", lambda tx: b"%d" % len(_full_request(tx)), phase=2)
+_optional("AUTH_TYPE", _auth_type)
+_optional("REMOTE_USER", _remote_user)
+_scalar("REQBODY_PROCESSOR", attrgetter("request_body.processor"), settled=2)
+_scalar("REQBODY_ERROR", lambda tx: _flag(tx.request_body.error), phase=2)
+_scalar("REQBODY_ERROR_MSG", lambda tx: tx.request_body.error.encode("utf-8", "replace"), phase=2)
+_scalar("REQBODY_PROCESSOR_ERROR", lambda tx: _flag(tx.request_body.error), phase=2)
+_scalar("REQBODY_PROCESSOR_ERROR_MSG", lambda tx: tx.request_body.error.encode("utf-8", "replace"), phase=2)
+_scalar("INBOUND_DATA_ERROR", lambda tx: _flag(tx.request_body.cut), phase=2)
 _scalar("URLENCODED_ERROR", lambda tx: _flag(tx.urlencoded_error), settled=2)
-_of_body("FILES", lambda tx: tx.files)
-_of_body("FILES_NAMES", lambda tx: tx.file_names)
-_of_body("FILES_SIZES", lambda tx: tx.file_sizes)
-_of_body("FILES_TMP_CONTENT", lambda tx: tx.file_contents)
+_of_body("FILES", lambda tx: tx.request_body.files)
+_of_body("FILES_NAMES", lambda tx: tx.request_body.file_names)
+_of_body("FILES_SIZES", lambda tx: tx.request_body.file_sizes)
+_of_body("FILES_TMP_CONTENT", lambda tx: tx.request_body.file_contents)
 _collection("FILES_TMPNAMES", lambda tx: (), phase=2)
-_scalar("FILES_COMBINED_SIZE", lambda tx: b"%d" % sum([int(size) for _, size in tx.file_sizes]), phase=2)
-_of_body("MULTIPART_PART_HEADERS", lambda tx: tx.part_headers)
-_of_body("MULTIPART_FILENAME", lambda tx: tx.files)
-_of_body("MULTIPART_NAME", lambda tx: tx.file_names)
+_scalar("FILES_COMBINED_SIZE", lambda tx: b"%d" % sum([int(size) for _, size in tx.request_body.file_sizes]), phase=2)
+_of_body("MULTIPART_PART_HEADERS", lambda tx: tx.request_body.part_headers)
+_of_body("MULTIPART_FILENAME", lambda tx: tx.request_body.files)
+_of_body("MULTIPART_NAME", lambda tx: tx.request_body.file_names)
 
 
 def _multipart_flag(name: str, attribute: str) -> None:
-    _scalar(name, lambda tx: b"%d" % int(getattr(tx.multipart_flags, attribute)), phase=2)
+    _scalar(name, lambda tx: b"%d" % int(getattr(tx.request_body.flags, attribute)), phase=2)
 
 
 for _name in (
@@ -182,12 +207,12 @@ _multipart_flag("MULTIPART_SEMICOLON_MISSING", "missing_semicolon")
 
 
 def _xml_select(tx: Transaction, expression: str) -> Sequence[Pair]:
-    return [(b"", text) for text in tx.xml_values(expression)]
+    return [(b"", text) for text in tx.request_body.xml_values(expression)]
 
 
 for _name in ("XML", "REQUEST_XML"):
     REGISTRY[_name] = Variable(_name, lambda tx: _xml_select(tx, "/*"), True, False, 2, _xml_select, of_body=True)
-_of_body("JSON", lambda tx: tx.args_post if tx.body_processor == b"JSON" else ())
+_of_body("JSON", lambda tx: tx.args_post if tx.request_body.processor == b"JSON" else ())
 
 # -- the connection ------------------------------------------------------------------------
 
@@ -202,35 +227,56 @@ _collection("GEO", lambda tx: list(tx.geo.items()), dynamic=True)
 
 # -- the response --------------------------------------------------------------------------
 
+
+def _response_length(tx: Transaction) -> bytes:
+    return tx.response_header(b"content-length") or b"%d" % tx.response_body.length
+
+
 _collection("RESPONSE_HEADERS", lambda tx: tx.response_headers, phase=3)
 _collection("RESPONSE_HEADERS_NAMES", lambda tx: _names(tx.response_headers), phase=3)
 _scalar("RESPONSE_STATUS", lambda tx: b"%d" % tx.response_status, phase=3)
 _scalar("RESPONSE_PROTOCOL", attrgetter("response_protocol"), phase=3)
 _scalar("STATUS_LINE", lambda tx: b"%b %d" % (tx.response_protocol, tx.response_status), phase=3)
 _scalar("RESPONSE_CONTENT_TYPE", lambda tx: tx.response_header(b"content-type"), phase=3)
-_scalar("RESPONSE_CONTENT_LENGTH", attrgetter("response_content_length"), phase=3, settled=4)
-_optional("RESPONSE_BODY", lambda tx: tx.response_body_variable, phase=4)
-_collection("RESPONSE_ARGS", lambda tx: tx.response_args, phase=4)  # Coraza
+_scalar("RESPONSE_CONTENT_LENGTH", _response_length, phase=3, settled=4)
+_optional("RESPONSE_BODY", lambda tx: tx.response_body.text, phase=4)
+_collection("RESPONSE_ARGS", lambda tx: tx.response_body.arguments, phase=4)  # Coraza
 REGISTRY["RESPONSE_XML"] = Variable(
     "RESPONSE_XML",
-    lambda tx: [(b"", text) for text in tx.response_xml_values("/*")],
+    lambda tx: [(b"", text) for text in tx.response_body.xml_values("/*")],
     True,
     False,
     4,
-    lambda tx, expression: [(b"", text) for text in tx.response_xml_values(expression)],
+    lambda tx, expression: [(b"", text) for text in tx.response_body.xml_values(expression)],
 )
-_scalar("OUTBOUND_DATA_ERROR", lambda tx: _flag(tx.outbound_data_error), phase=4)
+_scalar("OUTBOUND_DATA_ERROR", lambda tx: _flag(tx.response_body.cut), phase=4)
 
 # -- the transaction -----------------------------------------------------------------------
 
+
+def _current_rule(tx: Transaction) -> Sequence[Pair]:
+    """id, rev, severity, logdata and msg of the rule that is running."""
+    unit = tx.current_unit
+    if unit is None:
+        return ()
+    info = unit.info
+    return (
+        (b"id", b"%d" % info.id),
+        (b"rev", info.revision.encode()),
+        (b"severity", b"" if info.severity is None else b"%d" % info.severity),
+        (b"logdata", unit.data.text if unit.data else b""),
+        (b"msg", unit.message.text if unit.message else b""),
+    )
+
+
 _collection("TX", lambda tx: list(tx.tx.items()), dynamic=True)
-_collection("GLOBAL", lambda tx: tx.persistent_pairs("GLOBAL"), dynamic=True)
-_collection("IP", lambda tx: tx.persistent_pairs("IP"), dynamic=True)
-_collection("RESOURCE", lambda tx: tx.persistent_pairs("RESOURCE"), dynamic=True)
-_collection("SESSION", lambda tx: tx.persistent_pairs("SESSION"), dynamic=True)
-_collection("USER", lambda tx: tx.persistent_pairs("USER"), dynamic=True)
-_collection("ENV", lambda tx: tx.environment(), dynamic=True)
-_collection("RULE", lambda tx: tx.current_rule_pairs(), dynamic=True)
+_collection("GLOBAL", lambda tx: tx.records.pairs("GLOBAL"), dynamic=True)
+_collection("IP", lambda tx: tx.records.pairs("IP"), dynamic=True)
+_collection("RESOURCE", lambda tx: tx.records.pairs("RESOURCE"), dynamic=True)
+_collection("SESSION", lambda tx: tx.records.pairs("SESSION"), dynamic=True)
+_collection("USER", lambda tx: tx.records.pairs("USER"), dynamic=True)
+_collection("ENV", lambda tx: list({**PROCESS_ENVIRONMENT, **tx.env}.items()), dynamic=True)
+_collection("RULE", _current_rule, dynamic=True)
 _scalar("MATCHED_VAR", attrgetter("matched_var"), dynamic=True)
 _scalar("MATCHED_VAR_NAME", attrgetter("matched_var_name"), dynamic=True)
 _collection("MATCHED_VARS", lambda tx: tx.matched_vars, dynamic=True)

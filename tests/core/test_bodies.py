@@ -338,8 +338,10 @@ def test_request_body_limit_can_judge_the_beginning() -> None:
     assert ids(tx) == [2, 1]
 
 
-def test_no_files_limit_counts_only_fields() -> None:
-    rules = "SecRequestBodyNoFilesLimit 300"
+@pytest.mark.parametrize("rule", ["", 'SecRule FULL_REQUEST "@contains never" "id:2,phase:2,pass"'])
+def test_no_files_limit_counts_only_fields(rule: str) -> None:
+    """Also where a rule needs the raw body of uploads."""
+    rules = f"SecRequestBodyNoFilesLimit 300\n{rule}"
     file = part("f", "x" * 5000, "x.bin").encode() + b"--b0undary--\r\n"
     assert run(rules, method="POST", headers=MULTIPART, body=file).interruption is None
     field = part("f", "x" * 5000).encode() + b"--b0undary--\r\n"

@@ -42,7 +42,7 @@ def test_multiphase_judges_the_query_in_phase_1_and_the_body_in_phase_2() -> Non
     early = run(make(SPLIT, MULTIPHASE), "/?a=bad")
     assert ids(early) == [1, 2]
     assert early.matched_rules[0].variable == "ARGS:a"
-    assert early.request_body_length == 0
+    assert early.request_body.length == 0
     late = run(make(SPLIT, MULTIPHASE), "/?a=b", method="POST", headers=FORM, body=b"c=bad")
     assert ids(late) == [1]
     assert late.tx[b"n"] == b"1"

@@ -63,11 +63,11 @@ def test_buffered_store_foresees_records_and_hands_over_changes() -> None:
     assert tx.expected_records() == [("IP", b"192.0.2.1")]
     store.records["IP", b"192.0.2.1"] = {b"n": b"41"}
     tx.process_request_headers()
-    assert dict(tx.persistent_pairs("IP"))[b"n"] == b"42"
+    assert dict(tx.records.pairs("IP"))[b"n"] == b"42"
     assert store.missing == [("SESSION", b"abc")]
     assert [(key, change.kind, change.value) for key, change in store.changes] == [
         (("IP", b"192.0.2.1"), "add", b"1"),
         (("SESSION", b"abc"), "add", b"1"),
     ]
-    tx.merge_record("SESSION", {b"n": b"9", b"other": b"x"})
-    assert dict(tx.persistent_pairs("SESSION")) == {b"n": b"10", b"other": b"x", b"key": b"abc"}
+    tx.records.merge("SESSION", {b"n": b"9", b"other": b"x"})
+    assert dict(tx.records.pairs("SESSION")) == {b"n": b"10", b"other": b"x", b"key": b"abc"}

@@ -127,13 +127,13 @@ def make_record(tx: Transaction, hidden: Redaction | None = None, *, policy: str
     if "B" in parts:
         record.request_headers = [(_text(n), hidden.header(n, v)) for n, v in tx.request_headers]
     if "C" in parts or "I" in parts:
-        record.request_body = hidden.text(_text(tx.request_body[:MAX_BODY]))
+        record.request_body = hidden.text(_text(tx.request_body.kept[:MAX_BODY]))
     if "F" in parts:
         record.response_headers = [(_text(n), hidden.header(n, v)) for n, v in tx.response_headers]
     if "E" in parts:
-        record.response_body = hidden.text(_text(tx.response_body[:MAX_BODY]))
+        record.response_body = hidden.text(_text(tx.response_body.kept[:MAX_BODY]))
     if "J" in parts:
-        record.files = [(_text(name), _text(size)) for name, size in tx.file_sizes]
+        record.files = [(_text(name), _text(size)) for name, size in tx.request_body.file_sizes]
     if "H" in parts or "K" in parts:
         record.messages = [_message(m, hidden) for m in tx.matched_rules[:MAX_MESSAGES] if m.audit]
     return record

@@ -61,7 +61,7 @@ class Redaction:
         values = [v for n, v in (*tx.request_headers, *tx.response_headers) if n.lower() in self._headers]
         if b"cookie" in self._headers:
             values += [value for _, value in tx.request_cookies]
-        values += [v for n, v in (*tx.args, *tx.response_args) if self._is_argument(n)]
+        values += [v for n, v in (*tx.args, *tx.response_body.arguments) if self._is_argument(n)]
         for rule in tx.matched_rules:
             values += [value for name, value in rule.matches if name in matched]
         texts: dict[str, None] = {}

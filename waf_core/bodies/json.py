@@ -13,9 +13,8 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from waf_core.bodies import Pair
 from waf_core.turns import give_way
-
-Pair = tuple[bytes, bytes]
 
 MAX_DEPTH: Final = 800
 """Upper bound of SecRequestBodyJsonDepthLimit: the parser recurses once for each level."""

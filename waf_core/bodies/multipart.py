@@ -17,9 +17,8 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final
 
+from waf_core.bodies import Pair
 from waf_core.turns import give_way
-
-Pair = tuple[bytes, bytes]
 
 MAX_HEADER_LINE: Final = 8192
 MAX_HEADERS_PER_PART: Final = 64

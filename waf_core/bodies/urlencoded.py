@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from waf_core.bodies import Pair
 from waf_core.octets import PERCENT, PLUS
 from waf_core.transformations.url import url_decode
-
-Pair = tuple[bytes, bytes]
 
 _HIDDEN: Final = {b"&": re.compile(rb"%(?:3[dD]|26)").search, b";": re.compile(rb"%3[dDbB]").search}
 """For a separator: finds an encoded one, or an encoded `=`.  Text with neither may be decoded before it is split."""
@@ -42,3 +41,13 @@ def parse_pairs(text: bytes, separator: bytes, limit: int) -> tuple[list[Pair], 
                 name, _, value = piece.partition(b"=")
                 out.append((name, value))
     return out, overflow
+
+
+def has_bad_escape(text: bytes) -> bool:
+    """Is there a `%` without two hexadecimal digits?"""
+    return PERCENT in text and any(
+        len(part) < 2 or part[0] not in _HEX or part[1] not in _HEX for part in text.split(b"%")[1:]
+    )
+
+
+_HEX: Final = frozenset(b"0123456789abcdefABCDEF")

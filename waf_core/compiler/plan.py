@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from waf_core.actions import RemoveTarget
+from waf_core.bodies import Pair
 from waf_core.program import FIRST_PHASE, Hits, PhaseProgram, Scan
 from waf_core.rule import Link, Target, Unit
 from waf_core.scan.batch import Pending, judge
@@ -27,7 +28,7 @@ from waf_core.scan.questions import Place
 from waf_core.scan.scanner import Scanner, Test
 from waf_core.selection import make_reader
 from waf_core.turns import give_way
-from waf_core.variables import REGISTRY, Pair, Variable
+from waf_core.variables import REGISTRY, Variable
 
 if TYPE_CHECKING:
     from waf_core.transaction import Transaction
@@ -214,7 +215,7 @@ def _make_scan(sources: Sequence[_Source], patterns: PatternSet, statistics: Sca
                 answer = _recall(scanner, value, pending)
             if answer:
                 _note(hits, answer, value)
-        for found, value in look_up(others if tx.has_body else bodiless, tx, pending):
+        for found, value in look_up(others if tx.request_body.present else bodiless, tx, pending):
             _note(hits, found, value)
         if pending:
             statistics.add(scans=sum(map(len, pending.values())))

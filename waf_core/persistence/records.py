@@ -1,0 +1,90 @@
+"""The records that one transaction has opened: its own copy of the values, and what it changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from waf_core.operators.numeric import to_int
+from waf_core.persistence import Change, Store
+
+
+@dataclass(slots=True)
+class _Record:
+    key: bytes
+    values: dict[bytes, bytes]
+    changes: list[Change]
+
+
+class Records:
+    """By name of the collection (IP, SESSION ...).  What is asked of one that is not open does nothing."""
+
+    __slots__ = ("_opened", "_store", "_timeout")
+
+    def __init__(self, store: Store, timeout: int) -> None:
+        self._store: Store = store
+        self._timeout = timeout
+        """SecCollectionTimeout, seconds."""
+        self._opened: dict[str, _Record] = {}
+
+    def open(self, collection: str, key: bytes) -> None:
+        """initcol: load the record and make it visible."""
+        if collection in self._opened or not key:
+            return
+        values = self._store.load(collection, key, self._timeout)
+        values[b"key"] = key
+        self._opened[collection] = _Record(key, values, [])
+
+    def merge(self, collection: str, values: Mapping[bytes, bytes]) -> None:
+        """Values of a record that was opened before they were there: add them under what rules did."""
+        record = self._opened.get(collection)
+        if record is None:
+            return
+        merged = dict(values)
+        for name, value in record.values.items():
+            merged[name] = b"%d" % (to_int(merged[name]) + to_int(value)) if name in merged else value
+        merged[b"key"] = record.key
+        record.values = merged
+
+    def pairs(self, collection: str) -> list[tuple[bytes, bytes]]:
+        """The variables of a record."""
+        record = self._opened.get(collection)
+        return list(record.values.items()) if record else []
+
+    def set(self, collection: str, name: bytes, value: bytes) -> None:
+        record = self._opened.get(collection)
+        if record is not None:
+            record.values[name] = value
+            record.changes.append(Change("set", name, value))
+
+    def add(self, collection: str, name: bytes, number: int) -> None:
+        record = self._opened.get(collection)
+        if record is not None:
+            record.values[name] = b"%d" % (to_int(record.values.get(name, b"0")) + number)
+            record.changes.append(Change("add", name, b"%d" % number))
+
+    def delete(self, collection: str, name: bytes) -> None:
+        record = self._opened.get(collection)
+        if record is not None:
+            record.values.pop(name, None)
+            record.changes.append(Change("delete", name, b""))
+
+    def expire(self, collection: str, name: bytes, seconds: int) -> None:
+        """expirevar: the variable ends in so many seconds."""
+        self._note(collection, Change("expire", name, b"%d" % seconds))
+
+    def deprecate(self, collection: str, name: bytes, number: int, period: int) -> None:
+        """deprecatevar: the variable loses `number` in each `period` of seconds."""
+        self._note(collection, Change("deprecate", name, b"%d/%d" % (number, period)))
+
+    def _note(self, collection: str, change: Change) -> None:
+        record = self._opened.get(collection)
+        if record is not None:
+            record.changes.append(change)
+
+    def commit(self) -> None:
+        """Hand the changes to the store."""
+        for collection, record in self._opened.items():
+            if record.changes:
+                self._store.commit(collection, record.key, record.changes, self._timeout)
+                record.changes = []
