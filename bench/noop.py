@@ -14,24 +14,19 @@ import grpc
 import uvloop
 from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest
 
+from extproc.answers import CONTINUE_REQUEST, CONTINUE_RESPONSE
 from extproc.config import parse_address
 from extproc.service import MAX_MESSAGE_BYTES, METHOD, SERVICE, serialize
-from extproc.stream import (
-    CONTINUE_REQUEST_BODY,
-    CONTINUE_REQUEST_HEADERS,
-    CONTINUE_RESPONSE_BODY,
-    CONTINUE_RESPONSE_HEADERS,
-)
 from extproc.transport.connection import Call, Limits
 from extproc.transport.messages import Message
 from extproc.transport.server import GrpcServer
 from waf_core.memory import keep
 
 ANSWERS = {
-    "request_headers": CONTINUE_REQUEST_HEADERS,
-    "request_body": CONTINUE_REQUEST_BODY,
-    "response_headers": CONTINUE_RESPONSE_HEADERS,
-    "response_body": CONTINUE_RESPONSE_BODY,
+    "request_headers": CONTINUE_REQUEST.headers,
+    "request_body": CONTINUE_REQUEST.body,
+    "response_headers": CONTINUE_RESPONSE.headers,
+    "response_body": CONTINUE_RESPONSE.body,
 }
 
 

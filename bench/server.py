@@ -18,8 +18,8 @@ import grpc
 from bench.cases import browser_get
 from bench.envoy import cpu_of, path
 from bench.report import MEMORY_BOUND_MB, resident_mb, table
+from extproc.modes import BUFFERED
 from extproc.service import METHOD
-from extproc.stream import BUFFERED
 from tests.sidecar.messages import request_headers, response_body, response_headers
 
 SERVERS = ("no-op, all messages", "no-op on our transport, all messages", "envoy-waf, all phases")

@@ -17,14 +17,15 @@ from typing import TYPE_CHECKING
 import structlog
 from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingResponse
 
-from extproc import stream as protocol
+from extproc.answers import CONTINUE_REQUEST, CONTINUE_RESPONSE, NO_RESPONSE_BODY, engine_failure, store_failure
 from extproc.config import Settings
 from extproc.events import Recorder
 from extproc.metrics import Metrics
 from extproc.piece import Answer, Piece
 from extproc.policies import METADATA_KEY, PolicySet
 from extproc.received import Received, unpack
-from extproc.stream import MAX_HELD_BYTES, Stream, StreamError, StreamOptions
+from extproc.side import MAX_HELD_BYTES
+from extproc.stream import Stream, StreamError, StreamOptions
 from extproc.tasks import Tasks
 from extproc.telemetry import StreamTracer
 from extproc.transport import messages
@@ -53,16 +54,7 @@ RECORDED_BYTES = 65536
 _POLICY_HEADER = METADATA_KEY.encode()
 
 _SERIALIZED: dict[int, bytes] = {
-    id(message): message.SerializeToString()
-    for message in (
-        protocol.CONTINUE_REQUEST_HEADERS,
-        protocol.CONTINUE_RESPONSE_HEADERS,
-        protocol.CONTINUE_REQUEST_BODY,
-        protocol.CONTINUE_RESPONSE_BODY,
-        protocol.CONTINUE_REQUEST_TRAILERS,
-        protocol.CONTINUE_RESPONSE_TRAILERS,
-        protocol.NO_RESPONSE_BODY,
-    )
+    id(message): message.SerializeToString() for message in (*CONTINUE_REQUEST, *CONTINUE_RESPONSE, NO_RESPONSE_BODY)
 }
 
 
@@ -191,7 +183,7 @@ class StreamSession:
             self._service.metrics.stream_errors.labels("engine").inc()
             self._service.log.exception("the engine failed; the request is refused")
             self._stream.blocked = True
-            return [protocol.engine_failure()]
+            return [engine_failure()]
         finally:
             self._spent += time.perf_counter() - start
 
@@ -236,7 +228,7 @@ class StreamSession:
             await self._exchange_records(buffered)
         closed = self._service.settings.redis_on_failure == "closed"
         if closed and self._stream.store_failed and not self._stream.blocked:
-            answers = [protocol.store_failure()]
+            answers = [store_failure()]
             self._stream.blocked = True
         for answer in answers:
             self._send(answer)

@@ -1,73 +1,29 @@
 """The protocol of one stream: ProcessingRequests in, ProcessingResponses out, no I/O.
 
 Envoy opens one ext_proc stream for each HTTP request and sends what its processing mode says:
-headers, bodies in one of five ways, trailers, first of the request, then of the response.  This
-machine feeds them to a Transaction and says what Envoy may go on with.
-
-What it holds back, by body mode (envoy.extensions.filters.http.ext_proc.v3.ProcessingMode):
-
-  BUFFERED, BUFFERED_PARTIAL   Envoy holds; one body message comes, one answer goes.
-  STREAMED                     every piece is passed on as soon as it is answered, so a verdict
-                               of phase 2 can come too late for the upstream: detection only.
-  FULL_DUPLEX_STREAMED         this machine holds headers and pieces until phase 2 (or 4) has
-                               run, and then releases them.
-
-The mode is what Envoy itself announces in the first message (`protocol_config`).  Body modes are
-only ever overridden to NONE, and response headers to SKIP: from NONE to FULL_DUPLEX_STREAMED
-Envoy loses the first piece (envoy issue 40340).
+headers, bodies in one of five ways (extproc/modes.py), trailers, first of the request, then of the
+response.  This machine feeds them to a Transaction and says what Envoy may go on with.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from envoy.config.core.v3.base_pb2 import HeaderValue, HeaderValueOption
-from envoy.extensions.filters.http.ext_proc.v3.processing_mode_pb2 import ProcessingMode
-from envoy.service.ext_proc.v3.external_processor_pb2 import (
-    BodyResponse,
-    HeadersResponse,
-    HttpBody,
-    ImmediateResponse,
-    ProcessingRequest,
-    ProcessingResponse,
-    TrailersResponse,
-)
-from google.protobuf.struct_pb2 import Struct
+from envoy.service.ext_proc.v3.external_processor_pb2 import HttpBody, ProcessingRequest, ProcessingResponse
 
+from extproc.answers import CONTINUE_REQUEST, CONTINUE_RESPONSE, NO_RESPONSE_BODY, denial, override
 from extproc.client import client_address, split_address
-from extproc.piece import Answer, Piece
+from extproc.head import RequestHead, read_head
+from extproc.modes import BUFFERED_PARTIAL, FULL_DUPLEX, NONE, STREAMED
+from extproc.piece import Answer
 from extproc.policies import Policy, PolicySet, UnknownPolicyError
+from extproc.side import MAX_HELD_BYTES, Side
 from waf_core import Interruption, Transaction
 from waf_core.errors import UsageError
 from waf_core.exchange import Exchange
 from waf_core.persistence import Store
 from waf_core.settings import EngineMode, LimitAction
-
-NONE = ProcessingMode.NONE
-STREAMED = ProcessingMode.STREAMED
-BUFFERED = ProcessingMode.BUFFERED
-BUFFERED_PARTIAL = ProcessingMode.BUFFERED_PARTIAL
-FULL_DUPLEX = ProcessingMode.FULL_DUPLEX_STREAMED
-SKIP = ProcessingMode.SKIP
-
-METADATA_NAMESPACE = "envoy_waf"
-"""Namespace of the dynamic metadata; Envoy's filter has to list it in `receiving_namespaces`."""
-
-ORIGINAL_PREFIX = "x-envoy-waf-original-"
-"""Copies of headers that Envoy consumes or drops; made by the filter's recommended configuration."""
-
-MAX_HELD_BYTES = 64 << 20
-"""What one stream holds back in FULL_DUPLEX_STREAMED mode, whatever the rules' limits say."""
-
-GRPC_PERMISSION_DENIED = 7
-
-CONTINUE_REQUEST_HEADERS = ProcessingResponse(request_headers=HeadersResponse())
-CONTINUE_RESPONSE_HEADERS = ProcessingResponse(response_headers=HeadersResponse())
-CONTINUE_REQUEST_BODY = ProcessingResponse(request_body=BodyResponse())
-CONTINUE_RESPONSE_BODY = ProcessingResponse(response_body=BodyResponse())
-CONTINUE_REQUEST_TRAILERS = ProcessingResponse(request_trailers=TrailersResponse())
-CONTINUE_RESPONSE_TRAILERS = ProcessingResponse(response_trailers=TrailersResponse())
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,28 +36,6 @@ class StreamOptions:
     deny_content_type: str = "text/plain; charset=utf-8"
     recorded_bytes: int = 0
     """Bytes of each body that are kept for `exchange` (explanations, shadow policies)."""
-
-
-@dataclass(slots=True)
-class _Side:
-    """Where one direction of the stream stands."""
-
-    mode: int = BUFFERED
-    expects_body: bool = False
-    judged: bool = False
-    """The body phase has run: what still comes is passed on."""
-    held: list[Sequence[bytes]] = field(default_factory=list)
-    held_bytes: int = 0
-    held_headers: ProcessingResponse | None = None
-
-    def hold(self, body: Sequence[bytes]) -> None:
-        """Until the verdict."""
-        self.held.append(body)
-        self.held_bytes += sum(map(len, body))
-
-    def ends_with(self, size: int, last: bool) -> bool:
-        """Is the body judged with a piece of so many bytes, the last one or not, whatever the rules' limits are?"""
-        return last or self.mode not in (STREAMED, FULL_DUPLEX) or self.held_bytes + size > MAX_HELD_BYTES
 
 
 class StreamError(Exception):
@@ -135,14 +69,10 @@ class Stream:
         """Why bodies went unseen: upgrade, connect, grpc, event-stream, partial."""
         self.trace_parent = ""
         """The traceparent header (W3C Trace Context) that Envoy or the client sent."""
-        self._recorded: tuple[list[bytes], list[bytes]] = ([], [])
-        self._recorded_bytes = [0, 0]
         self._on_finish = on_finish
-        self._request = _Side()
-        self._response = _Side()
-        self._grpc = False
-        self._upgrade = False
-        self._connect = False
+        self._request = Side(True, CONTINUE_REQUEST)
+        self._response = Side(False, CONTINUE_RESPONSE)
+        self._head: RequestHead | None = None
         self._closed = False
 
     # -- entry points ---------------------------------------------------------------------------
@@ -169,13 +99,13 @@ class Stream:
         if kind == "request_body":
             return self._request_body(_pieces(message.request_body, body), message.request_body.end_of_stream)
         if kind == "request_trailers":
-            return self._request_trailers()
+            return self._trailers(self._request)
         if kind == "response_headers":
             return self._response_headers(message)
         if kind == "response_body":
             return self._response_body(_pieces(message.response_body, body), message.response_body.end_of_stream)
         if kind == "response_trailers":
-            return self._response_trailers()
+            return self._trailers(self._response)
         raise StreamError(f"unknown message {kind}")
 
     def _unseen_request(
@@ -187,12 +117,12 @@ class Stream:
             status = next((h.raw_value for h in message.response_headers.headers.headers if h.key == ":status"), b"")
             if status[:1] in (b"4", b"5"):
                 self.refused_by_envoy = True
-                return [CONTINUE_RESPONSE_HEADERS]
+                return [CONTINUE_RESPONSE.headers]
         elif self.refused_by_envoy and kind == "response_body":
-            end = message.response_body.end_of_stream
-            return [_pass_body(self._response.mode, _pieces(message.response_body, body), end, request=False)]
+            side = message.response_body
+            return [self._response.pass_on(_pieces(side, body), side.end_of_stream)]
         elif self.refused_by_envoy and kind == "response_trailers":
-            return [CONTINUE_RESPONSE_TRAILERS]
+            return [CONTINUE_RESPONSE.trailers]
         raise StreamError(f"the first message is {kind}: request_header_mode has to be SEND")
 
     def weight(self, message: ProcessingRequest, body: Sequence[bytes] | None, size: int) -> int:
@@ -228,12 +158,6 @@ class Stream:
 
     # -- what was seen --------------------------------------------------------------------------
 
-    def _record(self, side: int, body: bytes) -> None:
-        room = self.options.recorded_bytes - self._recorded_bytes[side]
-        if room > 0 and body:
-            self._recorded[side].append(body[:room])
-            self._recorded_bytes[side] += len(body)
-
     def exchange(self) -> Exchange:
         """The request and response as far as they were seen; bodies up to `recorded_bytes`."""
         tx = self.tx
@@ -243,10 +167,10 @@ class Stream:
             uri=tx.uri_raw,
             version=tx.protocol,
             headers=list(tx.request_headers),
-            body=b"".join(self._recorded[0]),
+            body=self._request.recorded,
             status=tx.response_status,
             response_headers=list(tx.response_headers),
-            response_body=b"".join(self._recorded[1]),
+            response_body=self._response.recorded,
             client_ip=tx.client_ip.decode("latin-1"),
             client_port=tx.client_port,
             server_ip=tx.server_ip.decode("latin-1"),
@@ -257,7 +181,7 @@ class Stream:
     @property
     def recorded_whole(self) -> bool:
         """Has `exchange` all that was seen of the bodies?"""
-        return max(self._recorded_bytes) <= self.options.recorded_bytes
+        return max(self._request.seen_bytes, self._response.seen_bytes) <= self.options.recorded_bytes
 
     # -- request --------------------------------------------------------------------------------
 
@@ -294,80 +218,37 @@ class Stream:
 
     def _new_transaction(self, message: ProcessingRequest) -> Transaction:
         options = self.options
-        method = path = b""
-        authority: bytes | None = None
-        headers: list[tuple[str, bytes]] = []
-        originals: dict[str, bytes] = {}
-        forwarded: list[bytes] = []
-        request_id: str | None = None
-        has_length = False
-        for header in message.request_headers.headers.headers:
-            name = header.key
-            value = header.raw_value or header.value.encode("utf-8", "surrogateescape")
-            if name[:1] == ":":
-                if name == ":method":
-                    method = value
-                elif name == ":path":
-                    path = value
-                elif name == ":authority":
-                    authority = value
-                continue
-            if name == "x-forwarded-for":
-                forwarded.append(value)
-            elif name == "x-request-id":
-                request_id = value[:64].decode("latin-1")
-            elif name == "content-length":
-                has_length = True
-            elif name == "content-type":
-                self._grpc = value[:16] == b"application/grpc"
-            elif name == "traceparent":
-                self.trace_parent = value[:64].decode("latin-1")
-            elif name == "connection":
-                self._upgrade = b"upgrade" in value.lower()
-            if name.startswith(ORIGINAL_PREFIX):
-                originals[name[len(ORIGINAL_PREFIX) :]] = value
-            elif name not in options.hidden_request_headers:
-                headers.append((name, value))
-        attributes = _attributes(message)
+        head = self._head = read_head(message, options.hidden_request_headers)
+        self.trace_parent = head.trace_parent
+        route = head.attributes.get("xds.route_name", "")
         try:
-            self.policy = policy = self._policies.select(
-                self._named_policy, authority or b"", path, attributes.get("xds.route_name", "")
-            )
+            policy = self._policies.select(self._named_policy, head.authority, head.path, route)
         except UnknownPolicyError as error:
             raise StreamError(str(error)) from error
-        tx = policy.waf.new_transaction(request_id, self._store)
-        peer, port = split_address(attributes.get("source.address", ""))
-        server, server_port = split_address(attributes.get("destination.address", ""))
-        address = client_address(peer, forwarded, options.trusted_hops)
+        self.policy = policy
+        tx = policy.waf.new_transaction(head.request_id, self._store)
+        peer, port = split_address(head.attributes.get("source.address", ""))
+        server, server_port = split_address(head.attributes.get("destination.address", ""))
+        address = client_address(peer, head.forwarded, options.trusted_hops)
         tx.process_connection(address, port, server, server_port)
         if tx.engine is EngineMode.ON and not policy.blocks(tx.client_ip):
             tx.engine = EngineMode.DETECTION_ONLY
-        protocol = attributes.get("request.protocol", "HTTP/1.1")
-        self._connect = method == b"CONNECT"
-        tx.process_uri((authority or b"") if self._connect and not path else path, method, protocol)
-        if authority is not None:
-            tx.add_request_header(b"Host", authority)
-        # What the client sent wins over what Envoy made of it.
-        if originals:
-            headers = [item for item in headers if item[0] not in originals] + list(originals.items())
-        for name, value in headers:
-            tx.add_request_header(name.encode("latin-1", "replace"), value)
-        ends = message.request_headers.end_of_stream
-        known = "transfer-encoding" in originals
-        if not (known or ends or has_length or self._upgrade or self._connect) and protocol == "HTTP/1.1":
-            # Envoy's codec consumes Transfer-Encoding; a body without a length was chunked.
-            tx.add_request_header(b"Transfer-Encoding", b"chunked")
+        tx.process_uri(head.target, head.method, head.protocol)
+        for name, value in head.headers:
+            tx.add_request_header(name, value)
         return tx
 
     def _body_unseen(self) -> str:
         """Why a body must not be waited for, or ""."""
         tx = self.tx
         assert tx is not None
-        if self._connect:
+        head = self._head
+        assert head is not None
+        if head.connect:
             return "connect"
-        if self._upgrade and tx.request_header(b"upgrade") is not None:
+        if head.upgrade and tx.request_header(b"upgrade") is not None:
             return "upgrade"
-        if self._grpc:
+        if head.grpc:
             return "grpc"
         if tx.engine is EngineMode.OFF or tx.allowed in ("all", "request"):
             return "rules"
@@ -385,23 +266,24 @@ class Stream:
         need_headers = not no_rules and (program.has_rules(3) or program.has_rules(4))
         need_body = need_headers and program.has_rules(4) and tx.response_body.access and not self._tunnel()
         if not drop_body and need_headers and need_body:
-            return CONTINUE_REQUEST_HEADERS
-        return _override(
+            return CONTINUE_REQUEST.headers
+        return override(
             NONE if not self._request.expects_body else self._request.mode,
             self._response.mode if need_body else NONE,
             need_headers,
         )
 
     def _tunnel(self) -> bool:
-        return self._connect or self._upgrade or self._grpc
+        head = self._head
+        return head is not None and (head.connect or head.upgrade or head.grpc)
 
     def _request_body(self, body: Sequence[bytes], end: bool) -> list[Answer]:
         tx, side = self.tx, self._request
         assert tx is not None
         if side.judged:
-            return [_pass_body(side.mode, body, end, request=True)]
+            return [side.pass_on(body, end)]
         for piece in body:
-            self._record(0, piece)
+            side.record(piece, self.options.recorded_bytes)
             stop = tx.write_request_body(piece)
             if stop is not None:
                 return [self._deny(stop)]
@@ -417,8 +299,8 @@ class Stream:
         if side.mode == FULL_DUPLEX:
             return self._hold_request(body, end)
         if not end and side.mode == STREAMED:
-            return [CONTINUE_REQUEST_BODY]
-        return self._judge_request(CONTINUE_REQUEST_BODY)
+            return [side.go_on.body]
+        return self._judge(side, side.go_on.body)
 
     def _hold_request(self, body: Sequence[bytes], end: bool) -> list[Answer]:
         tx, side = self.tx, self._request
@@ -430,22 +312,7 @@ class Stream:
             stop = tx.reject(413, f"more than {MAX_HELD_BYTES} bytes would have to be held")
             if stop is not None:
                 return [self._deny(stop)]
-        return self._judge_request(None, end)
-
-    def _judge_request(self, answer: ProcessingResponse | None, end: bool = True) -> list[Answer]:
-        """Phase 2; then what was held may go."""
-        tx, side = self.tx, self._request
-        assert tx is not None
-        side.judged = True
-        stop = tx.process_request_body()
-        if stop is not None:
-            return [self._deny(stop)]
-        return _release(side, end, request=True) + ([answer] if answer is not None else [])
-
-    def _request_trailers(self) -> list[Answer]:
-        if not self._request.judged:
-            return self._judge_request(CONTINUE_REQUEST_TRAILERS, end=False)
-        return [CONTINUE_REQUEST_TRAILERS]
+        return self._judge(side, None, end)
 
     # -- response -------------------------------------------------------------------------------
 
@@ -477,20 +344,20 @@ class Stream:
             if stop is not None:
                 return [self._deny(stop)]
             if end or side.mode == NONE:
-                return [CONTINUE_RESPONSE_HEADERS]
+                return [side.go_on.headers]
             return [NO_RESPONSE_BODY]
         if side.mode == FULL_DUPLEX:
-            side.held_headers = CONTINUE_RESPONSE_HEADERS
+            side.held_headers = side.go_on.headers
             return []
-        return [CONTINUE_RESPONSE_HEADERS]
+        return [side.go_on.headers]
 
     def _response_body(self, body: Sequence[bytes], end: bool) -> list[Answer]:
         tx, side = self.tx, self._response
         assert tx is not None
         if side.judged:
-            return [_pass_body(side.mode, body, end, request=False)]
+            return [side.pass_on(body, end)]
         for piece in body:
-            self._record(1, piece)
+            side.record(piece, self.options.recorded_bytes)
             stop = tx.write_response_body(piece)
             if stop is not None:
                 return [self._deny(stop)]
@@ -504,140 +371,39 @@ class Stream:
             # Past the limit the rest is not inspected: it need not be held either.
             if not end and not tx.response_body.cut:
                 return []
-            return self._judge_response(None, end)
+            return self._judge(side, None, end)
         if not end and side.mode == STREAMED:
-            return [CONTINUE_RESPONSE_BODY]
-        return self._judge_response(CONTINUE_RESPONSE_BODY)
+            return [side.go_on.body]
+        return self._judge(side, side.go_on.body)
 
-    def _judge_response(self, answer: ProcessingResponse | None, end: bool = True) -> list[Answer]:
-        tx, side = self.tx, self._response
+    # -- both directions ------------------------------------------------------------------------
+
+    def _judge(self, side: Side, answer: ProcessingResponse | None, end: bool = True) -> list[Answer]:
+        """Phase 2 or 4; then what was held may go, and the answer after it.  `end`: the body has ended."""
+        tx = self.tx
         assert tx is not None
         side.judged = True
-        stop = tx.process_response_body()
+        stop = tx.process_request_body() if side.request else tx.process_response_body()
         if stop is not None:
             return [self._deny(stop)]
-        return _release(side, end, request=False) + ([answer] if answer is not None else [])
+        return side.release(end) + ([answer] if answer is not None else [])
 
-    def _response_trailers(self) -> list[Answer]:
-        if not self._response.judged:
-            return self._judge_response(CONTINUE_RESPONSE_TRAILERS, end=False)
-        return [CONTINUE_RESPONSE_TRAILERS]
-
-    # -- verdicts -------------------------------------------------------------------------------
+    def _trailers(self, side: Side) -> list[Answer]:
+        if not side.judged:
+            return self._judge(side, side.go_on.trailers, end=False)
+        return [side.go_on.trailers]
 
     def _deny(self, stop: Interruption) -> ProcessingResponse:
-        tx = self.tx
+        tx, options, head = self.tx, self.options, self._head
         assert tx is not None
+        assert head is not None
         self.blocked = True
         self.blocked_phase = tx.phase
-        immediate = ImmediateResponse(details=f"envoy_waf_{stop.action}{{rule_{stop.rule_id}}}")
-        immediate.status.code = stop.status
-        if stop.action == "redirect":
-            immediate.headers.set_headers.append(_header("location", stop.data))
-        else:
-            immediate.headers.set_headers.append(_header("content-type", self.options.deny_content_type))
-            immediate.body = self.options.deny_body.replace("{id}", tx.id).encode()
-        if self._grpc:
-            immediate.grpc_status.status = GRPC_PERMISSION_DENIED
-        answer = ProcessingResponse(immediate_response=immediate)
-        answer.dynamic_metadata.CopyFrom(self.metadata(stop))
-        return answer
-
-    def metadata(self, stop: Interruption) -> Struct:
-        """For Envoy's access log: %DYNAMIC_METADATA(envoy_waf:action)% and so on."""
-        tx = self.tx
-        assert tx is not None
-        struct = Struct()
-        struct.update(
-            {
-                METADATA_NAMESPACE: {
-                    "action": stop.action,
-                    "rule_id": stop.rule_id,
-                    "rule_ids": [matched.rule.id for matched in tx.matched_rules[:32]],
-                    "score": tx.anomaly_score,
-                    "phase": tx.phase,
-                    "policy": self.policy.name,
-                    "transaction_id": tx.id,
-                }
-            }
+        return denial(
+            stop, tx, self.policy.name, grpc=head.grpc, body=options.deny_body, content_type=options.deny_content_type
         )
-        return struct
-
-
-def engine_failure() -> ProcessingResponse:
-    """Fail closed: the request is refused because the engine could not judge it."""
-    return _refuse(500, "envoy_waf_error", b"Internal Server Error\n")
-
-
-def store_failure() -> ProcessingResponse:
-    """The request is refused because its records cannot be had (`redis_on_failure: closed`)."""
-    return _refuse(503, "envoy_waf_store_unavailable", b"Service Unavailable\n")
-
-
-def _refuse(status: int, details: str, body: bytes) -> ProcessingResponse:
-    immediate = ImmediateResponse(details=details, body=body)
-    immediate.status.code = status
-    return ProcessingResponse(immediate_response=immediate)
-
-
-def _override(request_body: int, response_body: int, response_headers: bool) -> ProcessingResponse:
-    key = (request_body, response_body, response_headers)
-    found = _OVERRIDES.get(key)
-    if found is None:
-        found = _OVERRIDES[key] = ProcessingResponse(
-            request_headers=HeadersResponse(),
-            mode_override=ProcessingMode(
-                request_body_mode=request_body,
-                response_body_mode=response_body,
-                response_header_mode=ProcessingMode.SEND if response_headers else SKIP,
-                # FULL_DUPLEX_STREAMED is only valid together with trailers.
-                request_trailer_mode=ProcessingMode.SEND if request_body == FULL_DUPLEX else SKIP,
-                response_trailer_mode=ProcessingMode.SEND if response_body == FULL_DUPLEX else SKIP,
-            ),
-        )
-    return found
-
-
-_OVERRIDES: dict[tuple[int, int, bool], ProcessingResponse] = {}
-NO_RESPONSE_BODY = ProcessingResponse(
-    response_headers=HeadersResponse(), mode_override=ProcessingMode(response_body_mode=NONE)
-)
 
 
 def _pieces(side: HttpBody, body: Sequence[bytes] | None) -> Sequence[bytes]:
     """The body of a message, which is in it or beside it."""
     return body or [side.body]
-
-
-def _pass_body(mode: int, body: Sequence[bytes], end: bool, *, request: bool) -> Answer:
-    """Let a piece through that is not held."""
-    if mode == FULL_DUPLEX:
-        return Piece(body, end, request)
-    return CONTINUE_REQUEST_BODY if request else CONTINUE_RESPONSE_BODY
-
-
-def _release(side: _Side, end: bool, *, request: bool) -> list[Answer]:
-    out: list[Answer] = []
-    if side.held_headers is not None:
-        out.append(side.held_headers)
-        side.held_headers = None
-    last = len(side.held) - 1
-    out += [Piece(body, end and i == last, request) for i, body in enumerate(side.held)]
-    side.held = []
-    return out
-
-
-def _header(name: str, value: str) -> HeaderValueOption:
-    return HeaderValueOption(
-        header=HeaderValue(key=name, raw_value=value.encode("utf-8")),
-        append_action=HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD,
-    )
-
-
-def _attributes(message: ProcessingRequest) -> dict[str, str]:
-    """Envoy's attributes as text (`request_attributes` of the filter chooses them)."""
-    out: dict[str, str] = {}
-    for struct in message.attributes.values():
-        for name, value in struct.fields.items():
-            out[name] = value.string_value
-    return out

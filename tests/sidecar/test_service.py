@@ -17,9 +17,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from extproc.config import load_settings
 from extproc.events import Recorder
 from extproc.metrics import Metrics
+from extproc.modes import FULL_DUPLEX
 from extproc.policies import compile_policies
 from extproc.service import LIGHT_BYTES, METHOD, ExtProcService
-from extproc.stream import FULL_DUPLEX, Stream
+from extproc.stream import Stream
 from extproc.transport import frames
 from extproc.transport.connection import Connection, Limits, Room
 from extproc.transport.messages import Assembler

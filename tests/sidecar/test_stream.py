@@ -7,25 +7,12 @@ from typing import Any
 import pytest
 from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest, ProcessingResponse
 
+from extproc.answers import CONTINUE_REQUEST, CONTINUE_RESPONSE, NO_RESPONSE_BODY
+from extproc.modes import BUFFERED, BUFFERED_PARTIAL, FULL_DUPLEX, NONE, SKIP, STREAMED
 from extproc.piece import Answer, Piece
 from extproc.policies import PolicySet
-from extproc.stream import (
-    BUFFERED,
-    BUFFERED_PARTIAL,
-    CONTINUE_REQUEST_BODY,
-    CONTINUE_REQUEST_HEADERS,
-    CONTINUE_RESPONSE_BODY,
-    CONTINUE_RESPONSE_HEADERS,
-    FULL_DUPLEX,
-    MAX_HELD_BYTES,
-    NO_RESPONSE_BODY,
-    NONE,
-    SKIP,
-    STREAMED,
-    Stream,
-    StreamError,
-    StreamOptions,
-)
+from extproc.side import MAX_HELD_BYTES
+from extproc.stream import Stream, StreamError, StreamOptions
 from tests.core.transactions import make
 from tests.sidecar.messages import (
     request_body,
@@ -82,7 +69,7 @@ def streamed(answers: list[ProcessingResponse], side: str) -> list[tuple[bytes, 
 
 def test_request_without_a_body_needs_one_answer(waf: WAF) -> None:
     _, answers = play(waf, request_headers("/?a=1"), response_headers(end=True))
-    assert answers == [[CONTINUE_REQUEST_HEADERS], [CONTINUE_RESPONSE_HEADERS]]
+    assert answers == [[CONTINUE_REQUEST.headers], [CONTINUE_RESPONSE.headers]]
 
 
 def test_verdict_in_phase_1_ends_the_stream(waf: WAF) -> None:
@@ -95,14 +82,14 @@ def test_verdict_in_phase_1_ends_the_stream(waf: WAF) -> None:
 @pytest.mark.parametrize("mode", [BUFFERED, STREAMED])
 def test_body_in_one_piece(waf: WAF, mode: int) -> None:
     head = request_headers(method="POST", headers=FORM, end=False, mode=mode)
-    assert play(waf, head, request_body(b"a=b"))[1] == [[CONTINUE_REQUEST_HEADERS], [CONTINUE_REQUEST_BODY]]
+    assert play(waf, head, request_body(b"a=b"))[1] == [[CONTINUE_REQUEST.headers], [CONTINUE_REQUEST.body]]
     assert denied(play(waf, head, request_body(b"a=evil"))[1][1]) == 403
 
 
 def test_streamed_pieces_are_passed_and_judged_at_the_end(waf: WAF) -> None:
     head = request_headers(method="POST", headers=FORM, end=False, mode=STREAMED)
     _, answers = play(waf, head, request_body(b"a=ev", end=False), request_body(b"il", end=True))
-    assert answers[1] == [CONTINUE_REQUEST_BODY]
+    assert answers[1] == [CONTINUE_REQUEST.body]
     assert denied(answers[2]) == 403
 
 
@@ -154,7 +141,7 @@ def test_partial_body_is_refused_or_judged_as_far_as_it_goes() -> None:
     assert denied(play(make(RULES), head, request_body(b"a=b", end=False))[1][1]) == 413
     lenient = make("SecRequestBodyLimitAction ProcessPartial\n" + RULES)
     stream, answers = play(lenient, head, request_body(b"a=b", end=False))
-    assert answers[1] == [CONTINUE_REQUEST_BODY]
+    assert answers[1] == [CONTINUE_REQUEST.body]
     assert stream.uninspected == ["partial"]
     assert denied(play(lenient, head, request_body(b"a=evil", end=False))[1][1]) == 403
 
@@ -205,14 +192,14 @@ def test_override_never_turns_a_body_mode_on(waf: WAF) -> None:
 def test_messages_that_come_although_not_asked_for_pass(waf: WAF) -> None:
     """Without allow_mode_override Envoy ignores the override."""
     head = request_headers("/x", method="CONNECT", end=False, mode=BUFFERED)
-    assert play(waf, head, request_body(b"anything"))[1][1] == [CONTINUE_REQUEST_BODY]
+    assert play(waf, head, request_body(b"anything"))[1][1] == [CONTINUE_REQUEST.body]
 
 
 def test_response_phases(waf: WAF) -> None:
     head = request_headers("/")
     assert denied(play(waf, head, response_headers(headers={"x-a": "evil"}))[1][1]) == 403
     assert denied(play(waf, head, response_headers(), response_body(b"evil"))[1][2]) == 403
-    assert play(waf, head, response_headers(), response_body(b"fine"))[1][2] == [CONTINUE_RESPONSE_BODY]
+    assert play(waf, head, response_headers(), response_body(b"fine"))[1][2] == [CONTINUE_RESPONSE.body]
 
 
 @pytest.mark.parametrize("content_type", ["text/event-stream", "image/png", "application/grpc"])
@@ -225,7 +212,7 @@ def test_full_duplex_response_is_held_until_the_verdict(waf: WAF) -> None:
     head = request_headers("/", mode=FULL_DUPLEX)
     _, answers = play(waf, head, response_headers(), response_body(b"ab", end=False), response_body(b"c"))
     assert answers[1:3] == [[], []]
-    assert answers[3][0] == CONTINUE_RESPONSE_HEADERS
+    assert answers[3][0] == CONTINUE_RESPONSE.headers
     assert streamed(answers[3][1:], "response_body") == [(b"ab", False), (b"c", True)]
     _, answers = play(waf, head, response_headers(), response_body(b"ev", end=False), response_body(b"il"))
     assert denied(answers[3]) == 403
@@ -236,7 +223,7 @@ def test_full_duplex_response_is_held_until_the_verdict(waf: WAF) -> None:
 def test_local_reply_while_the_request_is_held(waf: WAF) -> None:
     head = request_headers(method="POST", headers=FORM, end=False, mode=BUFFERED)
     stream, answers = play(waf, head, response_headers(413, end=True))
-    assert answers[1] == [CONTINUE_RESPONSE_HEADERS]
+    assert answers[1] == [CONTINUE_RESPONSE.headers]
     assert stream.tx is not None
     assert stream.tx.response_status == 413
 
@@ -263,7 +250,7 @@ def test_first_message_has_to_be_request_headers(waf: WAF) -> None:
 
 def test_error_page_for_a_request_that_envoy_refused_passes(waf: WAF) -> None:
     stream, answers = play(waf, response_headers(400), response_body(b"bad"))
-    assert answers == [[CONTINUE_RESPONSE_HEADERS], [CONTINUE_RESPONSE_BODY]]
+    assert answers == [[CONTINUE_RESPONSE.headers], [CONTINUE_RESPONSE.body]]
     assert stream.refused_by_envoy
 
 

@@ -1,0 +1,106 @@
+"""The head of a request, as Envoy shows it in a stream's first message and as rules see it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest
+
+ORIGINAL_PREFIX = "x-envoy-waf-original-"
+"""Copies of headers that Envoy consumes or drops; made by the filter's recommended configuration."""
+
+MAX_ID_CHARACTERS = 64
+"""Of x-request-id and traceparent."""
+
+
+@dataclass(slots=True)
+class RequestHead:
+    """`headers` are those that rules see, with Host first; `attributes` are Envoy's (`request_attributes` of the filter
+    chooses them)."""
+
+    method: bytes
+    path: bytes
+    authority: bytes
+    protocol: str
+    headers: list[tuple[bytes, bytes]]
+    forwarded: list[bytes]
+    """X-Forwarded-For, in order."""
+    request_id: str | None
+    """x-request-id."""
+    trace_parent: str
+    """traceparent (W3C Trace Context)."""
+    attributes: dict[str, str]
+    grpc: bool
+    upgrade: bool
+
+    @property
+    def connect(self) -> bool:
+        return self.method == b"CONNECT"
+
+    @property
+    def target(self) -> bytes:
+        """The request target (RFC 9112, section 3.2): of CONNECT the authority."""
+        return self.authority if self.connect and not self.path else self.path
+
+
+def read_head(message: ProcessingRequest, hidden: frozenset[str]) -> RequestHead:
+    """`hidden`: names of headers that rules do not see."""
+    method = path = b""
+    authority: bytes | None = None
+    shown: list[tuple[str, bytes]] = []
+    originals: dict[str, bytes] = {}
+    forwarded: list[bytes] = []
+    request_id: str | None = None
+    trace_parent = ""
+    has_length = grpc = upgrade = False
+    for header in message.request_headers.headers.headers:
+        name = header.key
+        value = header.raw_value or header.value.encode("utf-8", "surrogateescape")
+        if name[:1] == ":":
+            if name == ":method":
+                method = value
+            elif name == ":path":
+                path = value
+            elif name == ":authority":
+                authority = value
+            continue
+        if name == "x-forwarded-for":
+            forwarded.append(value)
+        elif name == "x-request-id":
+            request_id = value[:MAX_ID_CHARACTERS].decode("latin-1")
+        elif name == "content-length":
+            has_length = True
+        elif name == "content-type":
+            grpc = value[:16] == b"application/grpc"
+        elif name == "traceparent":
+            trace_parent = value[:MAX_ID_CHARACTERS].decode("latin-1")
+        elif name == "connection":
+            upgrade = b"upgrade" in value.lower()
+        if name.startswith(ORIGINAL_PREFIX):
+            originals[name[len(ORIGINAL_PREFIX) :]] = value
+        elif name not in hidden:
+            shown.append((name, value))
+    # What the client sent wins over what Envoy made of it.
+    if originals:
+        shown = [item for item in shown if item[0] not in originals] + list(originals.items())
+    headers = [] if authority is None else [(b"Host", authority)]
+    headers += [(name.encode("latin-1", "replace"), value) for name, value in shown]
+    attributes = _attributes(message)
+    head = RequestHead(
+        method, path, authority or b"", attributes.get("request.protocol", "HTTP/1.1"), headers, forwarded, request_id,
+        trace_parent, attributes, grpc, upgrade,
+    )  # fmt: skip
+    known = has_length or "transfer-encoding" in originals
+    bodiless = message.request_headers.end_of_stream or upgrade or head.connect
+    if not (known or bodiless) and head.protocol == "HTTP/1.1":
+        # Envoy's codec consumes Transfer-Encoding; a body without a length was chunked.
+        headers.append((b"Transfer-Encoding", b"chunked"))
+    return head
+
+
+def _attributes(message: ProcessingRequest) -> dict[str, str]:
+    out: dict[str, str] = {}
+    for struct in message.attributes.values():
+        for name, value in struct.fields.items():
+            out[name] = value.string_value
+    return out
