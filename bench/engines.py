@@ -13,7 +13,7 @@ from waf_core import WAF
 from waf_core.baseline import resolve
 from waf_core.compiler import CompileOptions
 from waf_core.memory import settle
-from waf_core.scan.patterns import ScanLimits
+from waf_core.scan.limits import ScanLimits
 from waf_core.warm import warm
 
 CACHE = Path.home() / ".cache" / "envoy-waf-bench"

@@ -21,7 +21,7 @@ from bench.engines import CACHE, Ours, required_crs
 from bench.hostile import GENERATORS
 from bench.report import table
 from waf_core.compiler import CompileOptions
-from waf_core.scan.patterns import ScanLimits
+from waf_core.scan.limits import ScanLimits
 
 LEVEL = 1
 HOSTILE = ("random bytes", "attack fragments", "many arguments", "long cookies")

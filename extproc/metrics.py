@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from extproc import __version__
 from extproc.policies import PolicySet
-from waf_core.scan.patterns import ScanStatistics
+from waf_core.scan.limits import ScanStatistics
 
 MAX_RULE_SERIES = 2000
 """Rule ids that get a series of their own; hits of further ids count as id="other"."""

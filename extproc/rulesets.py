@@ -14,7 +14,7 @@ from waf_core.baseline import resolve as resolve_packaged
 from waf_core.compiler import CompileOptions, compile_nodes
 from waf_core.errors import Position, SecLangError
 from waf_core.operators import Resolver
-from waf_core.scan.patterns import ScanLimits
+from waf_core.scan.limits import ScanLimits
 from waf_core.seclang import Node, RuleNode, RuleSource, parse_text
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 from waf_core.macros import Macro
 from waf_core.persistence import Store
 from waf_core.rule import Routine, Target, Unit
-from waf_core.scan.patterns import PatternSet, ScanStatistics
+from waf_core.scan.limits import ScanStatistics
+from waf_core.scan.patterns import PatternSet
 from waf_core.settings import EngineSettings
 
 if TYPE_CHECKING:

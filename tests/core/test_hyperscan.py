@@ -22,7 +22,8 @@ from waf_core.operators.phrases import Phrases
 from waf_core.operators.regex import Rx
 from waf_core.scan.databases import MAX_PART_SECONDS, DatabaseCache
 from waf_core.scan.hyperscan_set import BASE_FLAGS, Pattern, available, respell
-from waf_core.scan.patterns import ALONE_BYTES, SMALL_SET, PatternSet, ScanLimits, ScanStatistics
+from waf_core.scan.limits import ScanLimits, ScanStatistics
+from waf_core.scan.patterns import ALONE_BYTES, SMALL_SET, PatternSet
 from waf_core.scan.split import groups, halves
 
 pytestmark = pytest.mark.skipif(not available(), reason="hyperscan is not installed on this platform")

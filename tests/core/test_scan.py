@@ -18,7 +18,9 @@ from waf_core import WAF
 from waf_core.actions import SetVar
 from waf_core.compiler import CompileOptions
 from waf_core.evaluation import MAX_LOGGED_BYTES
-from waf_core.scan.patterns import PatternSet, ScanLimits, ScanStatistics
+from waf_core.scan.limits import ScanLimits, ScanStatistics
+from waf_core.scan.patterns import PatternSet
+from waf_core.scan.re2_set import Re2Set
 
 PLAIN = CompileOptions(scan=False, fold=False)
 
@@ -261,10 +263,12 @@ def test_set_that_fails_makes_every_pattern_a_candidate(monkeypatch: pytest.Monk
         def Match(self, value: bytes) -> list[int]:  # noqa: N802
             return []
 
-    patterns, numbers, statistics = many_patterns(ScanLimits())
-    monkeypatch.setattr(patterns, "_set", FailedSet())
-    everything = (1 << len(numbers)) - 1
-    assert patterns.find({b"anything": everything}) == {b"anything": everything}
+    statistics = ScanStatistics()
+    expressions = Re2Set({3: b"a+", 7: b"b+"}, ScanLimits().set_max_mem, statistics)
+    assert expressions.match(b"xbx") == [7]
+    assert expressions.match(b"x") == ()
+    monkeypatch.setattr(expressions, "_set", FailedSet())
+    assert expressions.match(b"anything") == [3, 7]
     assert statistics.set_failures == 1
 
 

@@ -28,7 +28,8 @@ from waf_core.operators import OperatorEnv, Resolver
 from waf_core.persistence import MemoryStore, Store
 from waf_core.program import PhaseProgram, Program
 from waf_core.rule import Link, Unit
-from waf_core.scan.patterns import PatternSet, ScanLimits, ScanStatistics
+from waf_core.scan.limits import ScanLimits, ScanStatistics
+from waf_core.scan.patterns import PatternSet
 from waf_core.seclang.parser import RuleSource, parse_actions
 from waf_core.seclang.tree import DirectiveNode, Node, RuleNode
 from waf_core.settings import EngineSettings

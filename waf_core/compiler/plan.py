@@ -23,7 +23,8 @@ from waf_core.bodies import Pair
 from waf_core.program import FIRST_PHASE, Hits, PhaseProgram, Scan
 from waf_core.rule import Link, Target, Unit
 from waf_core.scan.batch import Pending, judge
-from waf_core.scan.patterns import PatternSet, ScanLimits, ScanStatistics
+from waf_core.scan.limits import ScanLimits, ScanStatistics
+from waf_core.scan.patterns import PatternSet
 from waf_core.scan.questions import Place
 from waf_core.scan.scanner import Scanner, Test
 from waf_core.selection import make_reader

@@ -17,7 +17,8 @@ from waf_core.operators.regex import Rx
 from waf_core.scan.budget import PlanBudget
 from waf_core.scan.chains import Chain
 from waf_core.scan.hyperscan_set import Pattern
-from waf_core.scan.patterns import PatternSet, ScanLimits
+from waf_core.scan.limits import ScanLimits
+from waf_core.scan.patterns import PatternSet
 from waf_core.scan.planner import Planner
 from waf_core.scan.questions import ChainTests, Place
 

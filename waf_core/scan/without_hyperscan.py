@@ -1,0 +1,69 @@
+"""What patterns are matched with while there is no Hyperscan database: an RE2 Set and an Aho-Corasick automaton."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from ahocorasick_rs import BytesAhoCorasick
+
+from waf_core.scan.forms import Found, Wanted, note, parts
+from waf_core.scan.hyperscan_set import Pattern
+from waf_core.scan.limits import ScanStatistics
+from waf_core.scan.masks import mask_of
+from waf_core.scan.re2_set import Re2Set
+
+FEW_EXPRESSIONS: Final = 4
+"""So few are not looked for: all of them are candidates."""
+
+MAX_JOIN_BYTES: Final = 16384
+"""Forms are joined up to so many bytes."""
+
+
+class WithoutHyperscan:
+    """The patterns by number.  What an RE2 Set finds is exact (the same semantics as a search with each expression)."""
+
+    def __init__(self, patterns: Mapping[Pattern, int], memory: int, statistics: ScanStatistics) -> None:
+        """`memory` and errors raised: those of Re2Set."""
+        self._expressions: Re2Set | None = None
+        self._find: Callable[..., list[tuple[int, int, int]]] | None = None
+        self._phrase_users: list[int] = []
+        """Phrase -> mask of the lists that it is in."""
+        self._phrase_mask = 0
+        expressions = {number: p for p, number in patterns.items() if isinstance(p, bytes)}
+        if expressions:
+            self._expressions = Re2Set(expressions, memory, statistics)
+        users: dict[bytes, int] = {}
+        for pattern, number in patterns.items():
+            if not isinstance(pattern, bytes):
+                self._phrase_mask |= 1 << number
+                for phrase in pattern:
+                    users[phrase] = users.get(phrase, 0) | 1 << number
+        if users:
+            self._find = BytesAhoCorasick(list(users)).find_matches_as_indexes
+            self._phrase_users = list(users.values())
+
+    def find(self, wanted: Wanted) -> Found:
+        """As `PatternSet.find`."""
+        found: Found = {}
+        self._find_expressions(wanted, found)
+        if self._find is not None:
+            self._find_phrases(self._find, wanted, found)
+        return found
+
+    def _find_expressions(self, wanted: Wanted, found: Found) -> None:
+        """RE2's automata grow with what they read, so forms are matched one by one."""
+        for form, asked in wanted.items():
+            mask = asked & ~self._phrase_mask
+            if mask.bit_count() > FEW_EXPRESSIONS and self._expressions is not None:
+                mask &= mask_of(self._expressions.match(form))
+            note(found, form, mask)
+
+    def _find_phrases(self, find: Callable[..., list[tuple[int, int, int]]], wanted: Wanted, found: Found) -> None:
+        asking = {form: mask & self._phrase_mask for form, mask in wanted.items() if mask & self._phrase_mask}
+        for part in parts(asking, MAX_JOIN_BYTES):
+            candidates = 0
+            for index in {match[0] for match in find((b"\n".join(part)).lower(), overlapping=True)}:
+                candidates |= self._phrase_users[index]
+            for form, asked in part.items():
+                note(found, form, asked & candidates)
