@@ -44,7 +44,7 @@ def run(levels: tuple[int, ...] = (1, 4)) -> dict[str, Any]:
     rows: list[list[str]] = []
     results: list[dict[str, Any]] = []
     for level in levels:
-        engines = [Ours(root, level), LibModSecurity(root, level)]
+        engines: list[Ours | LibModSecurity] = [Ours(root, level), LibModSecurity(root, level)]
         for name, make in CASES.items():
             rng = random.Random(1)
             for engine in engines:

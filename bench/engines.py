@@ -91,7 +91,6 @@ class LibModSecurity:
         import libmodsecurity
 
         self.library: Any = libmodsecurity
-        self.version = str(libmodsecurity.version) if isinstance(libmodsecurity.version, str) else "3"
         self.engine: Any = libmodsecurity.ModSecurity()
         # What a connector's error log would get: formatted as in production, then dropped.
         self.engine.set_log_callback(lambda *_: None)

@@ -190,7 +190,7 @@ def run() -> dict[str, Any]:
         )
     print(table(["path", "", "average ms", "p50 ms", "p99 ms", "added p50 ms", "requests/s",
                  "Envoy CPU ms", "server CPU ms"], rows))  # fmt: skip
-    found = {item["path"]: item for item in results}
+    found: dict[Any, Any] = {item["path"]: item for item in results}
     for ours, noop, bound in (
         ("envoy-waf, all phases", "no-op, all messages", 1.4),
         ("envoy-waf, no response rules", "no-op, request headers", 1.5),

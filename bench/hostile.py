@@ -78,7 +78,8 @@ def many_parts(rng: random.Random, size: int) -> Request:
 def long_cookies(rng: random.Random, size: int) -> Request:
     """A small body, and the bytes in cookies (Envoy takes 60 kB of headers)."""
     request = _form(rng, b"a=1")
-    pieces, length = [], 0
+    pieces: list[str] = []
+    length = 0
     while length < min(size, 56_000):
         pieces.append(f"c{len(pieces)}={rng.choice(FRAGMENTS).replace(';', '').strip()}{rng.randrange(10**6)}")
         length += len(pieces[-1]) + 2

@@ -13,10 +13,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench.cases import CASES
+from bench.cases import CASES, Request
 from bench.engines import CACHE, Ours, required_crs
 from bench.hostile import GENERATORS
 from bench.report import table
@@ -82,6 +84,10 @@ def _totals(dump: Path) -> list[int]:
         return next([int(field) for field in line.split()[1:]] for line in lines if line.startswith("totals:"))
 
 
+def _hostile(make: Callable[[random.Random, int], Request], rng: random.Random) -> Request:
+    return make(rng, HOSTILE_BYTES)
+
+
 def _child() -> None:
     """Say the name of a case, wait, run it, say so, wait."""
     root = required_crs()
@@ -91,7 +97,7 @@ def _child() -> None:
     rng = random.Random(7)
     cases = dict(CASES)
     for name in HOSTILE:
-        cases[name] = lambda rng, make=GENERATORS[name]: make(rng, HOSTILE_BYTES)
+        cases[name] = partial(_hostile, GENERATORS[name])
     for name, make in cases.items():
         for _ in range(WARM):
             engine.run(make(rng))

@@ -65,7 +65,7 @@ def _node(kind: str, argument: Any) -> str:
         return _member(argument)
     if kind in ("MAX_REPEAT", "MIN_REPEAT"):
         least, most, child = argument
-        return _sequence(child) * max(least, min(int(most), REPEATS))
+        return _sequence(child) * max(int(least), min(int(most), REPEATS))
     if kind == "SUBPATTERN":
         return _sequence(argument[3])
     if kind == "BRANCH":

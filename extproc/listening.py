@@ -24,6 +24,8 @@ def listening(setting: str, address: str) -> Iterator[None]:
         raise OSError(f"cannot listen on {address} ({setting}): no such host") from error
     except OSError as error:
         hint = _HINTS.get(error.errno or 0, str(error))
+        if error.errno == errno.EADDRINUSE and address.startswith("unix:"):
+            hint = "a file is there that is no socket; move it away, or choose another path"
         raise OSError(f"cannot listen on {address} ({setting}): {hint}") from error
     except RuntimeError as error:
         # grpcio does not say why.

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import os
 from collections.abc import Awaitable, Callable
 from importlib import resources
 from pathlib import Path
@@ -64,8 +62,6 @@ class HttpAdmin:
         site: web.BaseSite
         with listening("admin", self._address):
             if isinstance(address, str):
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(address)
                 site = web.UnixSite(self._runner, address)
             else:
                 site = web.TCPSite(self._runner, *address)

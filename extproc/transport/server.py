@@ -7,7 +7,6 @@ message, keeps neither the others nor health probes waiting, and every answer le
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import socket
 from collections.abc import Callable, Mapping
@@ -70,11 +69,10 @@ class GrpcServer:
         self.log = structlog.get_logger("envoy_waf")
 
     async def start(self, address: tuple[str, int] | str) -> None:
-        """Listen on HOST, PORT or on the path of a Unix socket, which is replaced.  Raises OSError."""
+        """Listen on HOST, PORT or on the path of a Unix socket, which is replaced (any other file is not).
+        Raises OSError."""
         loop = asyncio.get_running_loop()
         if isinstance(address, str):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(address)
             self._listener = await loop.create_unix_server(self._peer, address)
             os.chmod(address, UNIX_MODE)
             return

@@ -59,6 +59,7 @@ def test_check_shows_the_mistake_and_fails(tmp_path: Path) -> None:
         ("192.0.2.1:9002", "this machine has no such address"),
         ("unix:/no/such/folder/waf.sock", "its folder does not exist"),
         ("no-such-host.invalid:9002", "no such host"),
+        ("file", "a file is there that is no socket; move it away, or choose another path"),
     ],
 )
 def test_serve_says_why_it_cannot_listen(tmp_path: Path, setting: str, address: str, reason: str) -> None:
@@ -69,6 +70,9 @@ def test_serve_says_why_it_cannot_listen(tmp_path: Path, setting: str, address: 
         taken.listen()
         if address == "taken":
             address = f"127.0.0.1:{taken.getsockname()[1]}"
+        if address == "file":
+            (tmp_path / "precious").write_text("x")
+            address = f"unix:{tmp_path}/precious"
         addresses = {"listen": f"unix:{tmp_path}/waf.sock", "admin": "", setting: address}
         result = envoy_waf(
             "serve", "--listen", addresses["listen"], "--admin", addresses["admin"], "--data-dir", str(tmp_path),
@@ -76,6 +80,8 @@ def test_serve_says_why_it_cannot_listen(tmp_path: Path, setting: str, address: 
         )  # fmt: skip
     assert result.returncode == 1
     assert f"error: cannot listen on {address} ({setting}): {reason}" in result.stderr
+    if address.endswith("precious"):
+        assert (tmp_path / "precious").read_text() == "x"
 
 
 # -- crs install -----------------------------------------------------------------------------
