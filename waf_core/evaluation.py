@@ -71,7 +71,7 @@ def _run(tx: Transaction, program: PhaseProgram, fired: set[int]) -> None:
     if tx.clean:
         if program.clean_tx is not None and fired <= program.harmless:
             if _stays_clean(tx, program, fired):
-                tx.tx.update(program.clean_tx)
+                tx.tx.update(program.clean_rest if fired else program.clean_tx)
                 return
             if fired:
                 # They have been evaluated, and the batches before them applied: go on behind them.

@@ -57,6 +57,8 @@ class PhaseProgram:
     """Position of the first unit that is visited in every transaction; harmless ones come before."""
     clean_batch: dict[bytes, bytes] = field(default_factory=dict)
     """What batches set ahead of harmless units."""
+    clean_rest: dict[bytes, bytes] = field(default_factory=dict)
+    """What of `clean_tx` comes about behind harmless units."""
     harmless: frozenset[int] = frozenset()
     """Positions of units that may fire without leaving the clean path."""
     clean_guards: list[Target] = field(default_factory=list)

@@ -45,6 +45,8 @@ def run(waf: WAF, case: Any) -> Transaction:
     body, content_type = b"", ""
     if "json" in case:
         body, content_type = json.dumps(case["json"]).encode(), "application/json"
+    if "body" in case:
+        body, content_type = case["body"].encode(), case.get("type", "")
     if "files" in case:
         content_type = "multipart/form-data; boundary=b0undary"
         for name, filename in case["files"].items():
@@ -57,7 +59,8 @@ def run(waf: WAF, case: Any) -> Transaction:
         headers.append(("User-Agent", AGENT))
     headers += list(case.get("headers", {}).items()) + [tuple(pair) for pair in case.get("header_list", [])]
     if body:
-        headers += [("Content-Type", content_type), ("Content-Length", str(len(body)))]
+        headers += [("Content-Type", content_type)] if content_type else []
+        headers += [("Content-Length", str(len(body)))]
     for name, value in headers:
         tx.add_request_header(name, value)
     tx.process_request_headers()
@@ -138,3 +141,17 @@ def run_blocking(query: str) -> Transaction:
     tx.process_request_headers()
     tx.process_request_body()
     return tx
+
+
+def test_types_of_bodies_may_be_let_pass_unread() -> None:
+    waf = make(
+        "SecAction \"id:1,phase:1,pass,nolog,setvar:'tx.allowed_request_content_type=|image/png| |text/plain|'\""
+    )
+    for content_type, status in (
+        ("image/png", None),
+        ("Text/Plain; charset=utf-8", None),
+        ("image/gif", 403),
+        ("", 403),
+    ):
+        tx = run(waf, {"body": "x", "type": content_type})
+        assert (tx.interruption.status if tx.interruption else None) == status, content_type

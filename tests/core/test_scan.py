@@ -182,6 +182,30 @@ FOLD_TRAPS = {
         'SecRule ARGS "@rx (.)" "id:2,phase:1,pass,log,capture,setvar:tx.b=+%{tx.a},setvar:tx.b=-%{tx.0}"\n'
         'SecRule TX:b "@eq 7" "id:3,phase:1,pass,log"'
     ),
+    "a rule reads what it has just set": (
+        'SecAction "id:1,phase:1,pass,nolog,setvar:tx.a=2,setvar:tx.b=%{tx.a}"\nSecRule TX:b "@eq 2" "id:2,phase:1,pass,log"'
+    ),
+    "a later link reads what an earlier one has set": (
+        'SecRule &TX:a "@eq 0" "id:1,phase:1,pass,nolog,setvar:tx.a=1,chain"\nSecRule TX:a "@eq 1" "setvar:tx.b=1"\n'
+        'SecRule TX:b "@eq 1" "id:2,phase:1,pass,log"'
+    ),
+    "a skip is skipped": (
+        'SecRule ARGS:x "@rx ." "id:1,phase:1,pass,log,skip:1"\nSecAction "id:2,phase:1,pass,nolog,skip:1"\n'
+        'SecAction "id:3,phase:1,pass,log"'
+    ),
+    "two skips overlap": (
+        'SecRule ARGS:x "@streq 1" "id:1,phase:1,pass,nolog,skip:2"\nSecAction "id:2,phase:1,pass,nolog,setvar:tx.a=1"\n'
+        'SecRule ARGS:x "@streq 2" "id:3,phase:1,pass,nolog,skip:2"\nSecRule &TX:a "@eq 0" "id:4,phase:1,pass,log"\n'
+        'SecAction "id:5,phase:1,pass,log"'
+    ),
+    "half a chain captures for another rule": (
+        'SecRule ARGS "@rx (.)" "id:1,phase:1,pass,nolog,capture,chain"\nSecRule ARGS "@streq no" "t:none"\n'
+        'SecRule TX:1 "@streq 2" "id:2,phase:1,pass,log"'
+    ),
+    "half a chain sets what another rule looks at": (
+        'SecRule ARGS "@rx ." "id:1,phase:1,pass,nolog,chain"\nSecRule ARGS "@streq no" "t:none"\n'
+        'SecRule MATCHED_VAR "@streq 2" "id:2,phase:1,pass,log"'
+    ),
 }
 
 
@@ -229,6 +253,15 @@ CLEAN_TRAPS = [
     # A name made from traffic fits an expression that is always looked at.
     'SecRule ARGS "@rx (.+)" "id:1,phase:1,pass,nolog,capture,setvar:tx.x_%{TX.1}=1"\n'
     'SecRule TX:/ad$/ "@eq 1" "id:4,phase:1,deny"',
+    # A silent rule replaces a default that a later chain looks at.
+    'SecRule ARGS "@rx ^x" "id:5,phase:1,pass,log"\nSecAction "id:1,phase:1,pass,nolog,setvar:tx.strict=0"\n'
+    'SecRule ARGS "@rx ^n" "id:2,phase:1,pass,nolog,setvar:tx.strict=1"\n'
+    'SecRule ARGS "@rx ad$" "id:3,phase:2,deny,chain"\nSecRule TX:strict "@eq 1" "t:none"',
+    # What it sets is set again behind it.
+    'SecRule ARGS "@rx ^n" "id:2,phase:1,pass,nolog,setvar:tx.strict=1"\n'
+    'SecRule ARGS "@rx ^m" "id:4,phase:1,pass,log"\nSecAction "id:1,phase:1,pass,nolog,setvar:tx.strict=0"\n'
+    'SecRule ARGS "@rx ad$" "id:3,phase:2,deny,chain"\nSecRule TX:strict "@eq 1" "t:none"\n'
+    'SecRule ARGS "@rx ^x" "id:5,phase:1,pass,log"',
 ]
 
 

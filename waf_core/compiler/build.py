@@ -17,6 +17,7 @@ from waf_core.compiler.directives import (
     DirectiveError,
 )
 from waf_core.compiler.fold import fold
+from waf_core.compiler.leftovers import leftovers_read
 from waf_core.compiler.memo import find_memos
 from waf_core.compiler.multiphase import early_half
 from waf_core.compiler.plan import Planner
@@ -276,8 +277,9 @@ class Builder:
             unit.links[link].effects.append(updates.runtime_removal(self.units, option, value, position))
         phases = {phase: self._phase(phase) for phase in PHASES}
         initial: dict[bytes, bytes] = {}
+        leftovers = leftovers_read(self.units)
         if options.fold:
-            initial = fold(phases, OperatorEnv(folders=(self.source.root,), notes=[]))
+            initial = fold(phases, OperatorEnv(folders=(self.source.root,), notes=[]), leftovers)
         else:
             for program in phases.values():
                 program.always = tuple(range(len(program.units)))
@@ -285,7 +287,7 @@ class Builder:
         statistics = ScanStatistics()
         pattern_sets: list[PatternSet] = []
         if options.scan:
-            planner = Planner(statistics, options.limits or ScanLimits())
+            planner = Planner(statistics, options.limits or ScanLimits(), leftovers)
             planner.plan(phases)
             pattern_sets = planner.pattern_sets
         names = {target.variable.name for unit in self.units for link in unit.links for target in link.targets}
@@ -306,7 +308,8 @@ class Builder:
             record_openers=self._record_openers(phases),
         )
         if options.scan and options.fold:
-            find_clean_path(compiled)
+            if not leftovers.matched:
+                find_clean_path(compiled)
             find_memos(compiled)
             find_routines(compiled)
         return compiled

@@ -7,7 +7,7 @@ that is done once, when compiled, and its result, what each phase does to TX, is
 It holds only for visited units that look at nothing but TX, change nothing but TX, log nothing and
 stop nothing; from the first phase on in which that is not so, there is no clean path.  Units that
 fire do not leave it if they are *harmless*: they stop nothing, and neither set what visited units look
-at nor look at what those set (CRS has a few that prepare something for later rules).  What the last
+at or set nor look at what those set (CRS has a few that prepare something for later rules).  What the last
 rule of a chain does counts only when the whole chain matches, which leaves the path.
 """
 
@@ -17,10 +17,11 @@ from collections.abc import Iterable
 
 from waf_core import evaluation
 from waf_core.actions import RemoveRules, SetVar
+from waf_core.compiler.leftovers import macros_of_effects
 from waf_core.compiler.names import TxNames, add_written
 from waf_core.macros import Macro
 from waf_core.program import PhaseProgram, Program
-from waf_core.rule import Effect, Link, Target, Unit
+from waf_core.rule import Effect, Target, Unit
 from waf_core.selection import read_target
 from waf_core.transaction import Transaction
 
@@ -62,6 +63,11 @@ def find_clean_path(program: Program) -> None:
             for name, value in batch.items()
             if value is not None
         }
+        phase_program.clean_rest = {
+            name: value
+            for name, value in (phase_program.clean_tx or {}).items()
+            if phase_program.clean_batch.get(name) != value
+        }
         phase_program.harmless = frozenset(
             p
             for p in phase_program.kept
@@ -72,7 +78,8 @@ def find_clean_path(program: Program) -> None:
 
 
 def _and_later_batches(written: TxNames, phase: PhaseProgram, position: int) -> TxNames:
-    """What is set elsewhere, and by batches that come after a unit: it must not see it yet."""
+    """What is set elsewhere, and by batches that come after a unit: it must not see it yet, and what it sets itself
+    must not outlast it."""
     names = TxNames()
     names.exact = written.exact.union(*(b for p, b in phase.batches.items() if p > position))
     names.prefixes, names.anything = written.prefixes, written.anything
@@ -125,7 +132,7 @@ def _is_harmless(unit: Unit, read: TxNames, written: TxNames, visited: set[int])
     mine_read, mine_written = TxNames(), TxNames()
     _read(unit, mine_read)
     add_written(links, mine_written)
-    return not mine_written.meets(read) and not mine_read.meets(written)
+    return not (mine_written.meets(read) or mine_written.meets(written) or mine_read.meets(written))
 
 
 def _effect_is_harmless(effect: Effect, visited: set[int]) -> bool:
@@ -143,16 +150,7 @@ def _read(unit: Unit, names: TxNames) -> None:
                     names.exact.add(target.key)
                 elif target.pattern is None:
                     names.anything = True
-        for macro in _macros(link):
+        for macro in (Macro(link.operator_argument), *macros_of_effects(link)):
             for name, key in macro.names:
                 if name == "TX":
                     names.exact.add(key or b"")
-
-
-def _macros(link: Link) -> list[Macro]:
-    found = [Macro(link.operator_argument)]
-    for effect in link.effects:
-        found += [
-            getattr(effect, part) for part in ("name", "value", "key") if isinstance(getattr(effect, part, None), Macro)
-        ]
-    return found

@@ -15,6 +15,7 @@ behind a unit that can end a phase.
 from __future__ import annotations
 
 from waf_core.actions import RemoveRules, SetVar, amount
+from waf_core.compiler.leftovers import Leftovers
 from waf_core.macros import Macro
 from waf_core.operators import REGISTRY as OPERATORS
 from waf_core.operators import Operator, OperatorEnv, OperatorError
@@ -38,8 +39,12 @@ class _State:
         self.values: dict[bytes, Known] = {}
         self.unknown: set[bytes] = set()
         self.unknown_prefixes: set[bytes] = set()
+        self.pending: dict[bytes, Known] = {}
+        """What the unit that is being decided has set so far."""
 
     def get(self, name: bytes) -> Known:
+        if name in self.pending:
+            return self.pending[name]
         if name in self.unknown or name.isdigit() or any(name.startswith(prefix) for prefix in self.unknown_prefixes):
             raise _UndecidedError
         return self.values.get(name)
@@ -66,9 +71,9 @@ class _State:
         self.unknown_prefixes |= other.unknown_prefixes
 
 
-def fold(phases: dict[int, PhaseProgram], env: OperatorEnv) -> dict[bytes, bytes]:
+def fold(phases: dict[int, PhaseProgram], env: OperatorEnv, leftovers: Leftovers) -> dict[bytes, bytes]:
     """Fold all phases in place.  Returns TX as every transaction finds it at its start."""
-    folder = _Folder(env)
+    folder = _Folder(env, leftovers)
     for phase in (1, 2, 3, 4):
         folder.run(phases[phase])
     folder.enter_logging()
@@ -92,8 +97,9 @@ def _take_prefix(program: PhaseProgram) -> dict[bytes, bytes]:
 
 
 class _Folder:
-    def __init__(self, env: OperatorEnv) -> None:
+    def __init__(self, env: OperatorEnv, leftovers: Leftovers) -> None:
         self.env = env
+        self.leftovers = leftovers
         self.state = _State()
         self.removals: list[frozenset[int]] = []
         """Units that surviving `ctl:ruleRemove...` actions may take away."""
@@ -109,6 +115,8 @@ class _Folder:
     def run(self, program: PhaseProgram) -> None:
         units = program.units
         landings = {unit.skip_to for unit in units if unit.skip_to is not None}
+        jumps: set[int] = set()
+        """Where those land that survive."""
         kept: set[int] = set()
         batches: dict[int, dict[bytes, Known]] = {}
         open_batch: int | None = None
@@ -116,8 +124,9 @@ class _Folder:
         branch_until = 0
         in_branch: set[bytes] = set()
         for position, unit in enumerate(units):
-            if position >= branch_until and in_branch:
+            if position in jumps:
                 self.state.unknown |= in_branch
+            if position >= branch_until:
                 in_branch = set()
             if position in landings:
                 open_batch = None
@@ -125,8 +134,10 @@ class _Folder:
                 continue
             before = set(self.state.unknown)
             effect = self._decide(unit)
-            if effect is not None and effect[0] and not self._survives_removal(unit, effect[1], units):
-                effect = None
+            if effect is not None and effect[0]:
+                skips_a_landing = any(position < jump < (unit.skip_to or 0) for jump in jumps)
+                if skips_a_landing or not self._survives_removal(unit, effect[1], units):
+                    effect = None
             if effect is not None:
                 matched, assignments = effect
                 if not matched:
@@ -150,6 +161,7 @@ class _Folder:
             if position < branch_until:
                 in_branch |= self.state.unknown - before
             if unit.skip_to is not None:
+                jumps.add(unit.skip_to)
                 branch_until = max(branch_until, unit.skip_to)
         self.state.unknown |= in_branch
         if self.jump is not None:
@@ -162,7 +174,13 @@ class _Folder:
 
     def _decide(self, unit: Unit) -> tuple[bool, dict[bytes, Known]] | None:
         """(False, {}): never matches; (True, assignments): always; None: depends on traffic."""
-        assignments: dict[bytes, Known] = {}
+        self.state.pending = {}
+        try:
+            return self._decide_links(unit, self.state.pending)
+        finally:
+            self.state.pending = {}
+
+    def _decide_links(self, unit: Unit, assignments: dict[bytes, Known]) -> tuple[bool, dict[bytes, Known]] | None:
         undecided = False
         effects_before = False
         for link in unit.links:
@@ -170,11 +188,11 @@ class _Folder:
                 matches = self._link_matches(link)
             except _UndecidedError:
                 undecided = True
-                effects_before |= bool(link.effects)
+                effects_before |= self._leaves_something(link)
                 continue
             if not matches:
                 return None if effects_before else (False, {})
-            effects_before |= bool(link.effects)
+            effects_before |= self._leaves_something(link)
             if not undecided:
                 try:
                     for _ in range(matches):
@@ -187,9 +205,14 @@ class _Folder:
             or unit.disruption != "pass"
             or unit.info.severity is not None
             or unit.sanitise_matched
+            or self.leftovers.matched
             or any(link.capture for link in unit.links)
         )
         return None if undecided or observable else (True, assignments)
+
+    def _leaves_something(self, link: Link) -> bool:
+        """Does a match change anything that others see?"""
+        return bool(link.effects) or self.leftovers.matched or (self.leftovers.captures and link.capture)
 
     def _survives_removal(self, unit: Unit, assignments: dict[bytes, Known], units: list[Unit]) -> bool:
         """Is the outcome the same when a rule takes this unit away at run time?  For a skip it is
@@ -274,7 +297,7 @@ class _Folder:
             elif effect.kind == "delete":
                 assignments[name] = None
             else:
-                old = assignments[name] if name in assignments else self.state.get(name)
+                old = self.state.get(name)
                 assignments[name] = b"%d" % (to_int(old or b"0") + amount(effect.kind, value))
 
     # -- keeping ------------------------------------------------------------------------------

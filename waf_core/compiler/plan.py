@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from waf_core.actions import RemoveTarget
 from waf_core.bodies import Pair
+from waf_core.compiler.leftovers import Leftovers
 from waf_core.program import FIRST_PHASE, Hits, PhaseProgram, Scan
 from waf_core.rule import Link, Target, Unit
 from waf_core.scan.batch import Pending, judge
@@ -66,7 +67,8 @@ class _Source(NamedTuple):
 class Planner:
     """Plans all phases of a program; request and response side have a PatternSet each."""
 
-    def __init__(self, statistics: ScanStatistics, limits: ScanLimits) -> None:
+    def __init__(self, statistics: ScanStatistics, limits: ScanLimits, leftovers: Leftovers) -> None:
+        self._leftovers = leftovers
         self._statistics = statistics
         self._limits = limits
         self._request = PatternSet(statistics, limits)
@@ -82,7 +84,7 @@ class Planner:
         for phase, program in phases.items():
             for position in sorted(program.kept):
                 unit = program.units[position]
-                numbers = _gates(unit, unit.index in narrowed)
+                numbers = _gates(unit, unit.index in narrowed, self._leftovers)
                 needed = sum(1 << number for number in numbers)
                 for number in numbers:
                     link = unit.links[number]
@@ -172,9 +174,9 @@ def _narrowed(phases: Mapping[int, PhaseProgram]) -> set[int]:
     return {index for removal in removals for index in removal.units}
 
 
-def _gates(unit: Unit, narrowed: bool) -> list[int]:
-    """Numbers of the links whose answer can be found ahead.  In a narrowed unit that is not so for counts: to lose a
-    target makes other values fail, but a count smaller."""
+def _gates(unit: Unit, narrowed: bool, leftovers: Leftovers) -> list[int]:
+    """Numbers of the links whose answer can be found ahead, up to the first one that does something when it matches.
+    In a narrowed unit that is not so for counts: to lose a target makes other values fail, but a count smaller."""
     numbers: list[int] = []
     for number, link in enumerate(unit.links):
         if (
@@ -183,7 +185,7 @@ def _gates(unit: Unit, narrowed: bool) -> list[int]:
             and not any(target.variable.dynamic or (narrowed and target.count) for target in link.targets)
         ):
             numbers.append(number)
-        if link.effects:
+        if link.effects or leftovers.matched or (leftovers.captures and link.capture):
             break
     return numbers
 
