@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from waf_core.actions import RemoveTarget
+from waf_core.actions import RemoveTarget, SetAttribute
 from waf_core.bodies import Pair
 from waf_core.compiler.leftovers import Leftovers
 from waf_core.program import FIRST_PHASE, Hits, PhaseProgram, Scan
@@ -69,6 +69,8 @@ class Planner:
 
     def __init__(self, statistics: ScanStatistics, limits: ScanLimits, leftovers: Leftovers) -> None:
         self._leftovers = leftovers
+        self._processors: frozenset[bytes] = frozenset()
+        """Body processors that rules may choose."""
         self._statistics = statistics
         self._limits = limits
         self._request = PatternSet(statistics, limits)
@@ -81,6 +83,7 @@ class Planner:
         counts: dict[int, list[_Item]] = {phase: [] for phase in phases}
         groups: dict[int, dict[tuple[str, str | None], list[_Item]]] = {phase: {} for phase in phases}
         narrowed = _narrowed(phases)
+        self._processors = _processors(phases)
         for phase, program in phases.items():
             for position in sorted(program.kept):
                 unit = program.units[position]
@@ -139,6 +142,14 @@ class Planner:
             special[key] = self._scanner(chosen, patterns)
         default = self._scanner(general, patterns) if general else None
         values: _Values = variable.get
+        if variable.name == "REQBODY_PROCESSOR" and self._processors:
+            processors = self._processors
+
+            def values(tx: Transaction) -> Sequence[Pair]:
+                """Also those that rules may set meanwhile."""
+                return [(b"", name) for name in {tx.request_body.processor, *processors}]
+
+            return _Source(values, default)
         xpath = items[0][0].xpath
         if xpath is not None and variable.select is not None:
             select_values = variable.select
@@ -172,6 +183,13 @@ def _narrowed(phases: Mapping[int, PhaseProgram]) -> set[int]:
     links = (link for program in phases.values() for unit in program.units for link in unit.links)
     removals = (effect for link in links for effect in link.effects if isinstance(effect, RemoveTarget))
     return {index for removal in removals for index in removal.units}
+
+
+def _processors(phases: Mapping[int, PhaseProgram]) -> frozenset[bytes]:
+    """Body processors that rules may choose (ctl:requestBodyProcessor)."""
+    links = (link for program in phases.values() for unit in program.units for link in unit.links)
+    changes = (effect for link in links for effect in link.effects if isinstance(effect, SetAttribute))
+    return frozenset(c.value for c in changes if c.name == "request_body.processor" and isinstance(c.value, bytes))
 
 
 def _gates(unit: Unit, narrowed: bool, leftovers: Leftovers) -> list[int]:
