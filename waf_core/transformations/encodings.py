@@ -33,9 +33,8 @@ def base64_decode(value: bytes) -> bytes:
 
 @transformation("base64DecodeExt", growth=0.75)
 def base64_decode_ext(value: bytes) -> bytes:
-    """Decode and skip every byte outside the alphabet; stops at padding (RFC 2045)."""
-    text = _NOT_BASE64.sub(b"", value.split(b"=", 1)[0])
-    return _decode_quads(text)
+    """Decode and skip every byte outside the alphabet (RFC 2045), padding in the midst of it too, as PHP does."""
+    return _decode_quads(_NOT_BASE64.sub(b"", value))
 
 
 @transformation("base64Encode")

@@ -17,7 +17,7 @@ _CONTROL = {
     b"v": b"\v",
 }
 _JS = re.compile(rb"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|([0-3][0-7]{0,2}|[4-7][0-7]?)|(.))", re.DOTALL)
-_C = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|([0-3][0-7]{0,2}|[4-7][0-7]?)|([abfnrtv\\?'\"]))", re.DOTALL)
+_C = re.compile(rb"\\(?:[xX]([0-9a-fA-F]{2})|([0-7]{1,3})|(.))", re.DOTALL)
 
 
 def low_byte(digits: bytes) -> bytes:
@@ -44,7 +44,7 @@ def _decode_c(match: re.Match[bytes]) -> bytes:
     if hexadecimal is not None:
         return bytes((int(hexadecimal, 16),))
     if octal is not None:
-        return bytes((int(octal, 8),))
+        return bytes((int(octal, 8) & 0xFF,))
     return _CONTROL.get(other, other)
 
 
@@ -57,7 +57,7 @@ def js_decode(value: bytes) -> bytes:
 
 @transformation("escapeSeqDecode", effects=((b"\\", ANYTHING),), growth=1, joined=b"\\")
 def escape_seq_decode(value: bytes) -> bytes:
-    """Escapes that ANSI C does not know stay as they are."""
+    """Of an escape that ANSI C does not know only the backslash goes (ModSecurity, Coraza)."""
     if BACKSLASH not in value:
         return value
     return _C.sub(_decode_c, value)
