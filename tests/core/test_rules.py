@@ -126,7 +126,32 @@ def test_skip_and_skip_after() -> None:
 def test_a_skip_to_nowhere_is_noted_and_skips_the_rest() -> None:
     waf = make('SecAction "id:1,phase:1,pass,log,skipAfter:no"\nSecAction "id:2,phase:1,pass,log"')
     assert ids(run(waf)) == [1]
-    assert "'no', which does not exist" in waf.program.notes[0]
+    assert "skips to 'no', but behind it there is no such marker or rule" in waf.program.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        # The first marker behind a rule counts, one before it does not.
+        ("SecMarker m\n{skip}\n{two}\nSecMarker m\n{three}\nSecMarker m\n{four}", [1, 3, 4]),
+        ("SecMarker m\n{skip}\n{two}\n{three}", [1]),
+        ("{skip}\nSecMarker m\n{two}", [1, 2]),
+        # A rule's id does as well: evaluation goes on behind it (reference manual, skipAfter).
+        ("{to_three}\n{two}\n{three}\n{four}", [1, 4]),
+        # Markers are for all phases, rules for their own.
+        ("{skip}\n{early}\nSecMarker m\n{four}", [5, 1, 4]),
+    ],
+)
+def test_where_a_skip_leads(rules: str, expected: list[int]) -> None:
+    lines = {"two": 2, "three": 3, "four": 4}
+    text = rules.format(
+        skip='SecAction "id:1,phase:2,pass,log,skipAfter:m"',
+        to_three='SecAction "id:1,phase:2,pass,log,skipAfter:3"',
+        early='SecAction "id:5,phase:1,pass,log"',
+        **{name: f'SecAction "id:{number},phase:2,pass,log"' for name, number in lines.items()},
+    )
+    assert ids(run(text)) == expected
+    assert ids(run(make(text, CompileOptions(scan=False, fold=False)))) == expected
 
 
 @pytest.mark.parametrize(

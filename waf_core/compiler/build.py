@@ -338,24 +338,27 @@ class Builder:
     def _phase(self, phase: int) -> PhaseProgram:
         """Units of one phase in file order, and where each `skip` leads."""
         units: list[Unit] = []
-        marker_at: dict[str, int] = {}
+        waiting: dict[str, list[Unit]] = {}
+        """Units that skip to a marker, or behind a rule's id, which has not come yet: the first one counts."""
         for item in self.order:
-            if isinstance(item, _Marker):
-                marker_at[item.name] = len(units)
-            elif item.info.phase == phase:
+            if isinstance(item, Unit):
+                if item.info.phase != phase:
+                    continue
                 item.position_in_phase = len(units)
                 units.append(item)
+            for unit in waiting.pop(item.name if isinstance(item, _Marker) else str(item.info.id), ()):
+                unit.skip_to = len(units)
+            if isinstance(item, Unit) and item.skip_after is not None:
+                waiting.setdefault(item.skip_after, []).append(item)
+        for name, skipping in waiting.items():
+            for unit in skipping:
+                unit.skip_to = len(units)
+                self.notes.append(
+                    f"{unit.info.position}: rule {unit.info.id} skips to {name!r}, but behind it there is no such"
+                    f" marker or rule: the rest of the phase is skipped"
+                )
         for unit in units:
-            if unit.skip_after is not None:
-                target = marker_at.get(unit.skip_after)
-                if target is None:
-                    self.notes.append(
-                        f"{unit.info.position}: rule {unit.info.id} skips to the marker"
-                        f" {unit.skip_after!r}, which does not exist: the rest of the phase is skipped"
-                    )
-                    target = len(units)
-                unit.skip_to = max(target, unit.position_in_phase + 1)
-            elif unit.skip:
+            if unit.skip and unit.skip_after is None:
                 unit.skip_to = unit.position_in_phase + 1 + unit.skip
         self._check_reachable(units)
         return PhaseProgram(units=units)
