@@ -69,8 +69,6 @@ class Planner:
 
     def __init__(self, statistics: ScanStatistics, limits: ScanLimits, leftovers: Leftovers) -> None:
         self._leftovers = leftovers
-        self._processors: frozenset[bytes] = frozenset()
-        """Body processors that rules may choose."""
         self._statistics = statistics
         self._limits = limits
         self._request = PatternSet(statistics, limits)
@@ -83,7 +81,6 @@ class Planner:
         counts: dict[int, list[_Item]] = {phase: [] for phase in phases}
         groups: dict[int, dict[tuple[str, str | None], list[_Item]]] = {phase: {} for phase in phases}
         narrowed = _narrowed(phases)
-        self._processors = _processors(phases)
         for phase, program in phases.items():
             for position in sorted(program.kept):
                 unit = program.units[position]
@@ -108,7 +105,10 @@ class Planner:
             )
         for phase, program in phases.items():
             patterns = self._request if phase <= 2 else self._response
-            sources = [self._source(REGISTRY[name], items, patterns) for (name, _), items in groups[phase].items()]
+            processors = _processors(program)
+            sources = [
+                self._source(REGISTRY[name], items, patterns, processors) for (name, _), items in groups[phase].items()
+            ]
             sources += [self._count_source(item, patterns) for item in counts[phase]]
             if sources:
                 program.scan = _make_scan(sources, patterns, self._statistics)
@@ -130,8 +130,11 @@ class Planner:
         self._scanners.append((scanner, patterns))
         return scanner
 
-    def _source(self, variable: Variable, items: list[_Item], patterns: PatternSet) -> _Source:
-        """One variable: a scanner for any key, and one for each key that rules name."""
+    def _source(
+        self, variable: Variable, items: list[_Item], patterns: PatternSet, processors: frozenset[bytes]
+    ) -> _Source:
+        """One variable: a scanner for any key, and one for each key that rules name.  `processors`: those for bodies
+        that rules of the phase may choose."""
         general = [item for item in items if item[0].key is None]
         keys = {item[0].key for item in items if item[0].key is not None}
         keys |= {key for item in general for key in item[0].excluded_keys}
@@ -142,12 +145,13 @@ class Planner:
             special[key] = self._scanner(chosen, patterns)
         default = self._scanner(general, patterns) if general else None
         values: _Values = variable.get
-        if variable.name == "REQBODY_PROCESSOR" and self._processors:
-            processors = self._processors
+        if variable.name == "REQBODY_PROCESSOR" and processors:
+            known = [(b"", name) for name in sorted(processors)]
 
             def values(tx: Transaction) -> Sequence[Pair]:
-                """Also those that rules may set meanwhile."""
-                return [(b"", name) for name in {tx.request_body.processor, *processors}]
+                """Also those that rules may choose meanwhile."""
+                current = tx.request_body.processor
+                return known if current in processors else [*known, (b"", current)]
 
             return _Source(values, default)
         xpath = items[0][0].xpath
@@ -185,9 +189,9 @@ def _narrowed(phases: Mapping[int, PhaseProgram]) -> set[int]:
     return {index for removal in removals for index in removal.units}
 
 
-def _processors(phases: Mapping[int, PhaseProgram]) -> frozenset[bytes]:
-    """Body processors that rules may choose (ctl:requestBodyProcessor)."""
-    links = (link for program in phases.values() for unit in program.units for link in unit.links)
+def _processors(program: PhaseProgram) -> frozenset[bytes]:
+    """Body processors that rules of a phase may choose (ctl:requestBodyProcessor)."""
+    links = (link for unit in program.units for link in unit.links)
     changes = (effect for link in links for effect in link.effects if isinstance(effect, SetAttribute))
     return frozenset(c.value for c in changes if c.name == "request_body.processor" and isinstance(c.value, bytes))
 

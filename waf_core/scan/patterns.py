@@ -77,6 +77,9 @@ class _Wish:
         self.only_main: bool = not (common or rest or large)
 
 
+_NOTHING: Final = _Wish(0, 0, 0, False)
+
+
 class PatternSet:
     """All patterns of one side: collect them with `add`, `compile`, then `find`.
 
@@ -167,9 +170,10 @@ class PatternSet:
         short: dict[bytes, int] = {}
         large: dict[bytes, int] = {}
         wide: list[bytes] = []
-        wishes = self._wishes
+        wish, last = _NOTHING, 0
         for form, mask in wanted.items():
-            wish = wishes.get(mask) or self._wish(mask)
+            if mask != last:  # it is the same for many
+                wish, last = self._wishes.get(mask) or self._wish(mask), mask
             main = wish.main
             if not wish.only_main:
                 note(found, form, wish.rest)
