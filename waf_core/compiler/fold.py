@@ -135,6 +135,7 @@ class _Folder:
             before = set(self.state.unknown)
             effect = self._decide(unit)
             if effect is not None and effect[0]:
+                # What another skip may lead to is not dead: this one has to be made.
                 skips_a_landing = any(position < jump < (unit.skip_to or 0) for jump in jumps)
                 if skips_a_landing or not self._survives_removal(unit, effect[1], units):
                     effect = None
