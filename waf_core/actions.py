@@ -235,7 +235,6 @@ class SetAttribute:
     """A ctl option that sets one thing of the transaction, or of its `request_body` or `response_body`."""
 
     def __init__(self, name: str, value: object) -> None:
-        self.name = name
         self.owner, _, self.attribute = name.rpartition(".")
         self.value = value
 

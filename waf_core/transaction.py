@@ -29,7 +29,7 @@ from waf_core import evaluation
 from waf_core.bodies import Pair
 from waf_core.bodies.request import RequestBody
 from waf_core.bodies.response import ResponseBody
-from waf_core.bodies.urlencoded import has_bad_escape, parse_pairs
+from waf_core.bodies.urlencoded import parse_pairs
 from waf_core.errors import UsageError
 from waf_core.octets import PERCENT
 from waf_core.operators.numeric import to_int
@@ -37,7 +37,7 @@ from waf_core.persistence import Store
 from waf_core.persistence.records import Records
 from waf_core.request_target import host_of, origin_form
 from waf_core.settings import AuditEngine, EngineMode, LimitAction
-from waf_core.transformations.url import url_decode
+from waf_core.transformations.url import has_bad_escape, url_decode
 from waf_core.variables import REGISTRY
 
 if TYPE_CHECKING:

@@ -7,8 +7,7 @@ from urllib.parse import quote
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.core.transactions import make, run
-from waf_core.compiler import CompileOptions
+from tests.core.transactions import PLAIN, make, run
 from waf_core.scan.batch import CROWD
 from waf_core.scan.planner import SIGHTINGS
 
@@ -49,7 +48,7 @@ def test_plans_never_change_what_matches(
     for number, (steps, operator, multi) in enumerate(rules, 1):
         actions = ["t:none", *[f"t:{step}" for step in steps], *(["multiMatch"] if multi else [])]
         text += f'SecRule ARGS "{operator}" "id:{number},phase:1,pass,log,{",".join(actions)}"\n'
-    planned, plain = make(text), make(text, CompileOptions(scan=False, fold=False))
+    planned, plain = make(text), make(text, PLAIN)
     for values, ordinary in requests:
         values += [f"w{number}" for number in range(ordinary)]
         uri = "/?" + "&".join(f"a{i}={quote(value)}" for i, value in enumerate(values))

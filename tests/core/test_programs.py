@@ -5,11 +5,9 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.core.transactions import ids, make, run
+from tests.core.transactions import PLAIN, ids, make, run
 from waf_core import WAF
-from waf_core.compiler import CompileOptions
 
-PLAIN = CompileOptions(scan=False, fold=False)
 NAMES = st.sampled_from(["a", "b", "c"])
 NUMBERS = st.integers(0, 3)
 TESTS = st.one_of(

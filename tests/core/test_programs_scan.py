@@ -8,11 +8,9 @@ from urllib.parse import quote
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.core.transactions import make, run
+from tests.core.transactions import PLAIN, make, run
 from waf_core import WAF, Transaction
-from waf_core.compiler import CompileOptions
 
-PLAIN = CompileOptions(scan=False, fold=False)
 SETTINGS = (
     'SecRule REQUEST_HEADERS:Content-Type "@contains json" "id:9001,phase:1,pass,nolog,ctl:requestBodyProcessor=JSON"\n'
     'SecRule REQUEST_HEADERS:Content-Type "@contains xml" "id:9002,phase:1,pass,nolog,ctl:requestBodyProcessor=XML"\n'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.core.transactions import ids, make, run
+from tests.core.transactions import PLAIN, ids, make, run
 from waf_core import UsageError
 from waf_core.compiler import CompileOptions
 from waf_core.variables import REGISTRY
@@ -151,7 +151,7 @@ def test_where_a_skip_leads(rules: str, expected: list[int]) -> None:
         **{name: f'SecAction "id:{number},phase:2,pass,log"' for name, number in lines.items()},
     )
     assert ids(run(text)) == expected
-    assert ids(run(make(text, CompileOptions(scan=False, fold=False)))) == expected
+    assert ids(run(make(text, PLAIN))) == expected
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from extproc.ftw.tests import load_cases
 from tests.conformance.engine import make_waf
 from tests.core.answers import answers
-from tests.core.transactions import ids, make, run
+from tests.core.transactions import PLAIN, ids, make, run
 from tests.crs import find_crs
 from waf_core import WAF
 from waf_core.actions import SetVar
@@ -21,8 +21,6 @@ from waf_core.evaluation import MAX_LOGGED_BYTES
 from waf_core.scan.limits import ScanLimits, ScanStatistics
 from waf_core.scan.patterns import PatternSet
 from waf_core.scan.re2_set import Re2Set
-
-PLAIN = CompileOptions(scan=False, fold=False)
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from waf_core import WAF, Transaction
 from waf_core.compiler import CompileOptions
 
+PLAIN = CompileOptions(scan=False, fold=False)
+"""Each rule by itself."""
+
 ENGINE = "SecRuleEngine On\nSecRequestBodyAccess On\nSecResponseBodyAccess On\n"
 
 

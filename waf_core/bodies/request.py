@@ -9,9 +9,10 @@ from waf_core.bodies import Pair
 from waf_core.bodies.body import Body
 from waf_core.bodies.json import parse_json
 from waf_core.bodies.multipart import Flags, MultipartParser
-from waf_core.bodies.urlencoded import has_bad_escape, parse_pairs
+from waf_core.bodies.urlencoded import parse_pairs
 from waf_core.bodies.xml import XmlDocument
 from waf_core.settings import EngineSettings
+from waf_core.transformations.url import has_bad_escape
 
 _NO_MULTIPART: Final = Flags()
 """Of all bodies that are not multipart: nobody changes it."""

@@ -41,13 +41,3 @@ def parse_pairs(text: bytes, separator: bytes, limit: int) -> tuple[list[Pair], 
                 name, _, value = piece.partition(b"=")
                 out.append((name, value))
     return out, overflow
-
-
-def has_bad_escape(text: bytes) -> bool:
-    """Is there a `%` without two hexadecimal digits?"""
-    return PERCENT in text and any(
-        len(part) < 2 or part[0] not in _HEX or part[1] not in _HEX for part in text.split(b"%")[1:]
-    )
-
-
-_HEX: Final = frozenset(b"0123456789abcdefABCDEF")

@@ -189,11 +189,11 @@ class _Folder:
                 matches = self._link_matches(link)
             except _UndecidedError:
                 undecided = True
-                effects_before |= self._leaves_something(link)
+                effects_before |= self.leftovers.left_by(link)
                 continue
             if not matches:
                 return None if effects_before else (False, {})
-            effects_before |= self._leaves_something(link)
+            effects_before |= self.leftovers.left_by(link)
             if not undecided:
                 try:
                     for _ in range(matches):
@@ -210,10 +210,6 @@ class _Folder:
             or any(link.capture for link in unit.links)
         )
         return None if undecided or observable else (True, assignments)
-
-    def _leaves_something(self, link: Link) -> bool:
-        """Does a match change anything that others see?"""
-        return bool(link.effects) or self.leftovers.matched or (self.leftovers.captures and link.capture)
 
     def _survives_removal(self, unit: Unit, assignments: dict[bytes, Known], units: list[Unit]) -> bool:
         """Is the outcome the same when a rule takes this unit away at run time?  For a skip it is

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from waf_core.compiler.names import CAPTURES
 from waf_core.macros import Macro
 from waf_core.rule import Link, Unit
 
-_DIGITS = tuple(b"%d" % i for i in range(10))
 _CAPTURING = frozenset({"rx", "pm", "pmf", "pmfromfile", "detectsqli", "detectxss"})
 """Operators that set TX:0 whenever they match."""
 
@@ -22,6 +22,10 @@ class Leftovers(NamedTuple):
 
     captures: bool = False
     matched: bool = False
+
+    def left_by(self, link: Link) -> bool:
+        """Does a match of this link change anything that others see?"""
+        return bool(link.effects) or self.matched or (self.captures and link.capture)
 
 
 def leftovers_read(units: Iterable[Unit]) -> Leftovers:
@@ -54,13 +58,13 @@ def _targets_captures(link: Link) -> bool:
             continue
         if target.key is None and target.pattern is None:
             return True
-        if target.key in _DIGITS or (target.pattern is not None and any(map(target.pattern.search, _DIGITS))):
+        if target.key in CAPTURES or (target.pattern is not None and any(map(target.pattern.search, CAPTURES))):
             return True
     return False
 
 
 def _any_capture(macros: Iterable[Macro]) -> bool:
-    return any(name == "TX" and key in _DIGITS for macro in macros for name, key in macro.names)
+    return any(name == "TX" and key in CAPTURES for macro in macros for name, key in macro.names)
 
 
 def _targets_matched(link: Link) -> bool:

@@ -17,12 +17,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from waf_core.actions import SetVar
-from waf_core.compiler.names import TxNames, add_written
+from waf_core.compiler.names import CAPTURES, TxNames, add_written
 from waf_core.macros import Macro
 from waf_core.program import Program
 from waf_core.rule import Link, Memo, Unit
-
-_DIGITS = frozenset(b"%d" % i for i in range(10))
 
 
 def find_memos(program: Program) -> None:
@@ -70,7 +68,7 @@ def _memo(unit: Unit, program: Program) -> Memo | None:
                     return None
                 if target.key is not None:
                     keys.add(target.key)
-    if keys & _DIGITS:
+    if keys & CAPTURES:
         return None
     patterns = [target for link in rest for target in link.targets if target.pattern is not None]
     if patterns:
@@ -98,6 +96,6 @@ def _only_notes(link: Link) -> bool:
         if not isinstance(effect, SetVar) or effect.collection != "TX" or effect.kind != "set":
             return False
         for name, key in (*effect.name.names, *effect.value.names):
-            if name not in ("MATCHED_VAR", "MATCHED_VAR_NAME") and not (name == "TX" and key in _DIGITS):
+            if name not in ("MATCHED_VAR", "MATCHED_VAR_NAME") and not (name == "TX" and key in CAPTURES):
                 return False
     return True

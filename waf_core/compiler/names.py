@@ -10,6 +10,9 @@ import re2
 from waf_core.actions import SetVar
 from waf_core.rule import Link
 
+CAPTURES = frozenset(b"%d" % i for i in range(10))
+"""TX:0 to TX:9."""
+
 _BEGINNING = re.compile(rb"\^([A-Za-z0-9_]+)")
 """An expression that only says how a name begins."""
 
@@ -47,7 +50,7 @@ def add_written(links: Sequence[Link], names: TxNames, *, captures: bool = True)
     """Add what the links set; what they capture, unless it is asked not to."""
     for link in links:
         if link.capture and captures:
-            names.exact.update(b"%d" % i for i in range(10))
+            names.exact |= CAPTURES
         for effect in link.effects:
             if isinstance(effect, SetVar) and effect.collection == "TX":
                 if effect.name.constant is not None:

@@ -193,7 +193,8 @@ def _processors(program: PhaseProgram) -> frozenset[bytes]:
     """Body processors that rules of a phase may choose (ctl:requestBodyProcessor)."""
     links = (link for unit in program.units for link in unit.links)
     changes = (effect for link in links for effect in link.effects if isinstance(effect, SetAttribute))
-    return frozenset(c.value for c in changes if c.name == "request_body.processor" and isinstance(c.value, bytes))
+    chosen = (c.value for c in changes if (c.owner, c.attribute) == ("request_body", "processor"))
+    return frozenset(value for value in chosen if isinstance(value, bytes))
 
 
 def _gates(unit: Unit, narrowed: bool, leftovers: Leftovers) -> list[int]:
@@ -207,7 +208,7 @@ def _gates(unit: Unit, narrowed: bool, leftovers: Leftovers) -> list[int]:
             and not any(target.variable.dynamic or (narrowed and target.count) for target in link.targets)
         ):
             numbers.append(number)
-        if link.effects or leftovers.matched or (leftovers.captures and link.capture):
+        if leftovers.left_by(link):
             break
     return numbers
 

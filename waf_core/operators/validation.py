@@ -3,17 +3,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Final
 
 from waf_core.macros import Expander
-from waf_core.octets import PERCENT
 from waf_core.operators import HIT, Captures, Operator, OperatorEnv, OperatorError, operator
 from waf_core.operators.needs import ALL, Needs, of_bytes
 from waf_core.operators.regex import compile_pattern
+from waf_core.transformations.url import has_bad_escape
 
-_BAD_ESCAPE: Final = re.compile(rb"%(?![0-9a-fA-F]{2})")
 MAX_VERIFIED_NUMBERS: Final = 64
 """Candidates in one value that a @verify operator looks at."""
 
@@ -45,7 +43,7 @@ class ValidateUrlEncoding(Operator):
     """Holds when a `%` is not followed by two hexadecimal digits."""
 
     def match(self, value: bytes, tx: Expander) -> Captures | None:
-        return HIT if PERCENT in value and _BAD_ESCAPE.search(value) else None
+        return HIT if has_bad_escape(value) else None
 
     def needs(self) -> Needs:
         return Needs(length=1, clauses=(of_bytes(b"%"),))

@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Final
+
+FEW_CANDIDATES: Final = 4
+"""Up to so many candidates are confirmed with each form that asks for them: cheaper than a scan of each."""
+
+MAX_JOIN_BYTES: Final = 16384
+"""Forms are joined up to so many bytes."""
 
 Wanted = Mapping[bytes, int]
 Found = dict[bytes, int]

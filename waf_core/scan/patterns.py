@@ -13,7 +13,7 @@ from typing import Final
 from waf_core.operators.needs import Needs
 from waf_core.scan.budget import NEW_PLANS, PlanBudget
 from waf_core.scan.databases import DatabaseCache, Databases
-from waf_core.scan.forms import Found, Wanted, note, parts
+from waf_core.scan.forms import FEW_CANDIDATES, MAX_JOIN_BYTES, Found, Wanted, note, parts
 from waf_core.scan.hyperscan_set import Pattern, available
 from waf_core.scan.limits import ScanLimits, ScanStatistics
 from waf_core.scan.masks import mask_of
@@ -22,9 +22,6 @@ from waf_core.scan.without_hyperscan import WithoutHyperscan
 
 MIN_HYPERSCAN_PATTERNS: Final = 8
 """Smaller sets stay in RE2: their automaton stays small."""
-
-FEW_CANDIDATES: Final = 4
-"""Up to so many candidates are confirmed with each form that asks for them: cheaper than a scan of each."""
 
 FEW_FORMS: Final = 32
 """In so few joined forms what is found is looked for in each; more are matched again in smaller parts."""
@@ -50,9 +47,6 @@ WIDE_BYTES: Final = 128
 
 SMALL_SET: Final = 150
 """Patterns.  (CRS has 116 at level 1, 176 at level 2, 201 at level 4.)"""
-
-MAX_JOIN_BYTES: Final = 16384
-"""Forms are joined up to so many bytes."""
 
 MAX_RE2_BYTES: Final = 8192
 """Forms that RE2 reads in one call: its time is looked at after each."""

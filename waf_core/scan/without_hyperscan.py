@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final
 
 from ahocorasick_rs import BytesAhoCorasick
 
-from waf_core.scan.forms import Found, Wanted, note, parts
+from waf_core.scan.forms import FEW_CANDIDATES, MAX_JOIN_BYTES, Found, Wanted, note, parts
 from waf_core.scan.hyperscan_set import Pattern
 from waf_core.scan.limits import ScanStatistics
 from waf_core.scan.masks import mask_of
 from waf_core.scan.re2_set import Re2Set
-
-FEW_EXPRESSIONS: Final = 4
-"""So few are not looked for: all of them are candidates."""
-
-MAX_JOIN_BYTES: Final = 16384
-"""Forms are joined up to so many bytes."""
 
 
 class WithoutHyperscan:
@@ -55,7 +48,7 @@ class WithoutHyperscan:
         """RE2's automata grow with what they read, so forms are matched one by one."""
         for form, asked in wanted.items():
             mask = asked & ~self._phrase_mask
-            if mask.bit_count() > FEW_EXPRESSIONS and self._expressions is not None:
+            if mask.bit_count() > FEW_CANDIDATES and self._expressions is not None:
                 mask &= mask_of(self._expressions.match(form))
             note(found, form, mask)
 

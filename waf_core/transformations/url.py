@@ -12,6 +12,7 @@ from waf_core.transformations.escapes import BYTES, Escapes
 
 _split: Final = re.compile(rb"%([0-9a-fA-F]{2})").split
 _split_uni: Final = re.compile(rb"%([0-9a-fA-F]{2}|[uU][0-9a-fA-F]{4})").split
+_bad: Final = re.compile(rb"%(?![0-9a-fA-F]{2})").search
 _KEPT: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789*")
 _ENCODED: Final = [bytes((b,)) if b in _KEPT else b"+" if b == 0x20 else b"%%%02x" % b for b in range(256)]
 
@@ -58,3 +59,8 @@ def url_decode_uni_by_map(unicode_map: Mapping[int, int]) -> Transformation:
 @transformation("urlEncode")
 def url_encode(value: bytes) -> bytes:
     return b"".join([_ENCODED[b] for b in value])
+
+
+def has_bad_escape(value: bytes) -> bool:
+    """Is there a `%` without two hexadecimal digits?"""
+    return PERCENT in value and _bad(value) is not None
