@@ -31,6 +31,9 @@ from waf_core.auditing.redaction import DEFAULT_ARGUMENTS, DEFAULT_HEADERS
 
 PREFIX = "ENVOY_WAF_"
 
+ENVOYS_OWN = ("x-forwarded-proto", "x-request-id", "x-envoy-external-address", "x-envoy-internal")
+"""Headers that Envoy adds, or takes over from a client that it trusts."""
+
 
 class ConfigError(ValueError):
     """A setting that cannot be used; the message names it, its source and what it may be."""
@@ -132,8 +135,8 @@ class Settings(BaseSettings):
 
     trusted_hops: int = Field(0, ge=0, le=32, description="proxies in front of Envoy whose X-Forwarded-For is believed")
     hidden_request_headers: list[str] = Field(
-        default_factory=lambda: ["x-forwarded-proto", "x-request-id", "x-envoy-external-address", "x-envoy-internal"],
-        description="headers that Envoy adds: rules do not see them",
+        default_factory=lambda: list(ENVOYS_OWN),
+        description="headers that Envoy adds: rules do not see them (of these four, only what Envoy itself may write)",
     )
     deny_body: str = Field("Forbidden. Reference: {id}\n", description="body of a 403; {id} is the transaction id")
     deny_content_type: str = Field("text/plain; charset=utf-8", description="content type of that body")

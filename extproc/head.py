@@ -6,11 +6,19 @@ from dataclasses import dataclass
 
 from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest
 
+from extproc.config import ENVOYS_OWN
+
 ORIGINAL_PREFIX = "x-envoy-waf-original-"
 """Copies of headers that Envoy consumes or drops; made by the filter's recommended configuration."""
 
+ORIGINALS = frozenset({"connection", "referer", "transfer-encoding"})
+"""Headers of which there may be copies: that configuration takes away those that clients send.  Any other copy is
+a client's, and an ordinary header."""
+
 MAX_ID_CHARACTERS = 64
 """Of x-request-id and traceparent."""
+
+_PLAIN = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-.:_"
 
 
 @dataclass(slots=True)
@@ -32,6 +40,8 @@ class RequestHead:
     attributes: dict[str, str]
     grpc: bool
     upgrade: bool
+    announces_body: bool
+    """Content-Length or Transfer-Encoding says that a body follows."""
 
     @property
     def connect(self) -> bool:
@@ -44,15 +54,17 @@ class RequestHead:
 
 
 def read_head(message: ProcessingRequest, hidden: frozenset[str]) -> RequestHead:
-    """`hidden`: names of headers that rules do not see."""
+    """`hidden`: names of headers that rules do not see.  Envoy's own are shown all the same when a value is none that
+    Envoy writes: then it is a client's."""
     method = path = b""
     authority: bytes | None = None
     shown: list[tuple[str, bytes]] = []
-    originals: dict[str, bytes] = {}
+    originals: list[tuple[str, bytes]] = []
     forwarded: list[bytes] = []
     request_id: str | None = None
     trace_parent = ""
-    has_length = grpc = upgrade = False
+    length = b""
+    grpc = upgrade = False
     for header in message.request_headers.headers.headers:
         name = header.key
         value = header.raw_value or header.value.encode("utf-8", "surrogateescape")
@@ -67,35 +79,39 @@ def read_head(message: ProcessingRequest, hidden: frozenset[str]) -> RequestHead
         if name == "x-forwarded-for":
             forwarded.append(value)
         elif name == "x-request-id":
-            request_id = value[:MAX_ID_CHARACTERS].decode("latin-1")
+            request_id = value.decode("latin-1") if _is_plain(value) else None
         elif name == "content-length":
-            has_length = True
+            length = value
         elif name == "content-type":
             grpc = value[:16] == b"application/grpc"
         elif name == "traceparent":
             trace_parent = value[:MAX_ID_CHARACTERS].decode("latin-1")
         elif name == "connection":
             upgrade = b"upgrade" in value.lower()
-        if name.startswith(ORIGINAL_PREFIX):
-            originals[name[len(ORIGINAL_PREFIX) :]] = value
-        elif name not in hidden:
+        if name.startswith(ORIGINAL_PREFIX) and name[len(ORIGINAL_PREFIX) :] in ORIGINALS:
+            originals.append((name[len(ORIGINAL_PREFIX) :], value))
+        elif name not in hidden or (name in ENVOYS_OWN and not _is_plain(value)):
             shown.append((name, value))
-    # What the client sent wins over what Envoy made of it.
-    if originals:
-        shown = [item for item in shown if item[0] not in originals] + list(originals.items())
+    # Next to what Envoy left, not in its place: where no configuration takes a client's copies away they hide nothing.
+    shown += [item for item in originals if item not in shown]
     headers = [] if authority is None else [(b"Host", authority)]
     headers += [(name.encode("latin-1", "replace"), value) for name, value in shown]
     attributes = _attributes(message)
+    chunked = any(name == "transfer-encoding" for name, _ in shown)
     head = RequestHead(
         method, path, authority or b"", attributes.get("request.protocol", "HTTP/1.1"), headers, forwarded, request_id,
-        trace_parent, attributes, grpc, upgrade,
+        trace_parent, attributes, grpc, upgrade, chunked or length.strip(b"0") != b"",
     )  # fmt: skip
-    known = has_length or "transfer-encoding" in originals
     bodiless = message.request_headers.end_of_stream or upgrade or head.connect
-    if not (known or bodiless) and head.protocol == "HTTP/1.1":
+    if not (length or chunked or bodiless) and head.protocol == "HTTP/1.1":
         # Envoy's codec consumes Transfer-Encoding; a body without a length was chunked.
         headers.append((b"Transfer-Encoding", b"chunked"))
     return head
+
+
+def _is_plain(value: bytes) -> bool:
+    """Is it like what Envoy writes: an id, an address, a word?"""
+    return len(value) <= MAX_ID_CHARACTERS and not value.translate(None, _PLAIN)
 
 
 def _attributes(message: ProcessingRequest) -> dict[str, str]:

@@ -201,7 +201,7 @@ class Stream:
             side.judged = True
             if reason:
                 self.uninspected.append(reason)
-            stop = tx.process_request_body()
+            stop = self._contradiction(reason) or tx.process_request_body()
             if stop is not None:
                 return [self._deny(stop)]
         answer = self._after_request_headers(end)
@@ -255,6 +255,16 @@ class Stream:
         if not tx.request_body.access:
             return "rules"
         return ""
+
+    def _contradiction(self, reason: str) -> Interruption | None:
+        """What is upgraded has no body: bytes that are announced as one would pass unseen, and an upstream that knows
+        nothing of upgrades would read them."""
+        tx, head = self.tx, self._head
+        assert tx is not None
+        assert head is not None
+        if reason != "upgrade" or not head.announces_body:
+            return None
+        return tx.reject(400, "an upgrade that announces a body")
 
     def _after_request_headers(self, end: bool) -> ProcessingResponse:
         """Continue, and ask for no message that nothing here needs."""

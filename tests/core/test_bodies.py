@@ -183,6 +183,8 @@ def test_multipart_in_pieces_of_any_size(step: int) -> None:
         (part("f", "1", "a") + part("f", "1", "b") + part("f", "1", "c") + "--b0undary--\r\n", "file_limit_exceeded"),
         ("--b0undary\r\n\r\nx\r\n--b0undary--\r\n", "invalid_part"),
         (part("a", "1").replace("name=", "name=x; name=") + "--b0undary--\r\n", "invalid_part"),
+        (part("a", "1").replace("name=", "name*=utf-8''x; name=") + "--b0undary--\r\n", "invalid_part"),
+        (part("a", "1").replace("name=", "filename*0=x; filename*1=.php; name=") + "--b0undary--\r\n", "invalid_part"),
     ],
 )
 def test_multipart_oddities_set_flags(body: str, flag: str) -> None:
@@ -202,12 +204,38 @@ def test_multipart_oddities_set_flags(body: str, flag: str) -> None:
         ("multipart/form-data; boundary=a; boundary=b0undary", "", True),
         ("multipart/form-data; boundary=", "", True),
         ("multipart/form-data; boundary=b\xe9", "", True),
+        # PHP ends a boundary at a comma, and begins with the first word that has "boundary" in it.
+        ("multipart/form-data; boundary=b0undary,x", "", True),
+        ("multipart/form-data; xboundary=evil; boundary=b0undary", "", True),
+        ("multipart/form-data; type=xboundary=evil; boundary=b0undary", "", True),
+        ("multipart/form-data; boundaryx; y=evil; boundary=b0undary", "", True),
+        ("multipart/form-data; boundary*=evil; boundary=b0undary", "", True),
+        ("multipart/form-data; boundary=b0undary; xboundary=evil", "", True),
+        ("multipart/form-data; Boundary=a-boundary; x=evil", "", True),
+        ("multipart/form-data; boundary=b0undary; charset=utf-8", "", False),
+        # Others take what is in brackets for a comment, or a backslash for an escape.
+        ("multipart/form-data; boundary=b0undary(x)", "", True),
+        ('multipart/form-data; boundary="b0und\\ary"', "", True),
     ],
 )
 def test_multipart_boundaries(content_type: str, flag: str, error: bool) -> None:
     parser = parse(GOOD, content_type)
     assert bool(parser.error) is error
     assert not flag or getattr(parser.flags, flag)
+
+
+@pytest.mark.parametrize(
+    "boundary",
+    [
+        "----WebKitFormBoundaryABCdef0123456789", "---------------------------41184676334", "------------------------1f",
+        "----=_Part_0_1234.5678", "b9580d4d-a2ff-4e2d-8a2c-4a8b6d5a1f3c", "===============0123456789==",
+        "----geckoformboundary1f2e", "----formdata-undici-012345678901", "axios-1.7.2-boundary-x_Y",
+    ],
+)  # fmt: skip
+def test_multipart_boundaries_of_clients_in_use(boundary: str) -> None:
+    parser = parse(GOOD.replace("b0undary", boundary), f"multipart/form-data; boundary={boundary}")
+    assert parser.error is None
+    assert not parser.flags.strict_error
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,15 @@ def test_large_bodies_at_once_arrive_whole(stacks: Callable[..., Stack], mode: s
 
 
 @pytest.mark.parametrize("mode", ALL_MODES)
+def test_an_upgrade_that_announces_a_body_is_refused(
+    stacks: Callable[..., Stack], browser: httpx.Client, mode: str
+) -> None:
+    headers = {"Connection": "Upgrade", "Upgrade": "websocket", "Content-Type": "application/x-www-form-urlencoded"}
+    assert browser.post(stacks(mode).url + "/x", content=b"a=1", headers=headers).status_code == 400
+    assert browser.post(stacks(mode).url + "/x", content=iter([b"a=1"]), headers=headers).status_code == 400
+
+
+@pytest.mark.parametrize("mode", ALL_MODES)
 def test_websocket_echoes(stacks: Callable[..., Stack], mode: str) -> None:
     url = stacks(mode).url.replace("http", "ws") + "/ws"
     headers = {k: v for k, v in BROWSER.items() if k != "Host"} | {"Origin": "http://shop.example.com"}

@@ -8,6 +8,7 @@ import pytest
 from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest, ProcessingResponse
 
 from extproc.answers import CONTINUE_REQUEST, CONTINUE_RESPONSE, NO_RESPONSE_BODY
+from extproc.config import ENVOYS_OWN
 from extproc.modes import BUFFERED, BUFFERED_PARTIAL, FULL_DUPLEX, NONE, SKIP, STREAMED
 from extproc.piece import Answer, Piece
 from extproc.policies import PolicySet
@@ -167,6 +168,22 @@ def test_an_upgrade_header_alone_hides_no_body(waf: WAF) -> None:
     assert denied(play(waf, head, request_body(b"a=evil"))[1][1]) == 403
 
 
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"content-length": "6"}, 400),
+        ({"x-envoy-waf-original-transfer-encoding": "chunked"}, 400),
+        ({"content-length": "0"}, None),
+        ({}, None),
+    ],
+)
+def test_an_upgrade_that_announces_a_body_is_refused(waf: WAF, headers: dict[str, str], status: int | None) -> None:
+    upgrade = {"connection": "Upgrade", "upgrade": "websocket"}
+    head = request_headers("/", method="POST", headers={**upgrade, **headers}, end=False)
+    stream, answers = play(waf, head)
+    assert (denied(answers[0]) if status else stream.blocked) == (status or False)
+
+
 def test_messages_that_no_rule_needs_are_not_asked_for() -> None:
     request_only = make('SecRule ARGS "@contains evil" "id:1,phase:2,deny"')
     (answer, *_) = play(request_only, request_headers("/"))[1]
@@ -292,6 +309,41 @@ def test_what_rules_see_of_the_request() -> None:
     assert tx.id == "abc-1"
     assert (tx.client_ip, tx.client_port, tx.protocol) == (b"::1", 5, b"HTTP/2")
     assert tx.request_headers == [(b"Host", b"www.example.com"), (b"x-own", b"1")]
+
+
+@pytest.mark.parametrize("name", ["cookie", "referer", "content-type", "x-api"])
+def test_copies_of_headers_that_a_client_sends_hide_nothing(name: str) -> None:
+    """Envoy's configuration makes copies of three headers, and takes those of clients away where it is in use."""
+    waf = make('SecRule REQUEST_HEADERS "@contains evil" "id:1,phase:1,deny"')
+    head = request_headers(headers={name: "evil", f"x-envoy-waf-original-{name}": "good"})
+    assert denied(play(waf, head)[1][0]) == 403
+
+
+def test_what_envoy_takes_away_is_seen_in_its_copies() -> None:
+    copies = {"referer": "no url", "connection": "close", "transfer-encoding": "chunked"}
+    headers = {"x-envoy-waf-original-" + name: value for name, value in copies.items()}
+    tx = play(make(""), request_headers(headers={**headers, "referer": "no url"}))[0].tx
+    assert tx is not None
+    seen = [(name.decode(), value.decode()) for name, value in tx.request_headers if name != b"Host"]
+    assert sorted(seen) == sorted(copies.items())
+
+
+@pytest.mark.parametrize("name", ENVOYS_OWN)
+def test_headers_of_envoys_own_are_hidden_only_when_envoy_may_have_written_them(name: str) -> None:
+    """Behind a proxy that it trusts Envoy passes them on as they come."""
+    waf = make('SecRule REQUEST_HEADERS "@rx ." "id:1,phase:1,deny,chain"\nSecRule MATCHED_VAR_NAME "@contains x-"')
+    hidden = frozenset(ENVOYS_OWN)
+    for value in ("https", "192.0.2.1", "2001:db8::1", "true", "8cf688b9-38f6-4e88-b1e3-d9bbe7d39cd1"):
+        assert play(waf, request_headers(headers={name: value}), hidden_request_headers=hidden)[1][0]
+        assert not play(waf, request_headers(headers={name: value}), hidden_request_headers=hidden)[0].blocked
+    for value in ("${jndi:ldap://x}", "a" * 65, "a b"):
+        assert denied(play(waf, request_headers(headers={name: value}), hidden_request_headers=hidden)[1][0]) == 403
+
+
+def test_an_id_that_is_none_is_not_taken_over() -> None:
+    stream, _ = play(make(""), request_headers(headers={"x-request-id": "<script>"}))
+    assert stream.tx is not None
+    assert "<" not in stream.tx.id
 
 
 def test_chunked_framing_that_envoy_hides_is_restored() -> None:

@@ -18,15 +18,14 @@ from enum import Enum, auto
 from typing import Final
 
 from waf_core.bodies import Pair
+from waf_core.bodies.boundary import read_boundary
 from waf_core.turns import give_way
 
 MAX_HEADER_LINE: Final = 8192
 MAX_HEADERS_PER_PART: Final = 64
-MAX_BOUNDARY: Final = 256
 STEP_BYTES: Final = 16384
 """Of a piece, what is looked through at once: every line that is taken copies the rest of it."""
 
-_BOUNDARY: Final = re.compile(rb"(?<![A-Za-z0-9_-])boundary(?=[ \t]*=)", re.IGNORECASE)
 # Only these two are escapes: browsers of old send whole Windows paths.
 _UNQUOTE: Final = re.compile(rb"\\([\"\\])")
 _PARAMETER: Final = re.compile(
@@ -127,47 +126,14 @@ class MultipartParser:
         self._buffer = b""
 
     def _read_boundary(self, content_type: bytes) -> bytes:
-        """RFC 2046, section 5.1.1; doubtful spellings set flags or fail."""
-        found = list(_BOUNDARY.finditer(content_type))
-        if not found:
-            self._fail("boundary missing in Content-Type")
-            return b""
-        if len(found) > 1:
-            self._fail("several boundaries in Content-Type")
-            return b""
-        before = content_type[: found[0].start()].rstrip(b" \t")
-        if not before.endswith((b";", b",")):
-            self.flags.missing_semicolon = True
-        rest = content_type[found[0].end() :]
-        name_gap = len(rest) - len(rest.lstrip(b" \t"))
-        rest = rest.lstrip(b" \t")
-        value = rest[1:]
-        if name_gap or value[:1] in (b" ", b"\t"):
-            self.flags.boundary_whitespace = True
-        value = value.strip(b" \t")
-        if value.startswith(b'"'):
-            self.flags.boundary_quoted = True
-            end = value.find(b'"', 1)
-            if end == -1:
-                self.flags.invalid_quoting = True
-                self._fail("boundary quoted and never closed")
-                return b""
-            boundary, trailer = value[1:end], value[end + 1 :].lstrip(b" \t")
-            if trailer and not trailer.startswith(b";"):
-                self._fail("text after the quoted boundary")
-        else:
-            boundary, _, trailer = value.partition(b";")
-            if b'"' in boundary:
-                self.flags.invalid_quoting = True
-            stripped = boundary.rstrip(b" \t")
-            if stripped != boundary:
-                self.flags.boundary_whitespace = True
-            boundary = stripped
-        if not boundary or len(boundary) > MAX_BOUNDARY:
-            self._fail("boundary empty or too long")
-        elif re.search(rb"[\x00-\x1f\x7f-\xff]", boundary):
-            self._fail("invalid byte in the boundary")
-        return boundary
+        found = read_boundary(content_type)
+        self.flags.boundary_quoted = found.quoted
+        self.flags.boundary_whitespace = found.whitespace
+        self.flags.missing_semicolon = found.missing_semicolon
+        self.flags.invalid_quoting = found.invalid_quoting
+        if found.error:
+            self._fail(found.error)
+        return found.text
 
     def feed(self, chunk: bytes) -> None:
         """Take the next piece of the body."""
@@ -333,6 +299,9 @@ class MultipartParser:
                 # RFC 7578 section 4.2 forbids it; judge what a lenient server would read.
                 self.flags.invalid_part = True
                 self._part.filename = content.rpartition(b"'")[2]
+            elif b"*" in key:
+                # RFC 2231 (`name*`, `filename*0`): some servers read it, and judge by it.
+                self.flags.invalid_part = True
         if self._part.name is None or (rest and position < len(rest) and self._part.filename is None):
             self._lenient_disposition(rest)
 
