@@ -72,7 +72,7 @@ class Metrics:
         self.limits = counter("limits", "Requests that ran into a limit, by limit", ["limit"])
         self.uninspected = counter(
             "bodies_uninspected",
-            "Bodies that were passed unseen: upgrade, connect, grpc, rules (no rule needs it), partial",
+            "Bodies passed unseen: upgrade, connect, grpc, rules (none needs it), mode (Envoy shows none), partial",
             ["reason"],
         )
         self.body_bytes = counter("body_bytes", "Body bytes inspected", ["direction"])

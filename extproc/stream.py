@@ -66,7 +66,7 @@ class Stream:
         self.refused_by_envoy = False
         self.store_failed = False
         self.uninspected: list[str] = []
-        """Why bodies went unseen: upgrade, connect, grpc, event-stream, partial."""
+        """Why bodies went unseen: the metric envoy_waf_bodies_uninspected_total tells."""
         self.trace_parent = ""
         """The traceparent header (W3C Trace Context) that Envoy or the client sent."""
         self._on_finish = on_finish
@@ -196,7 +196,7 @@ class Stream:
             return [self._deny(stop)]
         side = self._request
         reason = "" if end else self._body_unseen()
-        side.expects_body = not end and not reason and self._request.mode != NONE
+        side.expects_body = not end and not reason
         if not side.expects_body:
             side.judged = True
             if reason:
@@ -254,6 +254,8 @@ class Stream:
             return "rules"
         if not tx.request_body.access:
             return "rules"
+        if self._request.mode == NONE:
+            return "mode"
         return ""
 
     def _contradiction(self, reason: str) -> Interruption | None:
@@ -347,9 +349,12 @@ class Stream:
         if stop is not None:
             return [self._deny(stop)]
         end = message.response_headers.end_of_stream
-        side.expects_body = not end and side.mode != NONE and not self._tunnel() and tx.wants_response_body
+        wanted = not end and not self._tunnel() and tx.wants_response_body
+        side.expects_body = wanted and side.mode != NONE
         if not side.expects_body:
             side.judged = True
+            if wanted:
+                self.uninspected.append("mode")
             stop = tx.process_response_body()
             if stop is not None:
                 return [self._deny(stop)]

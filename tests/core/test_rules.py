@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.core.transactions import PLAIN, ids, make, run
-from waf_core import UsageError
+from waf_core import SecLangError, UsageError
 from waf_core.compiler import CompileOptions
 from waf_core.variables import REGISTRY
 
@@ -248,6 +248,63 @@ def test_directives_remove_and_update_rules() -> None:
     stop = run(f'{rule}SecRuleUpdateActionById 10 "deny,status:409"', "/?a=bad").interruption
     assert stop is not None
     assert stop.status == 409
+
+
+@pytest.mark.parametrize(
+    ("own", "update", "query", "expected"),
+    [
+        ("pass", "t:lowercase", "a=BAD", {"ids": [10, 20, 21]}),
+        ("pass,t:lowercase", "t:none", "a=BAD", {"ids": [20, 21]}),
+        ("pass", "severity:CRITICAL,tag:new,rev:3", "a=bad", {"severity": 2, "tags": ("old", "new"), "revision": "3"}),
+        ("pass", "msg:'new',logdata:'%{MATCHED_VAR}'", "a=bad", {"message": "new", "data": "bad"}),
+        ("pass", "ctl:ruleRemoveById=20", "a=bad", {"ids": [10, 21]}),
+        ("pass,ctl:ruleRemoveById=21", "log", "a=bad", {"ids": [10, 20]}),
+        ("pass", "skip:1", "a=bad", {"ids": [10, 21]}),
+        ("pass,nolog", "log", "a=bad", {"ids": [10, 20, 21], "audit": True}),
+        ("pass", "nolog", "a=bad", {"ids": [20, 21]}),
+        ("pass", "block", "a=bad", {"status": 418}),
+        ("deny,status:409", "redirect:http://x/", "a=bad", {"status": 302}),
+        ("deny,status:409", "pass", "a=bad", {"ids": [10, 20, 21]}),
+        ("pass", "setvar:tx.x=1", "a=bad", {"ids": [10, 20, 21], "x": "1"}),
+    ],
+)
+def test_actions_are_updated(own: str, update: str, query: str, expected: dict[str, object]) -> None:
+    tx = run(
+        'SecDefaultAction "phase:2,log,deny,status:418"\n'
+        f'SecRule ARGS "@streq bad" "id:10,phase:2,tag:old,msg:\'old\',{own}"\n'
+        'SecDefaultAction "phase:2,log,pass"\n'
+        f'SecRuleUpdateActionById 10 "{update}"\n'
+        'SecRule ARGS "@rx (?i)bad" "id:20,phase:2,pass,log"\nSecRule ARGS "@rx (?i)bad" "id:21,phase:2,pass,log"',
+        f"/?{query}",
+    )
+    first = next((matched for matched in tx.matched_rules if matched.rule.id == 10), None)
+    seen: dict[str, object] = {"ids": ids(tx), "status": tx.interruption.status if tx.interruption else None}
+    seen["x"] = tx.lookup("TX", b"x").decode()
+    if first is not None:
+        info = first.rule
+        seen |= {"severity": info.severity, "tags": info.tags, "revision": info.revision}
+        seen |= {"message": first.message, "data": first.data, "audit": first.audit}
+    assert {name: seen.get(name) for name in expected} == expected
+
+
+def test_an_update_of_actions_keeps_updated_targets_and_the_chain() -> None:
+    rules = (
+        'SecRule ARGS:a "@streq bad" "id:10,phase:2,pass,chain"\n'
+        'SecRule ARGS:b "@streq bad" "ctl:ruleRemoveById=20"\n'
+        'SecRule ARGS "@streq bad" "id:20,phase:2,pass,log"\n'
+        'SecRuleUpdateTargetById 10 "!ARGS:a" \nSecRuleUpdateTargetById 10 "ARGS:c"\n'
+        'SecRuleUpdateActionById 10 "log,tag:x"\nSecRuleUpdateActionById 10 "tag:y"'
+    )
+    assert ids(run(rules, "/?a=bad&b=bad")) == [20]
+    tx = run(rules, "/?c=bad&b=bad")
+    assert ids(tx) == [10]
+    assert tx.matched_rules[0].rule.tags == ("x", "y")
+
+
+@pytest.mark.parametrize("action", ["id:5", "phase:1", "chain", "deny,id:6"])
+def test_what_an_update_of_actions_cannot_change_is_said(action: str) -> None:
+    with pytest.raises(SecLangError, match="cannot be changed"):
+        make(f'SecRule ARGS "@rx a" "id:1,phase:2,pass"\nSecRuleUpdateActionById 1 "{action}"')
 
 
 def test_directive_that_changes_nothing_is_noted() -> None:

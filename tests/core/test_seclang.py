@@ -108,6 +108,7 @@ ERRORS = {
     "SecRequestBodyLimit x": r"SecRequestBodyLimit takes a number from 0",
     "SecRuleScript a.lua": r"SecRuleScript is refused: .*\(Lua rules run code",
     'SecRule ARGZ "@rx a" "id:1"': r"1:9: unknown variable: 'ARGZ'",
+    'SecRule TX.a "@rx a" "id:1"': r"1:9: unknown variable: 'TX.A' \(did you mean TX:a\?\)",
     'SecRule REQUEST_URI:a "@rx a" "id:1"': r"1:9: REQUEST_URI is a single value and takes no key",
     'SecRule SCRIPT_UID "@rx a" "id:1"': r"1:9: the variable SCRIPT_UID is not supported",
     'SecRule ARGS "@rx a" "id:1,t:nope"': r"1:28: unknown transformation",

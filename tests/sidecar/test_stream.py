@@ -163,6 +163,14 @@ def test_streams_that_would_hang_are_not_buffered(waf: WAF, method: str, headers
     assert stream.uninspected == [reason]
 
 
+def test_bodies_that_envoy_does_not_show_are_counted(waf: WAF) -> None:
+    head = request_headers("/", method="POST", headers=FORM, end=False, mode=NONE)
+    assert play(waf, head)[0].uninspected == ["mode"]
+    assert play(waf, head, response_headers(end=True))[0].uninspected == ["mode"]
+    assert play(waf, head, response_headers())[0].uninspected == ["mode", "mode"]
+    assert play(waf, request_headers("/", mode=NONE), response_headers(204, end=True))[0].uninspected == []
+
+
 def test_an_upgrade_header_alone_hides_no_body(waf: WAF) -> None:
     head = request_headers(method="POST", headers={**FORM, "upgrade": "websocket"}, end=False)
     assert denied(play(waf, head, request_body(b"a=evil"))[1][1]) == 403

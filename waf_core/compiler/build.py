@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from waf_core.actions import InitCol, SetIdentity
 from waf_core.compiler import updates
@@ -22,7 +22,8 @@ from waf_core.compiler.memo import find_memos
 from waf_core.compiler.multiphase import early_half
 from waf_core.compiler.plan import Planner
 from waf_core.compiler.routine import find_routines
-from waf_core.compiler.rules import Draft, build_link, macro, read_actions
+from waf_core.compiler.rules import Draft, build_link, read_actions
+from waf_core.compiler.units import Defaults, make_unit, read_defaults
 from waf_core.errors import Position, SecLangError
 from waf_core.macros import Macro
 from waf_core.operators import OperatorEnv, Resolver
@@ -31,8 +32,8 @@ from waf_core.program import PhaseProgram, Program
 from waf_core.rule import Link, Unit
 from waf_core.scan.limits import ScanLimits, ScanStatistics
 from waf_core.scan.patterns import PatternSet
-from waf_core.seclang.parser import RuleSource, parse_actions
-from waf_core.seclang.tree import DirectiveNode, Node, RuleNode
+from waf_core.seclang.parser import RuleSource
+from waf_core.seclang.tree import ActionNode, DirectiveNode, Node, RuleNode
 from waf_core.settings import EngineSettings
 from waf_core.transformations import Transformation
 from waf_core.transformations.url import url_decode_uni_by_map
@@ -62,18 +63,6 @@ class CompileOptions:
 
 
 @dataclass(slots=True)
-class _Defaults:
-    """SecDefaultAction of one phase."""
-
-    disruption: str = "pass"
-    status: int = 403
-    redirect: str | None = None
-    log: bool = True
-    audit_log: bool = True
-    transformations: tuple[str, ...] = ()
-
-
-@dataclass(slots=True)
 class _Marker:
     name: str
 
@@ -88,11 +77,13 @@ class Builder:
         self.notes: list[str] = []
         self.units: list[Unit] = []
         self.order: list[Unit | _Marker] = []
-        self.defaults = {phase: _Defaults() for phase in PHASES}
+        self.defaults = {phase: Defaults() for phase in PHASES}
         self.datasets: dict[str, Sequence[bytes]] = {}
-        self.pending: list[tuple[Unit, str, str, Position, int, int]] = []
+        self.pending: list[tuple[Unit, str, str, Position, int]] = []
         self.replaced: dict[str, Transformation] = {}
         self._ids: dict[int, Position] = {}
+        self._written: dict[int, tuple[RuleNode, Defaults]] = {}
+        """First rules by id, and what SecDefaultAction said when they came."""
         self._open: tuple[Unit, Draft] | None = None
 
     # -- walking ------------------------------------------------------------------------------
@@ -112,9 +103,13 @@ class Builder:
         if name == "secmarker":
             self.order.append(_Marker(" ".join(node.arguments)))
         elif name == "secdefaultaction":
-            self._default_action(node)
+            phase, defaults = read_defaults(node)
+            self.defaults[phase] = defaults
         elif name == "secdataset":
             self._dataset(node)
+        elif name == "secruleupdateactionbyid":
+            for unit, actions in updates.updated_actions(self.units, node, self.notes):
+                self._rewrite(unit, actions)
         elif name in updates.DIRECTIVES:
             updates.DIRECTIVES[name](self.units, node, self.notes, self._folder(node))
             self._drop_removed()
@@ -136,9 +131,8 @@ class Builder:
             files=self.source.files,
         )
 
-    def _link(self, node: RuleNode, draft: Draft, phase: int) -> Link:
-        defaults = list(self.defaults[phase].transformations)
-        return build_link(node, draft, defaults, self._env(node), self.replaced)
+    def _link(self, node: RuleNode, draft: Draft, defaults: Defaults) -> Link:
+        return build_link(node, draft, list(defaults.transformations), self._env(node), self.replaced)
 
     def _setting(self, node: DirectiveNode) -> None:
         canonical = BY_LOWER_NAME.get(node.name.lower())
@@ -171,29 +165,13 @@ class Builder:
             line.encode("utf-8", "surrogateescape") for line in lines if line and not line.startswith("#")
         ]
 
-    def _default_action(self, node: DirectiveNode) -> None:
-        text = " ".join(node.arguments)
-        draft = read_actions(parse_actions(text, lambda offset: node.position))
-        if draft.effects or draft.id or draft.chained:
-            raise SecLangError("SecDefaultAction takes only phase, log, t and disruptive actions", node.position, text)
-        if draft.disruption == "block":
-            raise SecLangError("SecDefaultAction cannot be block: it says what block means", node.position, text)
-        self.defaults[draft.phase] = _Defaults(
-            draft.disruption or "pass",
-            draft.status or 403,
-            draft.redirect,
-            draft.log if draft.log is not None else True,
-            draft.audit_log if draft.audit_log is not None else draft.log is not False,
-            tuple(draft.transformations),
-        )
-
     def _rule(self, node: RuleNode) -> None:
         draft = read_actions(node.actions)
         if self._open is not None:
             unit, first = self._open
-            link = self._link(node, draft, unit.info.phase)
+            link = self._link(node, draft, self.defaults[unit.info.phase])
             unit.links.append(link)
-            self._note_pending(unit, draft)
+            self._note_pending(unit, draft, len(unit.links) - 1)
             if not draft.chained:
                 self._open = None
                 self._finish(unit, first)
@@ -207,50 +185,38 @@ class Builder:
                 f"the id {draft.id} is already used at {self._ids[draft.id]}", node.position, f"id:{draft.id}"
             )
         self._ids[draft.id] = node.position
-        unit = self._unit(node, draft)
-        self._note_pending(unit, draft)
+        defaults = self.defaults[draft.phase]
+        unit = make_unit(node, draft, defaults, self._link(node, draft, defaults))
+        self._written[draft.id] = (node, defaults)
+        self._note_pending(unit, draft, 0)
         if draft.chained:
             self._open = (unit, draft)
         else:
             self._finish(unit, draft)
 
-    def _unit(self, node: RuleNode, draft: Draft) -> Unit:
-        defaults = self.defaults[draft.phase]
-        disruption, status, redirect = draft.disruption, draft.status, draft.redirect
-        if disruption in (None, "block"):
-            disruption = defaults.disruption
-            status = status or defaults.status
-            redirect = defaults.redirect
-        if disruption == "redirect" and status is None:
-            status = 302
-        log = draft.log if draft.log is not None else defaults.log
-        audit = draft.audit_log
-        if audit is None:
-            audit = log if draft.log is not None else defaults.audit_log
-        return Unit(
-            index=0,
-            info=draft.info(node.position, node.text),
-            links=[self._link(node, draft, draft.phase)],
-            disruption=disruption or "pass",
-            status=status or 403,
-            redirect=macro(redirect),
-            log=log,
-            audit_log=audit,
-            message=macro(draft.message),
-            data=macro(draft.data),
-            skip=draft.skip,
-            skip_after=draft.skip_after,
-            sanitise_matched=draft.sanitise_matched,
-        )
+    def _rewrite(self, unit: Unit, actions: tuple[ActionNode, ...]) -> None:
+        """Make a unit again, in its place, as if its first rule had these actions at the end of its own."""
+        node, defaults = self._written[unit.info.id]
+        node = replace(node, actions=(*node.actions, *actions))
+        self._written[unit.info.id] = (node, defaults)
+        draft = read_actions(node.actions)
+        link = self._link(node, draft, defaults)
+        link.targets = unit.links[0].targets  # SecRuleUpdateTargetBy... may have changed them
+        made = make_unit(node, draft, defaults, link)
+        made.links += unit.links[1:]
+        self.units = [made if other is unit else other for other in self.units]
+        self.order = [made if other is unit else other for other in self.order]
+        kept = [item for item in self.pending if item[0] is not unit or item[4] != 0]
+        self.pending = [(made, *item[1:]) if item[0] is unit else item for item in kept]
+        self._note_pending(made, draft, 0)
 
     def _finish(self, unit: Unit, draft: Draft) -> None:
         self.units.append(unit)
         self.order.append(unit)
 
-    def _note_pending(self, unit: Unit, draft: Draft) -> None:
-        link = len(unit.links) - 1
+    def _note_pending(self, unit: Unit, draft: Draft, link: int) -> None:
         for option, value, position in draft.pending:
-            self.pending.append((unit, option, value, position, link, len(draft.effects)))
+            self.pending.append((unit, option, value, position, link))
 
     def _drop_removed(self) -> None:
         alive = {id(unit) for unit in self.units}
@@ -273,7 +239,7 @@ class Builder:
             self._split_phases()
         for index, unit in enumerate(self.units):
             unit.index = index
-        for unit, option, value, position, link, _ in self.pending:
+        for unit, option, value, position, link in self.pending:
             unit.links[link].effects.append(updates.runtime_removal(self.units, option, value, position))
         phases = {phase: self._phase(phase) for phase in PHASES}
         initial: dict[bytes, bytes] = {}

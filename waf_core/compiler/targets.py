@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 
 import re2
 
@@ -19,13 +20,10 @@ def _variable(node: TargetNode) -> Variable:
         return variable
     if node.name in REFUSED:
         raise SecLangError(f"the variable {node.name} is not supported", node.position, node.name, REFUSED[node.name])
-    close = [name for name in REGISTRY if name.startswith(node.name[:5])]
-    raise SecLangError(
-        "unknown variable",
-        node.position,
-        node.name,
-        f"did you mean {', '.join(sorted(close)[:4])}?" if close else "see docs/variables.md",
-    )
+    name, dot, key = node.name.partition(".")
+    close = [f"{name}:{key.lower()}"] if dot and name in REGISTRY else get_close_matches(node.name, REGISTRY, 4)
+    hint = f"did you mean {', '.join(close)}?" if close else "see docs/variables.md"
+    raise SecLangError("unknown variable", node.position, node.name, hint)
 
 
 def _pattern(node: TargetNode) -> re2._Regexp:

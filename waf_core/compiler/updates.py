@@ -9,13 +9,13 @@ from collections.abc import Callable
 import re2
 
 from waf_core.actions import RemoveRules, RemoveTarget
-from waf_core.compiler.rules import macro, read_actions
+from waf_core.compiler.rules import read_actions
 from waf_core.compiler.targets import apply_nodes, build_target
 from waf_core.errors import Position, SecLangError
 from waf_core.operators.regex import re2_options
 from waf_core.rule import Effect, Target, Unit
 from waf_core.seclang.parser import parse_actions, parse_targets
-from waf_core.seclang.tree import DirectiveNode
+from waf_core.seclang.tree import ActionNode, DirectiveNode
 
 Selector = Callable[[Unit], bool]
 Handler = Callable[[list[Unit], DirectiveNode, list[str], str], None]
@@ -98,31 +98,26 @@ def exclude_whole(targets: list[Target], name: str) -> list[Target]:
     return [target for target in targets if target.variable.name != name]
 
 
-def _update_action(units: list[Unit], node: DirectiveNode, notes: list[str], folder: str) -> None:
-    """SecRuleUpdateActionById: the named actions replace the rule's, all others stay."""
+_FIXED = ("id", "phase", "chain")
+"""Actions that SecRuleUpdateActionById cannot change: other rules and the order of rules depend on them."""
+
+
+def updated_actions(
+    units: list[Unit], node: DirectiveNode, notes: list[str]
+) -> list[tuple[Unit, tuple[ActionNode, ...]]]:
+    """SecRuleUpdateActionById: the units that it chooses, and the actions that are added to their own (where there can
+    only be one, the last one holds).  Raises SecLangError."""
     if len(node.arguments) != 2:
         raise SecLangError(f"{node.name} takes an id and actions", node.position, " ".join(node.arguments))
-    draft = read_actions(parse_actions(node.arguments[1], lambda _: node.position))
-    if draft.id is not None or draft.chained:
-        raise SecLangError("id and chain cannot be changed", node.position, node.arguments[1])
-    for unit in _select(units, by_id(node.arguments[0], node.position), node, notes):
-        if draft.disruption is not None and draft.disruption != "block":
-            unit.disruption = draft.disruption
-            unit.redirect = macro(draft.redirect)
-            if draft.disruption == "redirect" and draft.status is None:
-                unit.status = 302
-        if draft.status is not None:
-            unit.status = draft.status
-        if draft.log is not None:
-            unit.log = draft.log
-            unit.audit_log = draft.log
-        if draft.audit_log is not None:
-            unit.audit_log = draft.audit_log
-        if draft.skip_after is not None:
-            unit.skip_after = draft.skip_after
-        unit.message = macro(draft.message) or unit.message
-        unit.data = macro(draft.data) or unit.data
-        unit.links[0].effects.extend(draft.effects)
+    actions = parse_actions(node.arguments[1], lambda _: node.position)
+    fixed = [action.name for action in actions if action.name in _FIXED]
+    if fixed:
+        raise SecLangError(f"{fixed[0]} cannot be changed", node.position, node.arguments[1])
+    draft = read_actions(actions)
+    if draft.log and draft.audit_log is None:
+        # A rule with `nolog`, which says no to both, is to be logged everywhere again.
+        actions = (*actions, ActionNode("auditlog", None, node.position))
+    return [(unit, actions) for unit in _select(units, by_id(node.arguments[0], node.position), node, notes)]
 
 
 DIRECTIVES: dict[str, Handler] = {
@@ -132,7 +127,6 @@ DIRECTIVES: dict[str, Handler] = {
     "secruleupdatetargetbyid": _update_target(by_id),
     "secruleupdatetargetbytag": _update_target(by_tag),
     "secruleupdatetargetbymsg": _update_target(by_message),
-    "secruleupdateactionbyid": _update_action,
 }
 
 _RUNTIME = {"byid": by_id, "bytag": by_tag, "bymsg": by_message}

@@ -1,0 +1,75 @@
+"""What the actions of a chain's first rule, and SecDefaultAction where they say nothing, make of the chain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from waf_core.compiler.rules import Draft, macro, read_actions
+from waf_core.errors import SecLangError
+from waf_core.rule import Link, Unit
+from waf_core.seclang.parser import parse_actions
+from waf_core.seclang.tree import DirectiveNode, RuleNode
+
+REDIRECTS: Final = (301, 302, 303, 307, 308)
+"""With another status a redirect is a 302, as in ModSecurity v2."""
+
+
+@dataclass(slots=True)
+class Defaults:
+    """SecDefaultAction of one phase."""
+
+    disruption: str = "pass"
+    status: int = 403
+    redirect: str | None = None
+    log: bool = True
+    audit_log: bool = True
+    transformations: tuple[str, ...] = ()
+
+
+def read_defaults(node: DirectiveNode) -> tuple[int, Defaults]:
+    """A SecDefaultAction: (phase, what it says).  Raises SecLangError."""
+    text = " ".join(node.arguments)
+    draft = read_actions(parse_actions(text, lambda offset: node.position))
+    if draft.effects or draft.id or draft.chained:
+        raise SecLangError("SecDefaultAction takes only phase, log, t and disruptive actions", node.position, text)
+    if draft.disruption == "block":
+        raise SecLangError("SecDefaultAction cannot be block: it says what block means", node.position, text)
+    return draft.phase, Defaults(
+        draft.disruption or "pass",
+        draft.status or 403,
+        draft.redirect,
+        draft.log if draft.log is not None else True,
+        draft.audit_log if draft.audit_log is not None else draft.log is not False,
+        tuple(draft.transformations),
+    )
+
+
+def make_unit(node: RuleNode, draft: Draft, defaults: Defaults, link: Link) -> Unit:
+    """The unit of a chain, of which `node` is the first rule and `link` what is made of that."""
+    disruption, status, redirect = draft.disruption, draft.status, draft.redirect
+    if disruption in (None, "block"):
+        disruption = defaults.disruption
+        status = status or defaults.status
+        redirect = defaults.redirect
+    if disruption == "redirect" and status not in REDIRECTS:
+        status = 302
+    log = draft.log if draft.log is not None else defaults.log
+    audit = draft.audit_log
+    if audit is None:
+        audit = log if draft.log is not None else defaults.audit_log
+    return Unit(
+        index=0,
+        info=draft.info(node.position, node.text),
+        links=[link],
+        disruption=disruption or "pass",
+        status=status or 403,
+        redirect=macro(redirect),
+        log=log,
+        audit_log=audit,
+        message=macro(draft.message),
+        data=macro(draft.data),
+        skip=draft.skip,
+        skip_after=draft.skip_after,
+        sanitise_matched=draft.sanitise_matched,
+    )
