@@ -1,6 +1,7 @@
 """`python -m bench hostile`: CPU per byte of the worst requests, first sight and repeated.
 
-Each generator makes a request of a given size; no two are alike.  Bytes are those of the whole request.
+Each generator makes a request of a given size; no two are alike.  Bytes are those of the whole request, and of the
+response.
 libmodsecurity gets the same requests in the same run, up to a size at which it would take minutes.
 """
 
@@ -87,6 +88,57 @@ def long_cookies(rng: random.Random, size: int) -> Request:
     return request
 
 
+def tiny_arguments(rng: random.Random, size: int) -> Request:
+    """As many as SecArgumentsLimit lets, of two bytes each."""
+    return _form(rng, b"&".join(rng.choice(b"abcxyz<'(%;").to_bytes(1, "big") for _ in range(min(size // 2, 999))))
+
+
+def numbers(rng: random.Random, size: int) -> Request:
+    return _json(rng, {"values": {"of": [rng.randrange(10) for _ in range(min(size // 3, 990))]}})
+
+
+def json_keys(rng: random.Random, size: int) -> Request:
+    """A long key, which all arguments' names repeat."""
+    key = "".join(rng.choices("abcdefgh ", k=max(size - 2000, size // 2)))
+    return _json(rng, {key: [rng.randrange(10) for _ in range(min(size // 6, 600))]})
+
+
+def attack_keys(rng: random.Random, size: int) -> Request:
+    return _json(rng, {rng.choice(FRAGMENTS): [rng.randrange(10) for _ in range(min(size // 3, 990))]})
+
+
+def nested_xml(rng: random.Random, size: int) -> Request:
+    """Text beside elements on all levels."""
+    depth = min(size // 16, 250)
+    text = "".join(rng.choices("abc ' \"=()-", k=size - depth * 8))
+    return _xml(rng, "<a>x" * depth + text + "</a>" * depth)
+
+
+def xml_attributes(rng: random.Random, size: int) -> Request:
+    return _xml(rng, "<a " + " ".join(f'b{i}="{rng.randrange(10**5)}"' for i in range(size // 13)) + "/>")
+
+
+def many_headers(rng: random.Random, size: int) -> Request:
+    """Envoy takes 100 of them, and 60 kB."""
+    request = _form(rng, b"a=1")
+    length = min(size, 56_000) // 80
+    request.headers += [
+        (f"X-{rng.choice(FRAGMENTS)[:3].strip()}-{i}", (rng.choice(FRAGMENTS) * (length // 5))[:length])
+        for i in range(80)
+    ]
+    return request
+
+
+def page(rng: random.Random, size: int) -> Request:
+    """The bytes are the response's."""
+    request = _form(rng, b"a=1")
+    text = ""
+    while len(text) < size:
+        text += rng.choice(FRAGMENTS) + str(rng.randrange(10))
+    request.response = text[:size].encode()
+    return request
+
+
 def near_matches(prefix: str) -> Callable[[random.Random, int], Request]:
     """One argument that begins to match an expression again and again."""
 
@@ -103,9 +155,16 @@ def _json(rng: random.Random, value: Any) -> Request:
     return Request("POST", PATH, headers, body)
 
 
+def _xml(rng: random.Random, text: str) -> Request:
+    headers = [*_headers(rng), ("Content-Type", "text/xml"), ("Content-Length", str(len(text)))]
+    return Request("POST", PATH, headers, text.encode())
+
+
 GENERATORS: dict[str, Callable[[random.Random, int], Request]] = {
     "random bytes": random_bytes, "random ASCII": random_ascii, "attack fragments": fragments, "plus signs": plus,
     "deep JSON": deep_json, "many arguments": many_arguments, "many parts": many_parts, "long cookies": long_cookies,
+    "tiny arguments": tiny_arguments, "JSON numbers": numbers, "JSON keys": json_keys, "attacks as JSON keys": attack_keys,
+    "nested XML": nested_xml, "XML attributes": xml_attributes, "many headers": many_headers, "response": page,
 }  # fmt: skip
 
 
@@ -113,7 +172,8 @@ def _cost(engine: Any, request: Request) -> float:
     start = time.process_time()
     engine.run(request)
     head = sum(len(name) + len(value) + 4 for name, value in request.headers)
-    return (time.process_time() - start) / (len(request.uri) + head + len(request.body)) * 1e9
+    spent = time.process_time() - start
+    return spent / (len(request.uri) + head + len(request.body) + len(request.response)) * 1e9
 
 
 def run() -> dict[str, Any]:

@@ -46,7 +46,7 @@ def json(data: bytes) -> None:
 def xml(data: bytes) -> None:
     """Values, or an error in words; a document type declaration is always an error."""
     document = XmlDocument(data)
-    values = [*document.texts(), *document.attributes(), *document.xpath("//a"), *document.xpath("count(//*)")]
+    values = [*document.texts, *document.attributes, *document.xpath("//a"), *document.xpath("count(//*)")]
     values += [part for pair in document.arguments() for part in pair]
     assert all(isinstance(value, bytes) for value in values)
     if data.startswith(b"<!DOCTYPE"):

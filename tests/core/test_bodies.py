@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from tests.core.transactions import ids, make, run
 from waf_core.bodies.json import parse_json
 from waf_core.bodies.multipart import MultipartParser
+from waf_core.bodies.paths import TOO_MUCH, allowance
 from waf_core.bodies.urlencoded import parse_pairs
-from waf_core.bodies.xml import XmlDocument
+from waf_core.bodies.xml import MAX_MIXED, XmlDocument
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 JSON = {"Content-Type": "application/json"}
@@ -110,11 +111,72 @@ def test_json_lone_surrogate_is_kept_visible() -> None:
     assert value.endswith(b"<script>")
 
 
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"k" * 5000: [1]},
+        {"k" * 3000: list(range(900))},
+        {"it's (odd)" * 10: list(range(900))},
+        {"a": {"k" * 2000: {"b" * 2100: {"c": 1}}}},
+        {"<script>": list(range(500))},
+    ],
+)
+def test_json_names_are_bounded_by_the_size_of_the_document(document: dict[str, object]) -> None:
+    """One key in the names of a thousand arguments: 100 kB of body were 100 MB of names."""
+    body = json.dumps(document).encode()
+    pairs, overflow, error = parse_json(body, 100, 1000)
+    assert not overflow
+    assert error == TOO_MUCH
+    assert sum(len(name) for name, _ in pairs) <= allowance(len(body)) + len(body)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"k" * 60_000: 1},
+        {"data": {"items": {"values": list(range(900))}}},
+        {"type": "F", "features": [{"geometry": {"coordinates": [[[i % 9, i % 7] for i in range(200)]]}}]},
+        {f"It's the message no. {i} (with %s)": {"translation": "x" * 20, "context": "menu"} for i in range(300)},
+        {f"http://schema.org/name{i}": [{"@value": "a", "@language": "en"}] for i in range(200)},
+        [{"id": i, "name": "Ada", "tags": ["a", "b"]} for i in range(150)],
+        {"O'Brien": {"a": 1, "b": 2, "c": 3}},
+    ],
+)
+def test_json_as_applications_send_it_is_within_the_bounds(document: object) -> None:
+    pairs, overflow, error = parse_json(json.dumps(document).encode(), 100, 1000)
+    assert (overflow, error) == (False, None)
+    assert pairs
+
+
+def test_xml_names_are_bounded_too() -> None:
+    for name, error in (("k" * 3000, True), ("name", False)):
+        document = XmlDocument(f"<a><{name}>{'<b>1</b>' * 900}</{name}></a>".encode())
+        pairs = document.arguments()
+        assert (document.error is not None) is error
+        assert error or len(pairs) == 900
+
+
+def test_xml_that_mixes_text_and_elements_is_bounded() -> None:
+    """An element's whole text counts, and that of the element around it, and so on."""
+    body = b"<a>x" * 200 + b"y" * 100_000 + b"</a>" * 200
+    document = XmlDocument(body)
+    assert document.error == "XML mixes text and elements on too many levels"
+    assert sum(map(len, document.texts)) <= (MAX_MIXED + 2) * len(body)
+    assert XmlDocument(b"<p>one <b>two <i>three</i> four</b> five</p>").error is None
+
+
+def test_xml_with_too_many_nodes_is_an_error() -> None:
+    """What is beyond the limit is not judged, so rules have to know."""
+    assert XmlDocument(b"<a>" + b"<b>x</b>" * 100_001 + b"</a>").error == "XML has more than 100000 text nodes"
+    attributes = b"".join(b"<b c='1'/>" for _ in range(100_001))
+    assert XmlDocument(b"<a>" + attributes + b"</a>").error == "XML has more than 100000 attributes"
+
+
 def test_xml_texts_and_attributes() -> None:
     document = XmlDocument(b"<a x='1'>one<b y='2'>two</b>three<!--c--></a>")
     assert document.error is None
-    assert {b"one", b"two", b"three", b"onetwothree"} <= set(document.texts())
-    assert document.attributes() == [b"1", b"2"]
+    assert {b"one", b"two", b"three", b"onetwothree"} <= set(document.texts)
+    assert document.attributes == [b"1", b"2"]
     assert document.xpath("//b/text()") == [b"two"]
     assert document.xpath("nonsense(") == []
 
@@ -138,7 +200,7 @@ def test_xml_entities_are_never_loaded(tmp_path_factory: pytest.TempPathFactory)
     secret = tmp_path_factory.mktemp("x") / "secret"
     secret.write_text("TOP-SECRET")
     document = XmlDocument(f'<!DOCTYPE a [<!ENTITY b SYSTEM "file://{secret}">]><a>&b;</a>'.encode())
-    assert b"TOP-SECRET" not in b"".join(document.texts())
+    assert b"TOP-SECRET" not in b"".join(document.texts)
 
 
 def part(name: str, value: str, filename: str | None = None, end: str = "\r\n") -> str:
@@ -295,9 +357,7 @@ def test_multipart_lines_have_a_limit(step: int) -> None:
 def test_other_processors_never_raise(data: bytes) -> None:
     parse_json(data, 50, 50)
     parse_pairs(data, b"&", 50)
-    document = XmlDocument(data)
-    document.texts()
-    document.attributes()
+    XmlDocument(data)
 
 
 @given(

@@ -53,7 +53,7 @@ class Body:
         if document is None:
             return []
         if expression == "/*":
-            return document.texts()
+            return document.texts
         if expression == "//@*":
-            return document.attributes()
+            return document.attributes
         return document.xpath(expression)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from waf_core.bodies import Pair
+from waf_core.bodies.paths import TOO_MUCH, allowance, share
 from waf_core.turns import give_way
 
 MAX_DEPTH: Final = 800
@@ -61,25 +62,30 @@ def parse_json(body: bytes, depth_limit: int, limit: int) -> tuple[list[Pair], b
     except ValueError as error:
         return [], False, str(error)
     try:
-        return _arguments(value, depth_limit, limit, str.encode)
+        return _arguments(value, depth_limit, limit, len(body), str.encode)
     except UnicodeEncodeError:
-        return _arguments(value, depth_limit, limit, _encode)
+        return _arguments(value, depth_limit, limit, len(body), _encode)
 
 
 def _arguments(
-    value: Any, depth_limit: int, limit: int, encode: Callable[[str], bytes]
+    value: Any, depth_limit: int, limit: int, size: int, encode: Callable[[str], bytes]
 ) -> tuple[list[Pair], bool, str | None]:
     """Walk a document in its order, without recursion: `stack` has the containers that are open."""
     out: list[Pair] = []
     members: Iterator[tuple[str, Any]] = iter((("json", value),))
     prefix = ""
-    stack: list[tuple[str, Iterator[tuple[str, Any]]]] = []
+    left = allowance(size)
+    each = 0
+    stack: list[tuple[str, int, Iterator[tuple[str, Any]]]] = []
     turn = 0
     while True:
         for key, item in members:
             a_container = isinstance(item, (list, tuple))
             if len(out) >= limit and not a_container:
                 return out, True, None
+            left -= each
+            if left < 0:
+                return out, False, TOO_MUCH
             if isinstance(item, str):
                 out.append((encode(prefix + key), encode(item)))
             elif a_container:
@@ -91,8 +97,9 @@ def _arguments(
                     if len(out) >= limit:
                         return out, True, None
                     out.append((encode(prefix + key), b"" if an_object else b"%d" % len(item)))
-                stack.append((prefix, members))
+                stack.append((prefix, each, members))
                 prefix = f"{prefix}{key}."
+                each = share(prefix)
                 # Each member makes an argument at least: more than `limit` are not reached.
                 members = iter(item if an_object else [(str(i), member) for i, member in enumerate(item[: limit + 1])])
                 turn += 1
@@ -104,4 +111,4 @@ def _arguments(
         else:
             if not stack:
                 return out, False, None
-            prefix, members = stack.pop()
+            prefix, each, members = stack.pop()

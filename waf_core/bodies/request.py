@@ -122,11 +122,11 @@ class RequestBody(Body):
             self.error = f"JSON parsing error: {error}" if error else ""
         elif processor == b"XML":
             self._xml = XmlDocument(body)
-            self.error = self._xml.error or ""
             if self.xml_into_args != "Off":
                 pairs = self._xml.arguments()
                 overflow = len(pairs) > arguments_left
                 arguments = pairs[:arguments_left]
+            self.error = self._xml.error or ""
         elif processor == b"MULTIPART" and self._multipart is not None:
             arguments, overflow = self._close_multipart(self._multipart)
         if self.forced or self.error:

@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Final
+
 from lxml import etree
 
-MAX_TEXT_NODES = 100_000
-"""Text nodes and attributes that `XML:/*` and `XML://@*` yield; more is an error."""
+from waf_core.bodies.paths import TOO_MUCH, allowance, share
 
-MAX_XPATH_RESULTS = 10_000
+MAX_NODES: Final = 100_000
+"""Texts, and attributes, that a document may have."""
+
+MAX_MIXED: Final = 3
+"""Elements that mix text and elements also count with their whole text: all of them together with no more than so many
+times the document's size."""
+
+MAX_XPATH_RESULTS: Final = 10_000
+
+_ATTRIBUTES: Final = etree.XPath("//@*", smart_strings=False)
 
 
 class XmlDocument:
-    """A parsed document.  `error` is None or what made it unusable."""
+    """A parsed document.  `error` is None or what made it unusable.
+
+    `texts` are what `XML:/*` means: the text of every node, one value each.  An element that mixes text and children
+    also yields its whole text, since applications read that.  `attributes` are what `XML://@*` means: every attribute's
+    value.
+    """
 
     def __init__(self, body: bytes) -> None:
         self.error: str | None = None
+        self.texts: list[bytes] = []
+        self.attributes: list[bytes] = []
+        self._size = len(body)
         self._root: etree._Element | None = None
         parser = etree.XMLParser(
             resolve_entities=False, no_network=True, load_dtd=False, dtd_validation=False, huge_tree=False
@@ -27,54 +46,56 @@ class XmlDocument:
         if self._root.getroottree().docinfo.internalDTD is not None:
             # Entities stay unexpanded, so their text would pass unseen: refuse the document.
             self.error = "XML with a document type declaration is not accepted"
+        self._read_texts(self._root)
+        found = _ATTRIBUTES(self._root)
+        if isinstance(found, list):
+            self.attributes = [str(value).encode("utf-8", "surrogatepass") for value in found[:MAX_NODES]]
+            if len(found) > MAX_NODES:
+                self.error = f"XML has more than {MAX_NODES} attributes"
 
-    def texts(self) -> list[bytes]:
-        """What `XML:/*` means: the text of every node, one value each.  An element that mixes
-        text and children also yields its whole text, since applications read that."""
-        if self._root is None:
-            return []
-        out: list[bytes] = []
-        for element in self._root.iter():
-            mixed = False
+    def _read_texts(self, root: etree._Element) -> None:
+        out = self.texts
+        mixed_left = MAX_MIXED * self._size
+        for element in root.iter():
             for text in (element.text, element.tail):
                 if text and text.strip():
                     out.append(text.encode("utf-8", "surrogatepass"))
-            if isinstance(element.tag, str) and len(element):
-                mixed = any(child.tail and child.tail.strip() for child in element) or bool(
-                    element.text and element.text.strip()
-                )
-            if mixed and len(out) < MAX_TEXT_NODES:
+            if len(out) >= MAX_NODES:
+                self.error = f"XML has more than {MAX_NODES} text nodes"
+                break
+            if mixed_left > 0 and _is_mixed(element):
                 out.append(_text(element))
-            if len(out) >= MAX_TEXT_NODES:
-                self.error = f"XML has more than {MAX_TEXT_NODES} text nodes"
-                break
-        return out
-
-    def attributes(self) -> list[bytes]:
-        """What `XML://@*` means: every attribute's value."""
-        if self._root is None:
-            return []
-        out: list[bytes] = []
-        for element in self._root.iter(etree.Element):
-            out.extend(str(value).encode("utf-8", "surrogatepass") for value in element.attrib.values())
-            if len(out) >= MAX_TEXT_NODES:
-                self.error = f"XML has more than {MAX_TEXT_NODES} attributes"
-                break
-        return out
+                mixed_left -= len(out[-1])
+                if mixed_left <= 0:
+                    self.error = "XML mixes text and elements on too many levels"
 
     def arguments(self) -> list[tuple[bytes, bytes]]:
         """Leaves as arguments, named `xml.root.child` (SecParseXmlIntoArgs)."""
         if self._root is None:
             return []
         out: list[tuple[bytes, bytes]] = []
-        stack = [(self._root, f"xml.{_local(self._root)}")]
-        while stack and len(out) < MAX_TEXT_NODES:
-            element, path = stack.pop()
-            children = [child for child in element if isinstance(child.tag, str)]
-            if not children:
-                out.append((path.encode(), (element.text or "").encode("utf-8", "surrogatepass")))
-            stack.extend((child, f"{path}.{_local(child)}") for child in reversed(children))
-        return out
+        left = allowance(self._size)
+        prefix, each, elements = "xml.", 0, iter((self._root,))
+        stack: list[tuple[str, int, Iterator[etree._Element]]] = []
+        while True:
+            for element in elements:
+                if not isinstance(element.tag, str):
+                    continue
+                left -= each
+                if left < 0:
+                    self.error = f"XML {TOO_MUCH}"
+                    return out
+                name = prefix + str(element.tag).rpartition("}")[2]
+                if any(isinstance(child.tag, str) for child in element):
+                    stack.append((prefix, each, elements))
+                    prefix = f"{name}."
+                    each, elements = share(prefix), iter(element)
+                    break
+                out.append((name.encode(), (element.text or "").encode("utf-8", "surrogatepass")))
+            else:
+                if not stack:
+                    return out
+                prefix, each, elements = stack.pop()
 
     def xpath(self, expression: str) -> list[bytes]:
         """Any other XPath; an expression that fails yields nothing."""
@@ -91,10 +112,13 @@ class XmlDocument:
         return out
 
 
+def _is_mixed(element: etree._Element) -> bool:
+    """Does it have children, and text beside them?"""
+    if not isinstance(element.tag, str) or not len(element):
+        return False
+    return bool(element.text and element.text.strip()) or any(child.tail and child.tail.strip() for child in element)
+
+
 def _text(element: etree._Element) -> bytes:
     """The string value of an element: all text below it."""
     return "".join(map(str, element.itertext())).encode("utf-8", "surrogatepass")
-
-
-def _local(element: etree._Element) -> str:
-    return str(element.tag).rpartition("}")[2]
