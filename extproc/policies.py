@@ -8,7 +8,7 @@ A policy is chosen, in this order, by
   3. `default`.
 
 The path that is compared is decoded and normalized, so that `//admin`, `/x/../admin` and `/%61dmin` are
-`/admin`: a client cannot choose a weaker policy by spelling.
+`/admin`, and `SHOP.example.com.` is `shop.example.com`: a client cannot choose a weaker policy by spelling.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class PolicySet:
             return policy
         if not self._rules:
             return self.default
-        host = host_of(authority).decode("latin-1").lower()
+        host = host_of(authority).decode("latin-1").lower().removesuffix(".")
         path = normal_path(uri)
         for rule in self._rules:
             if rule.fits(host, path, route):

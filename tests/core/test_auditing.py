@@ -97,9 +97,9 @@ def test_on_and_off() -> None:
     assert not is_wanted(judge("q=evil", RULES.replace("RelevantOnly", "Off")), 403)
 
 
-def test_native_sections_cannot_be_forged() -> None:
-    tx = judge("q=evil%0a--tx1-Z--&r=\n--tx1-Z--\n")
-    text = to_native(make_record(tx))
+@pytest.mark.parametrize("body", ["q=evil%0a--tx1-Z--&r=\n--tx1-Z--\n", "--tx1-Z--\n&q=evil"])
+def test_native_sections_cannot_be_forged(body: str) -> None:
+    text = to_native(make_record(judge(body)))
     lines = text.splitlines()
     assert lines[0] == "--tx1-A--"
     assert lines.count("--tx1-Z--") == 1

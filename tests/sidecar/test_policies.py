@@ -38,6 +38,8 @@ def policies() -> PolicySet:
         ("x.org", "/static/%2e%2e/admin", "", "admin"),
         ("x.org", "http://x.org/admin", "", "admin"),
         ("API.example.com:8443", "/", "", "host"),
+        ("api.example.com.", "/", "", "host"),
+        ("api.example.com.:443", "/", "", "host"),
         ("api.example.com", "/v1/items", "", "both"),
         ("www.example.com", "/", "", "wild"),
         ("example.com", "/", "", "default"),

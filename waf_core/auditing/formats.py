@@ -142,7 +142,7 @@ def _line(text: str) -> str:
 
 
 def _body(text: str) -> str:
-    return text.replace("\n--", "\n\\x2d-")
+    return ("\n" + text).replace("\n--", "\n\\x2d-")[1:]
 
 
 def _native_message(message: Message) -> str:
