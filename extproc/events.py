@@ -219,4 +219,5 @@ class Recorder:
 
 
 def _size(exchange: Exchange) -> int:
-    return 2000 + len(exchange.body) + len(exchange.response_body) + len(exchange.uri)
+    headers = sum(len(name) + len(value) for name, value in (*exchange.headers, *exchange.response_headers))
+    return 2000 + len(exchange.body) + len(exchange.response_body) + len(exchange.uri) + headers
