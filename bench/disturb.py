@@ -17,6 +17,9 @@ from bench.cases import Request, _headers
 from bench.hostile import GENERATORS, PATH
 
 HOSTILE_BYTES = 128_000
+SMALL_BYTES = (1000, 3000, 10_000)
+"""Such requests are judged between others, not on threads."""
+
 REQUESTS = 40
 
 
@@ -30,8 +33,13 @@ def hostile(rng: random.Random) -> Request:
     return rng.choice(list(GENERATORS.values()))(rng, HOSTILE_BYTES)
 
 
+def small(rng: random.Random) -> Request:
+    return rng.choice(list(GENERATORS.values()))(rng, rng.choice(SMALL_BYTES))
+
+
 KINDS: dict[str, tuple[Callable[[random.Random], Request], int]] = {
     "hostile": (hostile, REQUESTS),
+    "small hostile": (small, 10 * REQUESTS),
     "uploads": (upload, 4),
 }
 

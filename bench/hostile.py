@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bench import near
-from bench.cases import CASES, Request, _headers
+from bench.cases import CASES, Request, _headers, _word
 from bench.engines import LibModSecurity, Ours, required_crs
 from bench.report import table
 
@@ -123,8 +123,7 @@ def many_headers(rng: random.Random, size: int) -> Request:
     request = _form(rng, b"a=1")
     length = min(size, 56_000) // 80
     request.headers += [
-        (f"X-{rng.choice(FRAGMENTS)[:3].strip()}-{i}", (rng.choice(FRAGMENTS) * (length // 5))[:length])
-        for i in range(80)
+        (f"X-{_word(rng, 5)}-{i}", (rng.choice(FRAGMENTS).strip() * (length // 5))[:length].strip()) for i in range(80)
     ]
     return request
 

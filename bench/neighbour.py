@@ -54,6 +54,8 @@ def disturbed(url: str, kind: str | None) -> Iterator[None]:
             child.stdout.readline()
             time.sleep(1)
             yield
+            if child.poll() is not None:
+                raise SystemExit(f"the neighbour has ended with {child.returncode}: nothing was measured")
         finally:
             child.kill()
 

@@ -43,8 +43,8 @@ METHOD = f"/{SERVICE}/Process".encode()
 MAX_MESSAGE_BYTES = 72 << 20
 """Largest ProcessingRequest: a buffered body of the largest size that is held, and its head."""
 
-LIGHT_BYTES = 16384
-"""Larger bodies are judged on a thread (1 us a byte at worst)."""
+LIGHT_BYTES = 4096
+"""What weighs more is judged on a thread: on the loop others would wait for it (1 us a byte at worst)."""
 
 HEAVY_THREADS = 2
 

@@ -25,6 +25,15 @@ from waf_core.exchange import Exchange
 from waf_core.persistence import Store
 from waf_core.settings import EngineMode, LimitAction
 
+PART_WEIGHT = 16
+"""An argument costs as much as so many bytes."""
+
+COUNTED_BYTES = 16384
+"""Of a piece: longer ones are heavy anyway."""
+
+RESPONSE_SHARE = 4
+"""So many bytes of a response cost no more than one of a request: few rules look at them."""
+
 
 @dataclass(frozen=True, slots=True)
 class StreamOptions:
@@ -126,24 +135,25 @@ class Stream:
         raise StreamError(f"the first message is {kind}: request_header_mode has to be SEND")
 
     def weight(self, message: ProcessingRequest, body: Sequence[bytes] | None, size: int) -> int:
-        """Bytes of a body that handling this message, of `size` bytes, will judge or take apart.  The last piece is
-        judged with all that came before; most others are only kept."""
+        """What handling this message, of `size` bytes, may cost: as much as so many bytes of a request.  The last
+        piece of a body is judged with all that came before; most others are only kept."""
         kind = message.WhichOneof("request")
         tx = self.tx
-        if tx is None:
-            return 0
+        if tx is None or kind == "request_headers":
+            return size
         if kind == "request_body" or kind == "request_trailers":
             if self._request.judged:
                 return 0
+            pieces = _pieces(message.request_body, body)
             if self._request.ends_with(size, kind != "request_body" or message.request_body.end_of_stream):
-                return size + tx.request_body.length
-            return tx.request_body.weight(_pieces(message.request_body, body))
+                return size + tx.request_body.length + _weight_of_parts(pieces)
+            return tx.request_body.weight(pieces)
         if kind == "response_body" or kind == "response_trailers":
             if self._response.judged:
                 return 0
             if self._response.ends_with(size, kind != "response_body" or message.response_body.end_of_stream):
-                return size + tx.response_body.length
-            return tx.response_body.weight(size)
+                return (size + tx.response_body.length) // RESPONSE_SHARE
+            return tx.response_body.weight(size) // RESPONSE_SHARE
         return 0
 
     def close(self) -> None:
@@ -417,6 +427,13 @@ class Stream:
         return denial(
             stop, tx, self.policy.name, grpc=head.grpc, body=options.deny_body, content_type=options.deny_content_type
         )
+
+
+def _weight_of_parts(pieces: Sequence[bytes]) -> int:
+    """A body of two bytes for each argument costs more than its size tells."""
+    return PART_WEIGHT * sum(
+        piece.count(b",", 0, COUNTED_BYTES) + piece.count(b"&", 0, COUNTED_BYTES) for piece in pieces
+    )
 
 
 def _pieces(side: HttpBody, body: Sequence[bytes] | None) -> Sequence[bytes]:
