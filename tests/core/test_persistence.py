@@ -53,6 +53,28 @@ RULES = (
 )
 
 
+def test_records_are_bounded_in_bytes() -> None:
+    """Keys, names and values may be a client's."""
+    now = [0.0]
+    store = MemoryStore(lambda: now[0], max_bytes=1_000_000)
+    for number in range(300):
+        key = b"%d" % number + b"k" * 10_000
+        name = b"n" * 1000 + b"%d" % number
+        changes = [Change("set", name, b"v" * 1000), Change("expire", name, b"60"), Change("deprecate", name, b"1/60")]
+        store.commit("SESSION", key, changes, 600)
+        assert 0 < store.size <= 1_000_000
+    assert 50 < len(store) < 100
+    many = [Change("expire", b"%d" % i, b"60") for i in range(1000)]
+    many += [Change("deprecate", b"%d" % i, b"1/60") for i in range(1000)]
+    store.commit("IP", b"x", many, 600)
+    assert store.size <= 1_000_000
+    now[0] = 1000.0
+    for number in range(300):
+        store.load("SESSION", b"%d" % number + b"k" * 10_000, 600)
+    assert store.load("IP", b"x", 600) == {}
+    assert (len(store), store.size) == (0, 0)
+
+
 def test_buffered_store_foresees_records_and_hands_over_changes() -> None:
     waf = make(RULES)
     store = BufferedStore()

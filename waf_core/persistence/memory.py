@@ -1,4 +1,7 @@
-"""The store of one process: a bounded dictionary, least recently used records go first."""
+"""The store of one process: a dictionary of bounded size, least recently used records go first.
+
+Keys and values may be a client's (a session's id, say), so it is bytes that are bounded, not only records.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,14 @@ MAX_RECORDS = 100_000
 MAX_VARIABLES = 256
 MAX_VALUE_BYTES = 4096
 
+MAX_BYTES = 64 << 20
+"""Of all records, by and large."""
+
+RECORD_BYTES = 800
+"""What a record takes besides its key and variables."""
+
+VARIABLE_BYTES = 150
+
 
 @dataclass(slots=True)
 class _Record:
@@ -23,14 +34,32 @@ class _Record:
     expiry: dict[bytes, float] = field(default_factory=dict)
     decay: dict[bytes, tuple[int, int, float]] = field(default_factory=dict)
     """name -> amount, period, time it was last applied."""
+    size: int = 0
+
+    def measure(self, key: bytes) -> int:
+        """Bytes that it takes in memory, about."""
+        size = RECORD_BYTES + len(key)
+        for name, value in self.values.items():
+            size += VARIABLE_BYTES + len(name) + len(value)
+        for table in (self.expiry, self.decay):
+            size += sum(VARIABLE_BYTES + len(name) for name in table)
+        return size
 
 
 class MemoryStore:
     """Shared by all transactions of one process; `clock` yields seconds."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic, max_records: int = MAX_RECORDS) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        max_records: int = MAX_RECORDS,
+        max_bytes: int = MAX_BYTES,
+    ) -> None:
         self._clock = clock
         self._max_records = max_records
+        self._max_bytes = max_bytes
+        self.size = 0
+        """Bytes of all records, about."""
         self._records: OrderedDict[tuple[str, bytes], _Record] = OrderedDict()
         # Large bodies are judged on threads of their own.
         self._lock = threading.Lock()
@@ -56,8 +85,12 @@ class MemoryStore:
         for change in changes:
             self._apply(record, change, now)
         self._records.move_to_end((collection, key))
-        while len(self._records) > self._max_records:
-            self._records.popitem(last=False)
+        self.size -= record.size
+        record.size = record.measure(key)
+        self.size += record.size
+        while self._records and (len(self._records) > self._max_records or self.size > self._max_bytes):
+            _, oldest = self._records.popitem(last=False)
+            self.size -= oldest.size
 
     def _apply(self, record: _Record, change: Change, now: float) -> None:
         name, values = change.name, record.values
@@ -65,8 +98,11 @@ class MemoryStore:
             values.pop(name, None)
             record.expiry.pop(name, None)
         elif change.kind == "expire":
-            record.expiry[name] = now + to_int(change.value)
+            if name in record.expiry or len(record.expiry) < MAX_VARIABLES:
+                record.expiry[name] = now + to_int(change.value)
         elif change.kind == "deprecate":
+            if name not in record.decay and len(record.decay) >= MAX_VARIABLES:
+                return
             amount, _, period = change.value.partition(b"/")
             record.decay.setdefault(name, (to_int(amount), max(to_int(period), 1), now))
         elif name in values or len(values) < MAX_VARIABLES:
@@ -81,7 +117,7 @@ class MemoryStore:
             return None
         now = self._clock()
         if record.deadline <= now:
-            del self._records[collection, key]
+            self.size -= self._records.pop((collection, key)).size
             return None
         for name in [n for n, deadline in record.expiry.items() if deadline <= now]:
             del record.expiry[name]
