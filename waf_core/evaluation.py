@@ -38,7 +38,7 @@ TURN_UNITS: Final = 8
 """Of so many units one looks whether another thread waits: no more than some hundred come one after the other."""
 
 MAX_MEMORIES: Final = 1024
-"""Outcomes that one unit remembers; later ones are not."""
+"""Outcomes that one unit remembers; then it starts over, so that none that a client makes up stays for ever."""
 
 MAX_MEMORY_BYTES: Final = 2048
 """Input of one outcome."""
@@ -127,7 +127,9 @@ def _follow(tx: Transaction, program: PhaseProgram, routine: Routine) -> int:
     tx.tx = watched = _Watched(store)
     skip_to = _visit(tx, program, routine.positions, 0)
     tx.tx = dict(watched)
-    if len(routine.known) < MAX_MEMORIES and sum(map(len, filter(None, key))) <= MAX_MEMORY_BYTES:
+    if sum(map(len, filter(None, key))) <= MAX_MEMORY_BYTES:
+        if len(routine.known) >= MAX_MEMORIES:
+            routine.known.clear()
         writes = {name: watched[name] for name in watched.written}
         routine.known[key] = Memory(writes, tx.matched_var, tx.matched_var_name, tx.matched_vars, skip_to)
     return skip_to
@@ -228,7 +230,9 @@ def _remembered(tx: Transaction, unit: Unit, memo: Memo) -> bool:
     tx.tx = dict(watched)
     size = sum(len(value) for values in pairs for _, value in values)
     # It has captured if its first rule matched at all.
-    if not matched and b"0" in watched.written and len(memo.known) < MAX_MEMORIES and size <= MAX_MEMORY_BYTES:
+    if not matched and b"0" in watched.written and size <= MAX_MEMORY_BYTES:
+        if len(memo.known) >= MAX_MEMORIES:
+            memo.known.clear()
         writes = {name: watched[name] for name in watched.written if name in watched}
         memo.known[key] = Memory(writes, tx.matched_var, tx.matched_var_name, tx.matched_vars)
     return matched

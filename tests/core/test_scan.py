@@ -17,7 +17,7 @@ from tests.crs import find_crs
 from waf_core import WAF
 from waf_core.actions import SetVar
 from waf_core.compiler import CompileOptions
-from waf_core.evaluation import MAX_LOGGED_BYTES
+from waf_core.evaluation import MAX_LOGGED_BYTES, MAX_MEMORIES
 from waf_core.scan.limits import ScanLimits, ScanStatistics
 from waf_core.scan.patterns import PatternSet
 from waf_core.scan.re2_set import Re2Set
@@ -362,6 +362,17 @@ def test_what_is_remembered_of_chains_never_changes_an_answer(rules: str) -> Non
         assert ids(one) == ids(two), uri
         assert one.tx == two.tx, uri
         assert (one.matched_var, one.matched_var_name) == (two.matched_var, two.matched_var_name), uri
+
+
+def test_what_is_remembered_of_chains_is_bounded_and_made_up_inputs_do_not_stay() -> None:
+    waf = make('SecAction "id:9,phase:1,pass,nolog,setvar:tx.bad=/evil/ /worse/"\n' + MEMO_TRAPS[0])
+    (memo,) = [unit.memo for phase in waf.program.phases.values() for unit in phase.units if unit.memo]
+    sizes = []
+    for number in range(MAX_MEMORIES + 100):
+        run(waf, f"/?a{number}=1")
+        sizes.append(len(memo.known))
+    assert max(sizes) == MAX_MEMORIES
+    assert sizes[-1] == 100
 
 
 def test_only_names_that_others_may_set_are_looked_for_before_a_chain_is_remembered() -> None:
