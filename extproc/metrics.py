@@ -72,7 +72,8 @@ class Metrics:
         self.limits = counter("limits", "Requests that ran into a limit, by limit", ["limit"])
         self.uninspected = counter(
             "bodies_uninspected",
-            "Bodies passed unseen: upgrade, connect, grpc, rules (none needs it), mode (Envoy shows none), partial",
+            "Bodies passed unseen: upgrade, connect, grpc, rules (none needs it), mode (Envoy shows none), "
+            "encoded (a compressed response), partial",
             ["reason"],
         )
         self.body_bytes = counter("body_bytes", "Body bytes inspected", ["direction"])

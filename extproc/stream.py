@@ -361,6 +361,8 @@ class Stream:
         end = message.response_headers.end_of_stream
         wanted = not end and not self._tunnel() and tx.wants_response_body
         side.expects_body = wanted and side.mode != NONE
+        if wanted and tx.response_header(b"content-encoding").lower() not in (b"", b"identity"):
+            self.uninspected.append("encoded")
         if not side.expects_body:
             side.judged = True
             if wanted:

@@ -172,6 +172,16 @@ def test_bodies_that_envoy_does_not_show_are_counted(waf: WAF) -> None:
     assert play(waf, request_headers("/", mode=NONE), response_headers(204, end=True))[0].uninspected == []
 
 
+@pytest.mark.parametrize(("encoding", "reasons"), [("gzip", ["encoded"]), ("Identity", []), ("br", ["encoded"])])
+def test_compressed_responses_are_counted(waf: WAF, encoding: str, reasons: list[str]) -> None:
+    """Rules see their bytes, which tell nothing."""
+    head = request_headers("/", mode=BUFFERED)
+    answer = response_headers(headers={"content-encoding": encoding})
+    stream, _ = play(waf, head, answer, response_body(b"\x1f\x8b"))
+    assert stream.uninspected == reasons
+    assert play(waf, head, response_headers(304, {"content-encoding": encoding}, end=True))[0].uninspected == []
+
+
 def test_an_upgrade_header_alone_hides_no_body(waf: WAF) -> None:
     head = request_headers(method="POST", headers={**FORM, "upgrade": "websocket"}, end=False)
     assert denied(play(waf, head, request_body(b"a=evil"))[1][1]) == 403
