@@ -6,7 +6,7 @@ import json
 from urllib.parse import unquote_to_bytes
 
 import pytest
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from tests.core.transactions import ids, make, run
@@ -117,6 +117,7 @@ def test_json_lone_surrogate_is_kept_visible() -> None:
         {"k" * 5000: [1]},
         {"k" * 3000: list(range(900))},
         {"it's (odd)" * 10: list(range(900))},
+        {"{odd}" * 5: list(range(900))},
         {"a": {"k" * 2000: {"b" * 2100: {"c": 1}}}},
         {"<script>": list(range(500))},
     ],
@@ -140,6 +141,8 @@ def test_json_names_are_bounded_by_the_size_of_the_document(document: dict[str, 
         {f"http://schema.org/name{i}": [{"@value": "a", "@language": "en"}] for i in range(200)},
         [{"id": i, "name": "Ada", "tags": ["a", "b"]} for i in range(150)],
         {"O'Brien": {"a": 1, "b": 2, "c": 3}},
+        {"data": [{"Temperature (\u00b0C)": [20 + i % 7 / 10 for i in range(300)], "Growth (%)": [None] * 300}]},
+        {"<b>": [None] * 20},
     ],
 )
 def test_json_as_applications_send_it_is_within_the_bounds(document: object) -> None:
@@ -245,6 +248,7 @@ def test_multipart_in_pieces_of_any_size(step: int) -> None:
         (part("f", "1", "a") + part("f", "1", "b") + part("f", "1", "c") + "--b0undary--\r\n", "file_limit_exceeded"),
         ("--b0undary\r\n\r\nx\r\n--b0undary--\r\n", "invalid_part"),
         (part("a", "1").replace("name=", "name=x; name=") + "--b0undary--\r\n", "invalid_part"),
+        (part("a", "1").replace("Disposition:", "Disposition :") + "--b0undary--\r\n", "invalid_part"),
         (part("a", "1").replace("name=", "name*=utf-8''x; name=") + "--b0undary--\r\n", "invalid_part"),
         (part("a", "1").replace("name=", "filename*0=x; filename*1=.php; name=") + "--b0undary--\r\n", "invalid_part"),
     ],
@@ -313,6 +317,15 @@ def test_multipart_unmatched_boundary(body: str, expected: int) -> None:
     assert parse(body).flags.unmatched_boundary == expected
 
 
+def test_multipart_file_without_a_name_is_a_field_too() -> None:
+    """To Go's mime/multipart it is nothing else; a browser sends an empty one where no file was chosen."""
+    parser = parse(part("a", "1", "x.txt") + part("b", "evil", "") + "--b0undary--\r\n")
+    assert parser.files == [(b"a", b"x.txt"), (b"b", b"")]
+    assert parser.fields == [(b"b", b"evil")]
+    assert parser.file_bytes == 1
+    assert parse(part("b", "", "") + "--b0undary--\r\n").fields == []
+
+
 def test_multipart_keeps_windows_paths_and_unquotes() -> None:
     parser = parse(part("f", "x", 'C:\\\\tmp\\a\\".php') + "--b0undary--\r\n")
     assert parser.files == [(b"f", b'C:\\tmp\\a".php')]
@@ -367,6 +380,7 @@ def test_other_processors_never_raise(data: bytes) -> None:
 )
 def test_every_json_string_is_some_argument(value: object) -> None:
     pairs, overflow, error = parse_json(json.dumps(value).encode(), 100, 10_000)
+    assume(error != TOO_MUCH)
     assert error is None
     assert not overflow
 

@@ -26,6 +26,8 @@ MAX_HEADERS_PER_PART: Final = 64
 STEP_BYTES: Final = 16384
 """Of a piece, what is looked through at once: every line that is taken copies the rest of it."""
 
+_NAMED: Final = re.compile(rb"[^:\s][^:]*(?<![ \t]):")
+"""A header's name and its colon."""
 # Only these two are escapes: browsers of old send whole Windows paths.
 _UNQUOTE: Final = re.compile(rb"\\([\"\\])")
 _PARAMETER: Final = re.compile(
@@ -146,7 +148,7 @@ class MultipartParser:
 
     def goes_on_with_file(self, chunk: bytes) -> bool:
         """Is a file open, and nothing in this piece to take apart but the end of a boundary that began before?"""
-        return self._state is _State.DATA and self._part.filename is not None and self._delimiter not in chunk
+        return self._state is _State.DATA and bool(self._part.filename) and self._delimiter not in chunk
 
     def close(self) -> None:
         """The body has ended."""
@@ -239,7 +241,7 @@ class MultipartParser:
             else:
                 self.flags.header_folding = True
                 part.headers[-1] += b" " + line.strip(b" \t")
-        elif line.find(b":") <= 0:
+        elif not _NAMED.match(line):
             self.flags.invalid_part = True
             part.headers.append(line)
         else:
@@ -369,9 +371,9 @@ class MultipartParser:
         self._tail = (self._tail + data[-2:])[-2:]
         self._at_line_start = False
         part.size += len(data)
-        if part.filename is None or self._keep_files:
+        if not part.filename or self._keep_files:
             part.data.append(data)
-        if part.filename is not None:
+        if part.filename:
             self.file_bytes += len(data)
 
     def _finish_part(self) -> None:
@@ -383,7 +385,10 @@ class MultipartParser:
             self.file_sizes.append((name, b"%d" % part.size))
             if self._keep_files:
                 self.file_contents.append((name, b"".join(part.data)))
-        elif len(self.fields) >= self._fields_limit:
+        if part.filename or (part.filename is not None and not part.size):
+            return
+        # A file without a name is a field to some servers (Go's); browsers send one that is empty.
+        if len(self.fields) >= self._fields_limit:
             self.fields_overflow = True
         else:
             self.fields.append((name, b"".join(part.data)))

@@ -19,12 +19,16 @@ bytes for each argument, and GeoJSON calls them `json.features.0.geometry.coordi
 FREE: Final = 4096
 """So many besides."""
 
+LABEL_WEIGHT: Final = 2
+"""Those of names like `Price ($)` or `Driver's age` count so much,"""
+
 ODD_WEIGHT: Final = 16
-"""Those of names with quotes, brackets and the like count so much: each may be an attack, and be judged as one."""
+"""and those with quotes, angle brackets and the like: each may be an attack, and be judged as one."""
 
 TOO_MUCH: Final = "has arguments with too long names: one key has too many others in it"
 
 _PLAIN: Final = re.compile(r"[\w .:/@$+#*,-]*")
+_LABEL: Final = re.compile(r"[^\x00-\x1f\"<>;\\|={}`\x7f]*")
 
 
 def allowance(size: int) -> int:
@@ -36,4 +40,6 @@ def share(path: str) -> int:
     """What one more argument in the container of this name takes."""
     if len(path) > MAX_PATH:
         return 1 << 40
-    return len(path) if _PLAIN.fullmatch(path) else ODD_WEIGHT * len(path)
+    if _PLAIN.fullmatch(path):
+        return len(path)
+    return (LABEL_WEIGHT if _LABEL.fullmatch(path) else ODD_WEIGHT) * len(path)
