@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from extproc.printable import printable
 from extproc.tuning import propose_for
 from waf_core import WAF
 from waf_core.exchange import Exchange, run
@@ -23,8 +24,7 @@ _THRESHOLDS = (b"inbound_anomaly_score_threshold", b"outbound_anomaly_score_thre
 
 def show(value: bytes) -> str:
     """A value for people: printable, of bounded length."""
-    text = value[:MAX_SHOWN].decode("utf-8", "backslashreplace")
-    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    text = printable(value[:MAX_SHOWN].decode("utf-8", "backslashreplace"))
     return text + (f"... ({len(value)} bytes)" if len(value) > MAX_SHOWN else "")
 
 

@@ -7,6 +7,15 @@ import sys
 
 import structlog
 
+from extproc.printable import printable
+
+
+def _for_people(
+    logger: structlog.typing.WrappedLogger, method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Values without control characters.  (Lists are shown as Python writes them, which is without.)"""
+    return {name: printable(value) if isinstance(value, str) else value for name, value in event.items()}
+
 
 def configure(level: str, style: str) -> None:
     """Set up structlog for the process; logs go to standard output."""
@@ -21,6 +30,7 @@ def configure(level: str, style: str) -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *([_for_people] if readable else []),
             structlog.processors.StackInfoRenderer(),
             structlog.processors.format_exc_info,
             renderer,

@@ -30,9 +30,9 @@ _COLLECTIONS = (
 )
 _WHOLE = ("REQUEST_URI", "REQUEST_URI_RAW", "REQUEST_BODY", "REQUEST_LINE", "REQUEST_FILENAME", "REQUEST_BASENAME",
           "QUERY_STRING", "XML")  # fmt: skip
-_SAFE_KEY = re.compile(r"^[A-Za-z0-9_.\[\]-]{1,100}$")
+_SAFE_KEY = re.compile(r"[A-Za-z0-9_.\[\]-]{1,100}")
 _INDEX = re.compile(r"\.\d+(?=\.|$)")
-_SAFE_PATH = re.compile(r"^/[A-Za-z0-9_./~-]*$")
+_SAFE_PATH = re.compile(r"/[A-Za-z0-9_./~-]*")
 _NUMBER = re.compile(r"/(?:\d+|[0-9a-f]{8}-[0-9a-f-]{27})(?=/|$)")
 
 
@@ -118,8 +118,8 @@ def _target(variable: str) -> str | None:
         if _INDEX.search(key):
             # Elements of a list in a JSON document: whatever their number.
             pattern = re.escape(_INDEX.sub(".0", key)).replace(r"\.0", r"\.\d+")
-            return f"{name}:/^{pattern}$/" if _SAFE_KEY.match(key) else None
-        return f"{name}:{key}" if _SAFE_KEY.match(key) else None
+            return f"{name}:/^{pattern}$/" if _SAFE_KEY.fullmatch(key) else None
+        return f"{name}:{key}" if _SAFE_KEY.fullmatch(key) else None
     return name if name in _WHOLE else None
 
 
@@ -128,7 +128,7 @@ def _general(path: str) -> str:
     found = _NUMBER.search(path)
     path = path[: found.start() + 1] if found else path
     # What is not safe to put between quotes is cut: the exclusion is then for its folder.
-    while path and not _SAFE_PATH.match(path):
+    while path and not _SAFE_PATH.fullmatch(path):
         path = path[: path.rstrip("/").rfind("/") + 1]
     return path or "/"
 

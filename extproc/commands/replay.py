@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import track
 
 from extproc.commands.common import EXIT_FOUND, choose, compile_all, fail, load, print_json, settings_options
+from extproc.printable import printable
 from extproc.requests.files import read_exchanges
 from extproc.requests.plain import RequestError
 from waf_core.exchange import run
@@ -113,11 +114,12 @@ def _print(summary: dict[str, Any], compared: bool) -> None:
     for item in summary["listed"]:
         verdict = f"{item['verdict']} / {item['against']}" if compared else item["verdict"]
         rules = " ".join(map(str, item["rules"][:8]))
-        print(f"{verdict:20} score {item['score']:3}  {item['method']} {item['uri']}  [{rules}]  {item['request']}")
+        request = printable(f"{item['method']} {item['uri']}  [{rules}]  {item['request']}")
+        print(f"{verdict:20} score {item['score']:3}  {request}")
     if summary["rules"]:
         print("\nrules that matched:")
         for rule in summary["rules"]:
-            print(f"{rule['hits']:8}  {rule['rule']}")
+            print(f"{rule['hits']:8}  {printable(rule['rule'])}")
     print(
         f"\n{summary['requests']} requests: {summary['passed']} passed, {summary['blocked']} blocked,"
         f" {summary['detected']} would be blocked" + (f", {summary['differences']} differ" if compared else "")
