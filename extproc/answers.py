@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import NamedTuple
+from urllib.parse import quote
 
 from envoy.config.core.v3.base_pb2 import HeaderValue, HeaderValueOption
 from envoy.extensions.filters.http.ext_proc.v3.processing_mode_pb2 import ProcessingMode
@@ -80,7 +81,7 @@ def denial(
     immediate = ImmediateResponse(details=f"envoy_waf_{stop.action}{{rule_{stop.rule_id}}}")
     immediate.status.code = stop.status
     if stop.action == "redirect":
-        immediate.headers.set_headers.append(_header("location", stop.data))
+        immediate.headers.set_headers.append(_header("location", _location(stop.data)))
     else:
         immediate.headers.set_headers.append(_header("content-type", content_type))
         immediate.body = body.replace("{id}", tx.id).encode()
@@ -122,6 +123,11 @@ def _metadata(stop: Interruption, tx: Transaction, policy: str) -> Struct:
         }
     )
     return struct
+
+
+def _location(url: str) -> str:
+    """Macros bring in what clients send: of that, a header has only what a URI may have (RFC 3986)."""
+    return quote(url.encode("latin-1"), safe="%:/?#[]@!$&'()*+,;=~")
 
 
 def _header(name: str, value: str) -> HeaderValueOption:

@@ -164,6 +164,14 @@ def test_streams_that_would_hang_are_not_buffered(waf: WAF, method: str, headers
     assert stream.uninspected == [reason]
 
 
+def test_a_redirect_has_nothing_in_its_url_that_no_url_has() -> None:
+    waf = make('SecRule ARGS:u "@rx ." "id:1,phase:1,deny,redirect:https://example.com/?from=%{MATCHED_VAR}#top"')
+    (answer, *_) = play(waf, request_headers("/?u=a%2fb%0d%0aSet-Cookie:%20x%c3%a9%22%25"))[1]
+    headers = answer[0].immediate_response.headers.set_headers
+    location = next(h.header.raw_value for h in headers if h.header.key == "location")
+    assert location == b"https://example.com/?from=a/b%0D%0ASet-Cookie:%20x%C3%A9%22%#top"
+
+
 def test_bodies_that_envoy_does_not_show_are_counted(waf: WAF) -> None:
     head = request_headers("/", method="POST", headers=FORM, end=False, mode=NONE)
     assert play(waf, head)[0].uninspected == ["mode"]
