@@ -29,7 +29,7 @@ PART_WEIGHT = 16
 """An argument costs as much as so many bytes."""
 
 COUNTED_BYTES = 16384
-"""Of a piece: longer ones are heavy anyway."""
+"""Longer bodies are heavy anyway: in those of megabytes the counting itself would hold others up."""
 
 RESPONSE_SHARE = 4
 """So many bytes of a response cost no more than one of a request: few rules look at them."""
@@ -146,7 +146,8 @@ class Stream:
                 return 0
             pieces = _pieces(message.request_body, body)
             if self._request.ends_with(size, kind != "request_body" or message.request_body.end_of_stream):
-                return size + tx.request_body.length + _weight_of_parts(pieces)
+                whole = size + tx.request_body.length
+                return whole + _weight_of_parts(pieces) if whole <= COUNTED_BYTES else whole
             return tx.request_body.weight(pieces)
         if kind == "response_body" or kind == "response_trailers":
             if self._response.judged:
