@@ -12,7 +12,7 @@ from bench.report import machine
 from tests import compiled
 
 BENCHES = {
-    "engine": "libmodsecurity", "server": "httpx", "envoy": "httpx",
+    "engine": "libmodsecurity", "agreement": "libmodsecurity", "server": "httpx", "envoy": "httpx",
     "hostile": "libmodsecurity", "neighbour": "httpx", "scale": "matplotlib", "instructions": "",
 }  # fmt: skip
 """What each imports beside the package: the peer, the client, what draws; its extra `bench` has them."""
