@@ -43,8 +43,8 @@ METHOD = f"/{SERVICE}/Process".encode()
 MAX_MESSAGE_BYTES = 72 << 20
 """Largest ProcessingRequest: a buffered body of the largest size that is held, and its head."""
 
-LIGHT_BYTES = 4096
-"""What weighs more is judged on a thread: on the loop others would wait for it (1 us a byte at worst)."""
+LIGHT_MICROSECONDS = 1500
+"""What weighs more is judged on a thread: on the loop others would wait.  (A thread costs half a millisecond.)"""
 
 HEAVY_THREADS = 2
 
@@ -137,7 +137,7 @@ class StreamSession:
             return
         try:
             received = unpack(message)
-            if self._buffered is None and self._stream.weight(*received) <= LIGHT_BYTES:
+            if self._buffered is None and self._stream.weight(*received) <= LIGHT_MICROSECONDS:
                 for answer in self._judge(received):
                     self._send(answer)
                 if self._stream.blocked:
@@ -220,7 +220,7 @@ class StreamSession:
         if buffered is not None and self._stream.tx is None and request.HasField("request_headers"):
             with contextlib.suppress(StreamError):  # `handle` meets it again
                 await self._fetch_records(self._stream.begin(request).expected_records(), buffered)
-        if self._stream.weight(*received) > LIGHT_BYTES:
+        if self._stream.weight(*received) > LIGHT_MICROSECONDS:
             answers = await loop.run_in_executor(threads, self._judge, received)
         else:
             answers = self._judge(received)

@@ -25,14 +25,11 @@ from waf_core.exchange import Exchange
 from waf_core.persistence import Store
 from waf_core.settings import EngineMode, LimitAction
 
-PART_WEIGHT = 16
-"""An argument costs as much as so many bytes."""
-
 COUNTED_BYTES = 16384
 """Longer bodies are heavy anyway: in those of megabytes the counting itself would hold others up."""
 
-RESPONSE_SHARE = 4
-"""So many bytes of a response cost no more than one of a request: few rules look at them."""
+_SPECIAL = b"<>'`();|%$\\"
+"""What attacks are made of, and few other texts have many of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,26 +132,27 @@ class Stream:
         raise StreamError(f"the first message is {kind}: request_header_mode has to be SEND")
 
     def weight(self, message: ProcessingRequest, body: Sequence[bytes] | None, size: int) -> int:
-        """What handling this message, of `size` bytes, may cost: as much as so many bytes of a request.  The last
-        piece of a body is judged with all that came before; most others are only kept."""
+        """Microseconds that handling this message, of `size` bytes, may take, by and large.  The last piece of a body
+        is judged with all that came before; most others are only kept."""
         kind = message.WhichOneof("request")
         tx = self.tx
-        if tx is None or kind == "request_headers":
-            return size
+        if kind == "request_headers":
+            return _microseconds(size, [header.raw_value for header in message.request_headers.headers.headers])
+        if tx is None:
+            return 0
         if kind == "request_body" or kind == "request_trailers":
             if self._request.judged:
                 return 0
             pieces = _pieces(message.request_body, body)
             if self._request.ends_with(size, kind != "request_body" or message.request_body.end_of_stream):
-                whole = size + tx.request_body.length
-                return whole + _weight_of_parts(pieces) if whole <= COUNTED_BYTES else whole
-            return tx.request_body.weight(pieces)
+                return _microseconds(size + tx.request_body.length, pieces)
+            return _microseconds(tx.request_body.weight(pieces), ())
         if kind == "response_body" or kind == "response_trailers":
             if self._response.judged:
                 return 0
             if self._response.ends_with(size, kind != "response_body" or message.response_body.end_of_stream):
-                return (size + tx.response_body.length) // RESPONSE_SHARE
-            return tx.response_body.weight(size) // RESPONSE_SHARE
+                return (size + tx.response_body.length) // 16
+            return tx.response_body.weight(size) // 16
         return 0
 
     def close(self) -> None:
@@ -432,11 +430,15 @@ class Stream:
         )
 
 
-def _weight_of_parts(pieces: Sequence[bytes]) -> int:
-    """A body of two bytes for each argument costs more than its size tells."""
-    return PART_WEIGHT * sum(
-        piece.count(b",", 0, COUNTED_BYTES) + piece.count(b"&", 0, COUNTED_BYTES) for piece in pieces
-    )
+def _microseconds(size: int, pieces: Sequence[bytes]) -> int:
+    """What judging so many bytes may take.  Of the pieces, which come last, it is told how much is plain text, how many
+    arguments there may be (`[1,2,3]`), and how much may belong to attacks; that costs ten times as much."""
+    plain = size // 8
+    if size > COUNTED_BYTES:
+        return plain
+    text = b"".join(pieces)
+    special = len(text) - len(text.translate(None, _SPECIAL))
+    return plain + 4 * (text.count(b",") + text.count(b"&")) + 8 * special
 
 
 def _pieces(side: HttpBody, body: Sequence[bytes] | None) -> Sequence[bytes]:

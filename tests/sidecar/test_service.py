@@ -19,7 +19,7 @@ from extproc.events import Recorder
 from extproc.metrics import Metrics
 from extproc.modes import FULL_DUPLEX
 from extproc.policies import compile_policies
-from extproc.service import LIGHT_BYTES, METHOD, ExtProcService
+from extproc.service import LIGHT_MICROSECONDS, METHOD, ExtProcService
 from extproc.stream import Stream
 from extproc.transport import frames
 from extproc.transport.connection import Connection, Limits, Room
@@ -181,7 +181,7 @@ def test_large_bodies_are_judged_aside_and_in_order(monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(Stream, "handle", watched)
         first, second = line.open(), line.open()
         line.send(first, request_headers(method="POST", headers=FORM, end=False, mode=FULL_DUPLEX))
-        pieces = [b"a%d=%b&" % (i, b"x" * LIGHT_BYTES) for i in range(6)]
+        pieces = [b"a%d=%b&" % (i, b"x" * 8 * LIGHT_MICROSECONDS) for i in range(6)]
         line.send(first, *[request_body(piece, end=False) for piece in pieces], request_body(b"b=1"))
         assert line.kinds(first) == []
         line.send(second, request_headers("/small"))
