@@ -10,14 +10,13 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import waf_core.baseline
-from bench.engines import required_crs
+from bench.engines import peer_rules, required_crs
 from bench.report import table
 from extproc.ftw.run import Outcome, complaints, reflect, refused_by_server, run_stage
 from extproc.ftw.tests import Stage, load_cases
@@ -42,18 +41,9 @@ class Peer:
         self._log: list[str] = []
         self._engine: Any = libmodsecurity.ModSecurity()
         self._engine.set_log_callback(lambda *parts: self._log.append(" ".join(map(str, parts))))
-        self._rules: Any = libmodsecurity.RulesSet()
         recommended = Path(waf_core.baseline.__file__).with_name("recommended.conf")
         text = SETUP.format(root=root, before="").replace("@recommended", str(recommended))
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "rules.conf"
-            path.write_text(text)
-            here = Path.cwd()
-            os.chdir(root / "rules")
-            try:
-                self._rules.load_from_uri(str(path))
-            finally:
-                os.chdir(here)
+        self._rules: Any = peer_rules(root, text)
 
     def judge(self, stage: Stage) -> Outcome:
         """One request through all phases."""

@@ -85,6 +85,23 @@ class Ours:
         return stop is not None
 
 
+def peer_rules(root: Path, text: str) -> Any:
+    """A RulesSet of libmodsecurity's, which looks for data files where it is started."""
+    import libmodsecurity
+
+    rules = libmodsecurity.RulesSet()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rules.conf"
+        path.write_text(text)
+        here = Path.cwd()
+        os.chdir(root / "rules")
+        try:
+            rules.load_from_uri(str(path))
+        finally:
+            os.chdir(here)
+    return rules
+
+
 class LibModSecurity:
     name = "libmodsecurity"
 
@@ -95,16 +112,7 @@ class LibModSecurity:
         self.engine: Any = libmodsecurity.ModSecurity()
         # What a connector's error log would get: formatted as in production, then dropped.
         self.engine.set_log_callback(lambda *_: None)
-        self.rules: Any = libmodsecurity.RulesSet()
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "rules.conf"
-            path.write_text(rule_text(root, level))
-            here = Path.cwd()
-            os.chdir(root / "rules")
-            try:
-                self.rules.load_from_uri(str(path))
-            finally:
-                os.chdir(here)
+        self.rules: Any = peer_rules(root, rule_text(root, level))
 
     def run(self, request: Request) -> bool:
         with self.engine.transaction(self.rules) as tx:
