@@ -18,7 +18,7 @@ from typing import Any
 import waf_core.baseline
 from bench.engines import peer_rules, required_crs
 from bench.report import table
-from extproc.ftw.run import Outcome, complaints, reflect, refused_by_server, run_stage
+from extproc.ftw.run import Outcome, complaints, reflect, refused, run_stage
 from extproc.ftw.tests import Stage, load_cases
 from extproc.requests.message import split_request
 from tests.conformance.engine import SETUP, make_waf
@@ -108,8 +108,7 @@ def run() -> dict[str, Any]:
             complaining: set[str] = set()
             for stage in case.stages:
                 mine, _ = run_stage(waf, stage)
-                refused = stage.expectation.status == 400 and refused_by_server(stage.raw)
-                theirs = mine if refused else peer.judge(stage)
+                theirs = mine if refused(stage) else peer.judge(stage)
                 requests += 1
                 ours_only, theirs_only = set(mine.ids) - set(theirs.ids), set(theirs.ids) - set(mine.ids)
                 alone[0].update(ours_only - silent)

@@ -18,7 +18,7 @@ from bench.hostile import GENERATORS, PATH
 
 HOSTILE_BYTES = 128_000
 SMALL_BYTES = (1000, 3000, 10_000)
-"""Such requests are judged between others, not on threads."""
+"""Such requests are judged between others, unless they weigh much."""
 
 REQUESTS = 40
 

@@ -46,11 +46,15 @@ def random_ascii(rng: random.Random, size: int) -> Request:
     return _form(rng, b"a=" + bytes(rng.choices([b for b in range(32, 127) if b != 38], k=size)))
 
 
-def fragments(rng: random.Random, size: int) -> Request:
+def _attacks(rng: random.Random, size: int) -> str:
     text = ""
     while len(text) < size:
         text += rng.choice(FRAGMENTS) + str(rng.randrange(10))
-    return _json(rng, {"a": text[:size]})
+    return text[:size]
+
+
+def fragments(rng: random.Random, size: int) -> Request:
+    return _json(rng, {"a": _attacks(rng, size)})
 
 
 def plus(rng: random.Random, size: int) -> Request:
@@ -131,10 +135,7 @@ def many_headers(rng: random.Random, size: int) -> Request:
 def page(rng: random.Random, size: int) -> Request:
     """The bytes are the response's."""
     request = _form(rng, b"a=1")
-    text = ""
-    while len(text) < size:
-        text += rng.choice(FRAGMENTS) + str(rng.randrange(10))
-    request.response = text[:size].encode()
+    request.response = _attacks(rng, size).encode()
     return request
 
 

@@ -41,10 +41,14 @@ def refused_by_server(raw: bytes) -> bool:
         return True
 
 
+def refused(stage: Stage) -> bool:
+    """Does the test expect a server's refusal, and would there be one?"""
+    return stage.expectation.status == 400 and refused_by_server(stage.raw)
+
+
 def run_stage(waf: WAF, stage: Stage) -> tuple[Outcome, Transaction]:
     """One request through all phases."""
     method, uri, version, headers, body = split_request(stage.raw)
-    refused = stage.expectation.status == 400 and refused_by_server(stage.raw)
     tx = waf.new_transaction()
     tx.process_connection("127.0.0.1", 40000, "127.0.0.1", 80)
     tx.process_uri(uri, method, version)
@@ -60,7 +64,7 @@ def run_stage(waf: WAF, stage: Stage) -> tuple[Outcome, Transaction]:
     tx.write_response_body(response)
     tx.process_response_body()
     tx.process_logging()
-    if refused:
+    if refused(stage):
         # A server in front answers, no filter is reached.
         return Outcome(400, [], ""), tx
     ids = [matched.rule.id for matched in tx.matched_rules]

@@ -14,7 +14,7 @@ from waf_core.bodies.json import parse_json
 from waf_core.bodies.multipart import MultipartParser
 from waf_core.bodies.paths import TOO_MUCH, allowance
 from waf_core.bodies.urlencoded import parse_pairs
-from waf_core.bodies.xml import MAX_MIXED, XmlDocument
+from waf_core.bodies.xml import MAX_MIXED, MAX_NODES, XmlDocument
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 JSON = {"Content-Type": "application/json"}
@@ -157,6 +157,10 @@ def test_xml_names_are_bounded_too() -> None:
         pairs = document.arguments()
         assert (document.error is not None) is error
         assert error or len(pairs) == 900
+
+
+def test_xml_arguments_are_bounded_in_number() -> None:
+    assert len(XmlDocument(b"<a>" + b"<b/>" * (MAX_NODES + 1) + b"</a>").arguments()) == MAX_NODES
 
 
 def test_xml_that_mixes_text_and_elements_is_bounded() -> None:

@@ -7,8 +7,9 @@ same body; so what two of them could take for different boundaries is an error.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
+
+from waf_core.bodies.flags import Flags
 
 MAX_BOUNDARY: Final = 256
 
@@ -19,55 +20,37 @@ _BAD_BYTE: Final = re.compile(rb"[^A-Za-z0-9!#$%&'*+./:=?^_`{|}~-]")
 _NAME_END: Final = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`{|}~-]\Z")
 
 
-@dataclass(slots=True)
-class Boundary:
-    """`error` is "" or why there is none; the rest are the MULTIPART_* flags about it."""
-
-    text: bytes = b""
-    error: str = ""
-    quoted: bool = False
-    whitespace: bool = False
-    missing_semicolon: bool = False
-    invalid_quoting: bool = False
-
-
-def read_boundary(content_type: bytes) -> Boundary:
-    """The boundary, with what is odd about it."""
-    out = Boundary()
+def read_boundary(content_type: bytes, flags: Flags) -> tuple[bytes, str]:
+    """The boundary, and "" or what is wrong with it; what is only odd is in the flags then."""
     # PHP takes the word where it stands first, in whatever, and what is behind the next `=`.
     start = content_type.lower().find(_WORD)
     before, name, rest = content_type[:start], content_type[start:][: len(_WORD)], content_type[start + len(_WORD) :]
     value = rest.lstrip(b" \t")
     if start == -1 or not value.startswith(b"="):
-        out.error = "boundary missing in Content-Type"
-        return out
+        return b"", "boundary missing in Content-Type"
     if _NAME_END.search(before):
-        out.error = "boundary is the end of another word in Content-Type"
-        return out
-    out.missing_semicolon = not before.rstrip(b" \t").endswith((b";", b","))
-    out.whitespace = not rest.startswith(b"=") or value[1:2] in (b" ", b"\t")
+        return b"", "boundary is the end of another word in Content-Type"
+    flags.missing_semicolon = not before.rstrip(b" \t").endswith((b";", b","))
+    flags.boundary_whitespace = not rest.startswith(b"=") or value[1:2] in (b" ", b"\t")
     value = value[1:].strip(b" \t")
     if value.startswith(b'"'):
-        out.quoted = True
+        flags.boundary_quoted = True
         text, closed, trailer = value[1:].partition(b'"')
         trailer = trailer.lstrip(b" \t")
         if not closed:
-            out.invalid_quoting = True
-            out.error = "boundary quoted and never closed"
-        elif trailer and not trailer.startswith(b";"):
-            out.error = "text after the quoted boundary"
+            flags.invalid_quoting = True
+            return text, "boundary quoted and never closed"
+        if trailer and not trailer.startswith(b";"):
+            return text, "text after the quoted boundary"
     else:
         text, _, trailer = value.partition(b";")
-        out.invalid_quoting = b'"' in text
-        out.whitespace = out.whitespace or text != text.rstrip(b" \t")
+        flags.invalid_quoting = b'"' in text
+        flags.boundary_whitespace |= text != text.rstrip(b" \t")
         text = text.rstrip(b" \t")
-    if out.error:
-        pass
-    elif not text or len(text) > MAX_BOUNDARY:
-        out.error = "boundary empty or too long"
-    elif _BAD_BYTE.search(text):
-        out.error = "invalid byte in the boundary"
-    elif _WORD in trailer.lower() or (name != _WORD and _WORD in text):
-        out.error = "several boundaries in Content-Type"
-    out.text = text
-    return out
+    if not text or len(text) > MAX_BOUNDARY:
+        return text, "boundary empty or too long"
+    if _BAD_BYTE.search(text):
+        return text, "invalid byte in the boundary"
+    if _WORD in trailer.lower() or (name != _WORD and _WORD in text):
+        return text, "several boundaries in Content-Type"
+    return text, ""

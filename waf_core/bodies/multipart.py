@@ -19,6 +19,7 @@ from typing import Final
 
 from waf_core.bodies import Pair
 from waf_core.bodies.boundary import read_boundary
+from waf_core.bodies.flags import Flags
 from waf_core.turns import give_way
 
 MAX_HEADER_LINE: Final = 8192
@@ -34,42 +35,6 @@ _PARAMETER: Final = re.compile(
     rb"""[ \t]*;[ \t]*([^=;"\s]+)[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^;"'][^;"]*|))(?=[ \t]*(?:;|$))""",
     re.DOTALL,
 )
-
-
-@dataclass(slots=True)
-class Flags:
-    """MULTIPART_* of the reference manual.  `strict_error` is the union of the others."""
-
-    boundary_quoted: bool = False
-    boundary_whitespace: bool = False
-    data_before: bool = False
-    data_after: bool = False
-    header_folding: bool = False
-    lf_line: bool = False
-    crlf_lf_lines: bool = False
-    missing_semicolon: bool = False
-    invalid_quoting: bool = False
-    invalid_part: bool = False
-    invalid_header_folding: bool = False
-    file_limit_exceeded: bool = False
-    unmatched_boundary: int = 0
-    """1: start or end boundary missing; 2: complete, but other lines start with `--`."""
-
-    @property
-    def strict_error(self) -> bool:
-        return (
-            self.boundary_quoted
-            or self.boundary_whitespace
-            or self.data_before
-            or self.data_after
-            or self.header_folding
-            or self.lf_line
-            or self.missing_semicolon
-            or self.invalid_quoting
-            or self.invalid_part
-            or self.invalid_header_folding
-            or self.file_limit_exceeded
-        )
 
 
 class _State(Enum):
@@ -119,23 +84,16 @@ class MultipartParser:
         self._at_line_start = True
         self._tail = b""
         """The last bytes of the part's data so far: pieces may be cut within what is looked for."""
-        self._delimiter = b"--" + self._read_boundary(content_type)
+        boundary, error = read_boundary(content_type, self.flags)
+        self._delimiter = b"--" + boundary
+        if error:
+            self._fail(error)
 
     def _fail(self, message: str) -> None:
         if self.error is None:
             self.error = f"Multipart: {message}"
         self._state = _State.FAILED
         self._buffer = b""
-
-    def _read_boundary(self, content_type: bytes) -> bytes:
-        found = read_boundary(content_type)
-        self.flags.boundary_quoted = found.quoted
-        self.flags.boundary_whitespace = found.whitespace
-        self.flags.missing_semicolon = found.missing_semicolon
-        self.flags.invalid_quoting = found.invalid_quoting
-        if found.error:
-            self._fail(found.error)
-        return found.text
 
     def feed(self, chunk: bytes) -> None:
         """Take the next piece of the body."""

@@ -7,8 +7,9 @@ from typing import Final
 
 from waf_core.bodies import Pair
 from waf_core.bodies.body import Body
+from waf_core.bodies.flags import Flags
 from waf_core.bodies.json import parse_json
-from waf_core.bodies.multipart import Flags, MultipartParser
+from waf_core.bodies.multipart import MultipartParser
 from waf_core.bodies.urlencoded import parse_pairs
 from waf_core.bodies.xml import XmlDocument
 from waf_core.settings import EngineSettings

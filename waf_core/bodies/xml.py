@@ -10,7 +10,7 @@ from lxml import etree
 from waf_core.bodies.paths import TOO_MUCH, allowance, share
 
 MAX_NODES: Final = 100_000
-"""Texts, and attributes, that a document may have."""
+"""Texts, and attributes, that a document may have, and arguments that are made of it."""
 
 MAX_MIXED: Final = 3
 """Elements that mix text and elements also count with their whole text: all of them together with no more than so many
@@ -92,6 +92,8 @@ class XmlDocument:
                     each, elements = share(prefix), iter(element)
                     break
                 out.append((name.encode(), (element.text or "").encode("utf-8", "surrogatepass")))
+                if len(out) >= MAX_NODES:
+                    return out
             else:
                 if not stack:
                     return out

@@ -81,7 +81,6 @@ class Builder:
         self.datasets: dict[str, Sequence[bytes]] = {}
         self.pending: list[tuple[Unit, str, str, Position, int]] = []
         self.replaced: dict[str, Transformation] = {}
-        self._ids: dict[int, Position] = {}
         self._written: dict[int, tuple[RuleNode, Defaults]] = {}
         """First rules by id, and what SecDefaultAction said when they came."""
         self._open: tuple[Unit, Draft] | None = None
@@ -180,11 +179,11 @@ class Builder:
             raise SecLangError(
                 "the rule has no id", node.position, node.text, "add id:NUMBER; 1-99999 are for local use"
             )
-        if draft.id in self._ids:
+        known = self._written.get(draft.id)
+        if known is not None:
             raise SecLangError(
-                f"the id {draft.id} is already used at {self._ids[draft.id]}", node.position, f"id:{draft.id}"
+                f"the id {draft.id} is already used at {known[0].position}", node.position, f"id:{draft.id}"
             )
-        self._ids[draft.id] = node.position
         defaults = self.defaults[draft.phase]
         unit = make_unit(node, draft, defaults, self._link(node, draft, defaults))
         self._written[draft.id] = (node, defaults)
