@@ -9,6 +9,7 @@ import re2
 
 from waf_core.errors import SecLangError
 from waf_core.operators.regex import re2_options
+from waf_core.operators.spelling import for_re2
 from waf_core.rule import Target
 from waf_core.seclang.tree import TargetNode
 from waf_core.variables import REFUSED, REGISTRY, Variable
@@ -30,7 +31,7 @@ def _pattern(node: TargetNode) -> re2._Regexp:
     options = re2_options()
     options.case_sensitive = False
     try:
-        return re2.compile((node.selector or "").encode("utf-8", "surrogateescape"), options)
+        return re2.compile(for_re2((node.selector or "").encode("utf-8", "surrogateescape")), options)
     except re2.error as error:
         raise SecLangError(
             f"the key expression cannot be compiled: {error}", node.position, node.selector or ""

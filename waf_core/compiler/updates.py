@@ -13,6 +13,7 @@ from waf_core.compiler.rules import read_actions
 from waf_core.compiler.targets import apply_nodes, build_target
 from waf_core.errors import Position, SecLangError
 from waf_core.operators.regex import re2_options
+from waf_core.operators.spelling import for_re2
 from waf_core.rule import Effect, Target, Unit
 from waf_core.seclang.parser import parse_actions, parse_targets
 from waf_core.seclang.tree import ActionNode, DirectiveNode
@@ -34,7 +35,7 @@ def by_id(text: str, position: Position) -> Selector:
 
 def _expression(text: str, position: Position) -> Callable[[str], bool]:
     try:
-        search = re2.compile(text.encode(), re2_options()).search
+        search = re2.compile(for_re2(text.encode()), re2_options()).search
     except re2.error as error:
         raise SecLangError(f"the expression cannot be compiled: {error}", position, text) from error
     return lambda value: search(value.encode()) is not None

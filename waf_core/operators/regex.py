@@ -18,6 +18,7 @@ import regex
 from waf_core.macros import Expander
 from waf_core.operators import Argument, Captures, Operator, OperatorEnv, OperatorError, operator
 from waf_core.operators.needs import Needs, of_pattern
+from waf_core.operators.spelling import for_re2, for_regex
 
 RE2_MAX_MEM: Final = 16 << 20
 """Bytes one pattern's automata may use before RE2 falls back to its slower, exact NFA."""
@@ -68,7 +69,7 @@ class Rx(Operator):
     """
 
     def __init__(self, pattern: bytes) -> None:
-        self.pattern = pattern
+        self.pattern = pattern = for_re2(pattern)
         self._capture = _automaton(pattern, groups=True)
         if not self._capture.ok():
             raise OperatorError(f"RE2 cannot compile the pattern: {self._capture.error()}")
@@ -121,7 +122,7 @@ class BacktrackingRx(Operator):
         self.pattern_text = pattern
         self.timeouts = 0
         try:
-            self._regex = regex.compile(_python_spelling(pattern), regex.DOTALL | regex.VERSION0)
+            self._regex = regex.compile(for_regex(pattern), regex.DOTALL | regex.VERSION1)
         except regex.error as error:
             raise OperatorError(f"the pattern is no regular expression: {error}") from error
 
@@ -157,11 +158,6 @@ class DynamicRx(Operator):
                 self._compiled[pattern] = None
         compiled = self._compiled[pattern]
         return compiled.match(value, tx) if compiled else None
-
-
-def _python_spelling(pattern: bytes) -> bytes:
-    r"""PCRE's \z and \h are unknown to Python; $ means the very end, as DOLLAR_ENDONLY."""
-    return pattern.replace(rb"\z", rb"\Z").replace(rb"\h", rb"[ \t]")
 
 
 _HINTS: Final = {

@@ -26,7 +26,7 @@ from waf_core.operators import needs as needs_module
 from waf_core.operators.needs import Needs, of_pattern, of_phrases
 from waf_core.scan.hyperscan_set import KINDS, HyperscanSet, Pattern, compile_patterns, hyperscan, load_set
 
-FORMAT = b"envoy-waf-hs-9"
+FORMAT = b"envoy-waf-hs-10"
 MAX_DATABASE_BYTES = 256 << 20
 
 MAX_DATABASES = 64

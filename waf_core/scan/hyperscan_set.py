@@ -6,18 +6,20 @@ file, and then costs the same for friend and foe.  Its answer is a superset: a f
 HS_FLAG_PREFILTER, `^` and `$` hold at every newline.  RE2 confirms every candidate that a rule
 wants to know of.
 
-Where the syntaxes differ a pattern is respelled so that Hyperscan never matches less than RE2:
-`\\s` and `\\S` do not mean vertical tab in RE2.
+Where the syntaxes differ a pattern is respelled so that Hyperscan never matches less than RE2
+(waf_core/operators/spelling.py has done most of it).
 """
 
 from __future__ import annotations
 
 import importlib
+import re
 import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from waf_core.operators.spelling import tokens
 from waf_core.scan.sample import PIECES, SAMPLE
 from waf_core.scan.split import MAX_PIECES, halves
 
@@ -40,8 +42,10 @@ than one, and a few (CRS has one at level 1, three at level 4) more than all oth
 COMMON_SHARE: Final = 0.75
 """Share of pieces of ordinary text, of 1 kB, from which on a pattern is common."""
 
-_SPACE: Final = rb"\t\n\f\r "
+_UNSAID: Final = frozenset((rb"\z", rb"\A", rb"\Q", rb"\p", rb"\P"))
 
+_SINGLE_LINE: Final = re.compile(rb"\(\?[a-zA-Z]*-[a-zA-Z]*m")
+"""`(?-m)`: `^` would hold at the beginning of all joined forms only."""
 
 Pattern = bytes | tuple[bytes, ...]
 """A regular expression that RE2 accepts, or a list of phrases in lower case, which are found in any case."""
@@ -54,44 +58,13 @@ def available() -> bool:
 
 def respell(pattern: bytes) -> bytes | None:
     """RE2's meaning in Hyperscan's words; None when that cannot be said."""
+    if _SINGLE_LINE.search(pattern):
+        return None
     out = bytearray()
-    in_class = False
-    i = 0
-    while i < len(pattern):
-        byte = pattern[i : i + 1]
-        if byte == b"\\":
-            pair = pattern[i : i + 2]
-            i += 2
-            if pair == b"\\s":
-                out += _SPACE if in_class else b"[" + _SPACE + b"]"
-            elif pair == b"\\S":
-                out += b"\\S\\x0b" if in_class else b"[^" + _SPACE + b"]"
-            elif pair in (b"\\z", b"\\A", b"\\Q", b"\\C", b"\\p", b"\\P"):
-                return None
-            else:
-                out += pair
-            continue
-        if in_class:
-            if byte == b"]":
-                in_class = False
-            elif byte == b"[" and pattern[i + 1 : i + 2] == b":":
-                end = pattern.find(b":]", i)
-                if end == -1:
-                    return None
-                out += pattern[i : end + 2]
-                i = end + 2
-                continue
-        elif byte == b"[":
-            in_class = True
-            out += byte
-            i += 1
-            for special in (b"^", b"]"):
-                if pattern[i : i + 1] == special:
-                    out += b"\\]" if special == b"]" else special
-                    i += 1
-            continue
-        out += byte
-        i += 1
+    for token, _ in tokens(pattern):
+        if token[:2] in _UNSAID:
+            return None
+        out += token.replace(b"]", b"\\]") if token in (b"[]", b"[^]") else token
     return bytes(out)
 
 

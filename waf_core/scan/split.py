@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from waf_core.operators.spelling import tokens
+
 MAX_PIECES = 128
 _QUANTIFIERS = frozenset(b"*+?{")
 
@@ -36,50 +38,36 @@ def groups(pattern: bytes) -> list[_Group]:
     """All groups of a pattern, in the order of their ends; an empty list when it cannot be read."""
     found: list[_Group] = []
     current: _Group | None = None
-    i, end = 0, len(pattern)
-    while i < end:
-        byte = pattern[i]
-        if byte == 0x5C:
-            i += 2
+    place = 0
+    flags_only = False
+    for token, inside in tokens(pattern):
+        place += len(token)
+        if inside:
             continue
-        if byte == 0x5B:
-            i = _class_end(pattern, i)
-            continue
-        if byte == 0x28:
-            start = i + 1
+        if token == b"(":
+            start = place
             if pattern[start : start + 2] == b"?:":
                 start += 2
             elif pattern[start : start + 1] == b"?":
                 close = pattern.find(b")", start)
                 if close == -1 or not pattern[start + 1 : close].isalpha():
                     return []
-                i = close + 1
+                flags_only = True
                 continue
             current = _Group(start, parent=current)
-        elif byte == 0x7C and current is not None:
-            current.bars.append(i)
-        elif byte == 0x29:
+        elif token == b"|" and current is not None:
+            current.bars.append(place - 1)
+        elif token == b")":
+            if flags_only:
+                flags_only = False
+                continue
             if current is None:
                 return []
-            current.end = i
-            current.repeated = pattern[i + 1 : i + 2] != b"" and pattern[i + 1] in _QUANTIFIERS
+            current.end = place - 1
+            current.repeated = place < len(pattern) and pattern[place] in _QUANTIFIERS
             found.append(current)
             current = current.parent
-        i += 1
     return found if current is None else []
-
-
-def _class_end(pattern: bytes, i: int) -> int:
-    i += 1
-    if pattern[i : i + 1] == b"^":
-        i += 1
-    if pattern[i : i + 1] == b"]":
-        i += 1
-    while i < len(pattern) and pattern[i] != 0x5D:
-        if pattern[i : i + 2] == b"[:":
-            i = pattern.find(b":]", i) + 1
-        i += 2 if pattern[i] == 0x5C else 1
-    return i + 1
 
 
 def halves(pattern: bytes) -> tuple[bytes, bytes] | None:

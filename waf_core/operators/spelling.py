@@ -1,0 +1,105 @@
+r"""What PCRE's words mean, spelled so that RE2, Hyperscan and `regex` read them alike.
+
+Rules are written for PCRE.  There `\s` has the vertical tab (which MySQL takes for a blank), `\v` is all that moves a
+line down, `\h` all that moves along it (pcre2pattern(3), "Generic character types").  RE2's `\s` lacks the vertical
+tab, its `\v` is nothing else, Hyperscan has PCRE's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+_BLANK: Final = rb"\t-\r\x20"
+_DOWN: Final = rb"\n-\r\x85"
+_ALONG: Final = rb"\t\x20\xa0"
+
+_MEANING: Final = {
+    rb"\s": (b"[" + _BLANK + b"]", _BLANK),
+    rb"\S": (b"[^" + _BLANK + b"]", rb"\x00-\x08\x0e-\x1f\x21-\xff"),
+    rb"\v": (b"[" + _DOWN + b"]", _DOWN),
+    rb"\V": (b"[^" + _DOWN + b"]", rb"\x00-\t\x0e-\x84\x86-\xff"),
+    rb"\h": (b"[" + _ALONG + b"]", _ALONG),
+    rb"\H": (b"[^" + _ALONG + b"]", rb"\x00-\x08\n-\x1f\x21-\x9f\xa1-\xff"),
+    rb"\R": (rb"(?:\r\n|" + b"[" + _DOWN + b"])", rb"\R"),
+    rb"\N": (rb"[^\n]", rb"\N"),
+    rb"\C": (rb"[\x00-\xff]", rb"\C"),
+    rb"\e": (rb"\x1b", rb"\x1b"),
+    rb"\E": (b"", b""),
+}
+"""By itself, and among the members of a class."""
+
+_A_WORD: Final = re.compile(rb"\\[sSvVhHRNCeEcx]")
+_ESCAPE: Final = rb"\\Q.*?(?:\\E|\Z)|\\x(?:\{[^}]*\}|[0-9a-fA-F]{0,2})|\\c.|\\."
+_OUTSIDE: Final = re.compile(_ESCAPE + rb"|\[\^?\]?|.", re.DOTALL)
+_INSIDE: Final = re.compile(_ESCAPE + rb"|\[:\^?[a-z]+:\]|.", re.DOTALL)
+_ENDS: Final = {rb"\z": rb"\Z", rb"\Z": rb"(?=\n?\Z)"}
+_SET_OPERATORS: Final = frozenset((b"[", b"&", b"~", b"|"))
+_MULTILINE: Final = re.compile(rb"\(\?[a-zA-Z]*m")
+
+
+def tokens(pattern: bytes) -> Iterator[tuple[bytes, bool]]:
+    r"""The pieces of an expression, and whether each is a member of a class.  `\Q...\E` is one, what opens a class
+    (with a bracket that is its first member) and what closes it are ones outside."""
+    inside = False
+    place = 0
+    while place < len(pattern):
+        found = (_INSIDE if inside else _OUTSIDE).match(pattern, place)
+        assert found is not None  # each ends in an alternative that takes any byte
+        token = found.group()
+        place = found.end()
+        if inside and token == b"]":
+            inside = False
+        yield token, inside
+        if not inside and token[:1] == b"[":
+            inside = True
+
+
+def for_re2(pattern: bytes) -> bytes:
+    """With the words above written out.  A hyphen beside one in a class stands for itself, as in Perl."""
+    if not _A_WORD.search(pattern):
+        return pattern
+    out: list[bytes] = []
+    a_word = False
+    for token, inside in tokens(pattern):
+        before, a_word = a_word, token in _MEANING
+        if a_word:
+            if inside and out[-1] == b"-":
+                out[-1] = rb"\-"
+            out.append(_MEANING[token][inside])
+        elif before and inside and token == b"-":
+            out.append(rb"\-")
+        else:
+            out.append(_byte(token))
+    return b"".join(out)
+
+
+def _byte(token: bytes) -> bytes:
+    r"""A byte by its number or by a control key, in two digits: RE2 wants both in `\x0a`."""
+    if token[:2] == rb"\c" and len(token) == 3:
+        return rb"\x%02x" % (token.upper()[2] ^ 0x40)
+    if token[:2] != rb"\x":
+        return token
+    return rb"\x" + token[2:].strip(b"{}").rjust(2, b"0") if len(token) < 7 else token
+
+
+def for_regex(pattern: bytes) -> bytes:
+    r"""For Python's `regex`, version 1, besides: `\z` is its `\Z`, `$` the very end (PCRE_DOLLAR_ENDONLY), `{,2}` is
+    text, and there are no sets in sets."""
+    out: list[bytes] = []
+    end = b"$" if _MULTILINE.search(pattern) else rb"\Z"
+    for token, inside in tokens(for_re2(pattern)):
+        if token[:2] == rb"\Q":
+            out.append(re.escape(token[2:].removesuffix(rb"\E")))
+        elif inside:
+            out.append(b"\\" + token if token in _SET_OPERATORS else token)
+        elif token == b"," and out[-1:] == [b"{"]:
+            out[-1:] = [rb"\{", token]
+        else:
+            if token == b"]" and out[-2:-1] == [b"[^"]:
+                out.append(out[-1])  # `[^a]|[^b]` matches nothing but other bytes there, `[^aa]|[^bb]` any
+            elif token == b"]" and out[-1:] == [b"[^]"]:
+                out.append(rb"\]")
+            out.append(end if token == b"$" else _ENDS.get(token, token))
+    return b"".join(out)
