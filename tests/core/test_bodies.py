@@ -44,6 +44,14 @@ def test_urlencoded(text: bytes, pairs: list[tuple[bytes, bytes]]) -> None:
     assert parse_pairs(text, b"&", 100) == (pairs, False)
 
 
+@pytest.mark.parametrize("end", ["", "; charset=utf-8", ", x", " x", "x", "\t"])
+def test_what_the_type_of_a_form_begins_with_decides(end: str) -> None:
+    """PHP cuts the type at `;`, `,` and blanks, ModSecurity compares its beginning."""
+    for kind in ("application/x-www-form-urlencoded", "  Application/X-WWW-Form-Urlencoded"):
+        rule = 'SecRule ARGS:a "@streq evil" "id:1,phase:2,deny"'
+        assert run(rule, method="POST", headers={"Content-Type": kind + end}, body=b"a=evil").interruption
+
+
 def test_urlencoded_limit_ignores_empty_pieces() -> None:
     assert parse_pairs(b"a&&&b", b"&", 2) == ([(b"a", b""), (b"b", b"")], False)
     assert parse_pairs(b"a&b&c", b"&", 2) == ([(b"a", b""), (b"b", b"")], True)

@@ -54,13 +54,14 @@ class RequestBody(Body):
         return self.length > 0 or self._multipart is not None
 
     def note_content_type(self, value: bytes) -> None:
-        """Forms choose their processor themselves; JSON and XML are chosen by rules."""
+        """Forms choose their processor themselves; JSON and XML are chosen by rules.  What the type begins with
+        decides, as in ModSecurity: PHP reads a form with `application/x-www-form-urlencoded, x`, too."""
         if self.content_type is None:
             self.content_type = value
         if self.processor:
             return
-        mime = value.split(b";", 1)[0].strip(b" \t").lower()
-        if mime == b"application/x-www-form-urlencoded":
+        mime = value.lstrip(b" \t").lower()
+        if mime.startswith(b"application/x-www-form-urlencoded"):
             self.processor = b"URLENCODED"
         elif mime.startswith(b"multipart/form-data"):
             self.processor = b"MULTIPART"

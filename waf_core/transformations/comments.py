@@ -8,7 +8,7 @@ from typing import Final
 from waf_core.transformations import transformation
 
 _C_COMMENT: Final = re.compile(rb"/\*.*?(?:\*/|\Z)", re.DOTALL)
-_ANY_COMMENT: Final = re.compile(rb"/\*.*?(?:\*/|\Z)|<!--.*?(?:-->|\Z)|(?:--|#).*\Z", re.DOTALL)
+_ANY_COMMENT: Final = re.compile(rb"/\*.*?(?:\*/|(\Z))|<!--.*?(?:-->|(\Z))|(?:--|#).*\Z", re.DOTALL)
 _COMMENT_MARKS: Final = re.compile(rb"/\*|\*/|<!--|-->|--|#")
 
 
@@ -20,11 +20,15 @@ def replace_comments(value: bytes) -> bytes:
     return _C_COMMENT.sub(b" ", value)
 
 
-@transformation("removeComments", effects=((b"*-#!", b""),), growth=1)
+@transformation("removeComments", effects=((b"*-#!", b" "),), growth=1)
 def remove_comments(value: bytes) -> bytes:
-    """C and HTML comments go; `--` and `#` end the value."""
-    out = _ANY_COMMENT.sub(b"", value)
+    """C and HTML comments go, of one that never ends a space is left; `--` and `#` end the value."""
+    out = _ANY_COMMENT.sub(_rest, value)
     return value if out == value else out
+
+
+def _rest(comment: re.Match[bytes]) -> bytes:
+    return b"" if comment.lastindex is None else b" "
 
 
 @transformation("removeCommentsChar", effects=((b"*-#!", b""),), growth=1, joined=b"")

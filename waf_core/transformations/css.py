@@ -7,14 +7,14 @@ import re
 from waf_core.octets import BACKSLASH
 from waf_core.transformations import ANYTHING, transformation
 
-_ESCAPE = re.compile(rb"\\(?:([0-9a-fA-F]{1,6})[ \t\r\n\f\v]?|(\n)|(.))", re.DOTALL)
+_ESCAPE = re.compile(rb"\\(?:([0-9a-fA-F]{1,6})[ \t\r\n\f\v]?|(.)|\Z)", re.DOTALL)
 
 
 def _decode(match: re.Match[bytes]) -> bytes:
-    digits, newline, other = match.groups()
+    digits, other = match.groups()
     if digits is None:
-        # A line continuation disappears, any other escaped byte stands for itself.
-        return b"" if newline is not None else bytes(other)
+        # A line continuation and the last backslash disappear, any other escaped byte stands for itself.
+        return b"" if other in (None, b"\n") else bytes(other)
     code = int(digits[-2:], 16)
     # The full-width forms U+FF01..U+FF5E stand for ASCII (ModSecurity css_decode).
     full_width = len(digits) >= 4 and digits[-4:-2].lower() == b"ff"

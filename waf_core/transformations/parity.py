@@ -1,4 +1,6 @@
-"""`t:parityEven7bit`, `t:parityOdd7bit`, `t:parityZero7bit`: bit 7 set to the parity."""
+"""`t:parityEven7bit`, `t:parityOdd7bit`, `t:parityZero7bit`: bit 7 set to the parity.
+
+ModSecurity's code (v2 and v3) counts all eight bits, where the reference manual speaks of seven."""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ from waf_core.transformations import transformation
 
 
 def _table(odd: int) -> bytes:
-    return bytes((b & 0x7F) | (0x80 if ((b & 0x7F).bit_count() + odd) % 2 else 0) for b in range(256))
+    return bytes((b & 0x7F) | (0x80 if (b.bit_count() + odd) % 2 else 0) for b in range(256))
 
 
 _EVEN = _table(0)

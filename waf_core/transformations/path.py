@@ -1,4 +1,4 @@
-"""`t:normalizePath` and `t:normalizePathWin` (RFC 3986, section 5.2.4, made lenient)."""
+"""`t:normalizePath` and `t:normalizePathWin` (as ModSecurity does)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from waf_core.transformations import transformation
 @transformation("normalizePath", "normalisePath", effects=((b"/.", b""),), growth=1)
 def normalize_path(value: bytes) -> bytes:
     """Collapse `//`, `/./` and `/x/../`.  Back references at the start of a relative
-    path stay, those above the root of an absolute path vanish; a final slash stays."""
+    path stay, those above the root of an absolute path vanish; a final slash stays, and none is added."""
     if DOT not in value and value.find(b"//") < 0:
         return value
     absolute = value.startswith(b"/")
@@ -27,8 +27,8 @@ def normalize_path(value: bytes) -> bytes:
     out = b"/".join(segments)
     if absolute:
         out = b"/" + out
-    if segments and parts[-1] in (b"", b".", b".."):
-        out += b"/" if segments[-1] != b".." else b""
+    if segments and not parts[-1]:
+        out += b"/"
     return value if out == value else out
 
 
