@@ -29,10 +29,26 @@ def read_target(tx: Transaction, target: Target, removed: Sequence[Target] | Non
         target.read = make_reader(target)
     if not removed:
         return target.read(tx)
+    if any(covers(exclusion, target) for exclusion in removed):
+        return ()
     pairs = _pairs(tx, target) if target.count else target.read(tx)
     for exclusion in removed:
         pairs = _without(pairs, target, exclusion)
     return _counted(target, pairs)
+
+
+def covers(exclusion: Target, target: Target) -> bool:
+    """Does an exclusion take away all that a target means?  Then nothing is left to count, not even none of it:
+    `!REQUEST_HEADERS:Host` must not make `&REQUEST_HEADERS:Host "@eq 0"` match."""
+    if exclusion.variable.name != target.variable.name:
+        return False
+    if exclusion.xpath is not None:
+        return exclusion.xpath == target.xpath
+    if exclusion.key is not None:
+        return exclusion.key == target.key
+    if exclusion.pattern is not None:
+        return target.key is not None and exclusion.pattern.search(target.key) is not None
+    return True
 
 
 def make_reader(target: Target) -> Reader:
@@ -140,13 +156,12 @@ def _pairs(tx: Transaction, target: Target) -> Sequence[Pair]:
 
 
 def _without(pairs: Sequence[Pair], target: Target, exclusion: Target) -> Sequence[Pair]:
+    """What an exclusion that does not cover the target leaves of it."""
     if exclusion.variable.name != target.variable.name:
         return pairs
-    if exclusion.xpath is not None:
-        return [] if exclusion.xpath == target.xpath else pairs
     if exclusion.key is not None:
         return [pair for pair in pairs if pair[0].lower() != exclusion.key]
     if exclusion.pattern is not None:
         search = exclusion.pattern.search
         return [pair for pair in pairs if not search(pair[0])]
-    return []
+    return pairs

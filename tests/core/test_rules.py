@@ -403,6 +403,22 @@ def test_environment() -> None:
     assert ids(run(rules, "/?a=5")) == [2]
 
 
+@pytest.mark.parametrize("exclusion", ["REQUEST_HEADERS:X-A", "REQUEST_HEADERS:/^x-a$/", "REQUEST_HEADERS"])
+@pytest.mark.parametrize("options", [CompileOptions(), PLAIN], ids=["planned", "plain"])
+def test_what_is_excluded_is_not_counted_as_missing(exclusion: str, options: CompileOptions) -> None:
+    """`!REQUEST_HEADERS:Host` silences `&REQUEST_HEADERS:Host "@eq 0"`, in an update and in ctl."""
+    rule = 'SecRule &REQUEST_HEADERS:X-A "@eq 0" "id:1,phase:1,pass,log"\n'
+    assert ids(run(make(rule, options))) == [1]
+    assert ids(run(make(rule + f'SecRuleUpdateTargetById 1 "!{exclusion}"', options))) == []
+    ctl = f'SecRule ARGS:off "@streq 1" "id:9,phase:1,pass,nolog,ctl:ruleRemoveTargetById=1;{exclusion}"\n'
+    assert ids(run(make(ctl + rule, options), "/?off=1")) == []
+    assert ids(run(make(ctl + rule, options))) == [1]
+    other = 'SecRule &REQUEST_HEADERS "@eq 1" "id:2,phase:1,pass,log"\n'
+    assert ids(run(make(ctl.replace("=1;", "=2;") + other, options), "/?off=1", headers={"X-A": "1"})) == (
+        [] if exclusion == "REQUEST_HEADERS" else [2]
+    )
+
+
 def test_names_that_an_expression_excludes() -> None:
     waf = make(
         'SecRule ARGS:off "@streq 1" "id:9,phase:1,pass,nolog,ctl:ruleRemoveTargetById=1;ARGS:b"\n'

@@ -12,6 +12,7 @@ from waf_core.operators.regex import re2_options
 from waf_core.operators.spelling import for_re2
 from waf_core.rule import Target
 from waf_core.seclang.tree import TargetNode
+from waf_core.selection import covers
 from waf_core.variables import REFUSED, REGISTRY, Variable
 
 
@@ -71,18 +72,14 @@ def exclude(targets: list[Target], exclusion: Target) -> list[Target]:
     """Take what `exclusion` means away from every target of the same variable."""
     out: list[Target] = []
     for target in targets:
-        if target.variable is not exclusion.variable:
-            out.append(target)
-        elif exclusion.xpath is not None:
-            if exclusion.xpath != target.xpath:
-                out.append(target)
-        elif exclusion.key is not None:
-            if target.key != exclusion.key:
+        if covers(exclusion, target):
+            continue
+        if target.variable.name == exclusion.variable.name:
+            if exclusion.key is not None:
                 target.excluded_keys = target.excluded_keys | {exclusion.key}
-                out.append(target)
-        elif exclusion.pattern is not None:
-            target.excluded_patterns = (*target.excluded_patterns, exclusion.pattern)
-            out.append(target)
+            elif exclusion.pattern is not None:
+                target.excluded_patterns = (*target.excluded_patterns, exclusion.pattern)
+        out.append(target)
     return out
 
 

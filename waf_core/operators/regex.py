@@ -102,6 +102,11 @@ class Rx(Operator):
     def holds(self, value: bytes, tx: Expander) -> bool:
         return bool(self._find.Match(_UNANCHORED, value, 0, len(value))[0][0] != -1)
 
+    def place(self, value: bytes, start: int) -> tuple[int, int]:
+        """Where the first match from `start` on begins and ends; (-1, -1) if there is none."""
+        first, end = self._find.Match(_UNANCHORED, value, start, len(value))[0]
+        return first, end
+
     def needs(self) -> Needs:
         return of_pattern(self.pattern)
 
@@ -135,6 +140,15 @@ class BacktrackingRx(Operator):
         if found is None:
             return None
         return (found.group(), *found.groups()[: MAX_CAPTURES - 1])
+
+    def place(self, value: bytes, start: int) -> tuple[int, int]:
+        """As `Rx.place`.  Raises TimeoutError."""
+        try:
+            found = self._regex.search(value, start, timeout=BACKTRACK_SECONDS)
+        except TimeoutError:
+            self.timeouts += 1
+            raise
+        return (-1, -1) if found is None else (found.start(), found.end())
 
 
 class DynamicRx(Operator):
@@ -171,7 +185,7 @@ _HINTS: Final = {
 }
 
 
-def compile_pattern(pattern: bytes, env: OperatorEnv) -> Operator:
+def compile_pattern(pattern: bytes, env: OperatorEnv) -> Rx | BacktrackingRx:
     """RE2 where it can, else the bounded fallback, with a note for `envoy-waf check`."""
     try:
         return Rx(pattern)

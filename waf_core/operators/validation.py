@@ -12,7 +12,7 @@ from waf_core.operators.needs import ALL, Needs, of_bytes
 from waf_core.operators.regex import compile_pattern
 from waf_core.transformations.url import has_bad_escape
 
-MAX_VERIFIED_NUMBERS: Final = 64
+MAX_VERIFIED_NUMBERS: Final = 1024
 """Candidates in one value that a @verify operator looks at."""
 
 
@@ -66,22 +66,26 @@ class ValidateUtf8(Operator):
 
 
 class Verify(Operator):
-    """A regular expression finds candidates, an arithmetic check confirms them."""
+    """A regular expression finds candidates, an arithmetic check confirms them.  Candidates may overlap: of a longer
+    number `\\d{13,16}` may find the wrong sixteen digits first."""
 
     def __init__(self, argument: bytes, env: OperatorEnv, check: Callable[[bytes], bool]) -> None:
         self._pattern = compile_pattern(argument, env)
         self._check = check
 
     def match(self, value: bytes, tx: Expander) -> Captures | None:
-        rest = value
+        start = 0
         for _ in range(MAX_VERIFIED_NUMBERS):
-            found = self._pattern.match(rest, tx)
-            if not found or not found[0]:
+            try:
+                first, end = self._pattern.place(value, start)
+            except TimeoutError:
+                return HIT
+            if first == end:
                 return None
-            digits = bytes(b for b in found[0] if 0x30 <= b <= 0x39)
-            if self._check(digits):
-                return (found[0],)
-            rest = rest[rest.find(found[0]) + len(found[0]) :]
+            found = value[first:end]
+            if self._check(bytes([byte for byte in found if 0x30 <= byte <= 0x39])):
+                return (found,)
+            start = first + 1
         return HIT
 
 
