@@ -87,6 +87,7 @@ class PolicySettings(BaseModel):
     paranoia_level: int | None = Field(None, ge=1, le=4)
     anomaly_threshold: int | None = Field(None, ge=1, le=10000)
     multiphase: bool | None = None
+    untyped_files_as_fields: bool | None = None
     blocking_percent: float | None = Field(None, ge=0, le=100)
     shadow: str | None = None
 
@@ -143,6 +144,11 @@ class Settings(BaseSettings):
 
     multiphase: bool = Field(
         False, description="rules of phase 2 judge headers, cookies and the query in phase 1 already"
+    )
+    untyped_files_as_fields: bool = Field(
+        False,
+        description="judge uploaded files without a Content-Type of their own as form fields, too: formidable "
+        "(Node.js) takes them for nothing else, and python-requests sends its files so",
     )
     dns: bool = Field(False, description="ask the DNS for @rbl (aside: the first request of an address passes)")
     redis_url: str | None = Field(

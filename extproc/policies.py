@@ -131,7 +131,15 @@ def compile_policies(settings: Settings) -> PolicySet:
     for name, own in parts:
         rulesets = RuleSets(own, name)
         key = own.model_dump_json(
-            include={"rules", "directives", "mode", "paranoia_level", "anomaly_threshold", "multiphase"}
+            include={
+                "rules",
+                "directives",
+                "mode",
+                "paranoia_level",
+                "anomaly_threshold",
+                "multiphase",
+                "untyped_files_as_fields",
+            }
         )
         waf = compiled.get(key)
         if waf is None:

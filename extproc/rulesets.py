@@ -141,5 +141,10 @@ class RuleSets:
             resolver = _resolver() if self.settings.dns and any(map(_asks_dns, nodes)) else None
             folder = self.settings.cache_dir or self.settings.data_dir / "cache"
             limits = ScanLimits(hyperscan_folder=folder if self.settings.hyperscan else None)
-            options = CompileOptions(multiphase=self.settings.multiphase, resolver=resolver, limits=limits)
+            options = CompileOptions(
+                multiphase=self.settings.multiphase,
+                untyped_files_as_fields=self.settings.untyped_files_as_fields,
+                resolver=resolver,
+                limits=limits,
+            )
         return WAF(compile_nodes(nodes, source, options))

@@ -19,7 +19,7 @@ def _multipart(content_type: bytes, pieces: list[bytes]) -> tuple[object, ...]:
         parser.feed(piece)
     parser.close()
     assert len(parser.fields) <= LIMIT
-    assert len(parser.files) <= LIMIT
+    assert len(parser.file_sizes) <= LIMIT
     return (
         parser.fields, parser.files, parser.file_sizes, parser.file_contents, parser.part_headers, parser.error,
         parser.flags, parser.fields_overflow,

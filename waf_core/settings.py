@@ -49,6 +49,8 @@ class EngineSettings:
     json_depth_limit: int = 512
     arguments_limit: int = 1000
     upload_file_limit: int = 100
+    untyped_files_as_fields: bool = False
+    """Files without a Content-Type of their own are fields, too (CompileOptions)."""
     argument_separator: bytes = b"&"
     cookie_format: int = 0
     collection_timeout: int = 3600

@@ -15,6 +15,7 @@ from waf_core.bodies.multipart import MultipartParser
 from waf_core.bodies.paths import TOO_MUCH, allowance
 from waf_core.bodies.urlencoded import parse_pairs
 from waf_core.bodies.xml import MAX_MIXED, MAX_NODES, XmlDocument
+from waf_core.compiler import CompileOptions
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 JSON = {"Content-Type": "application/json"}
@@ -263,12 +264,77 @@ def test_multipart_in_pieces_of_any_size(step: int) -> None:
         (part("a", "1").replace("Disposition:", "Disposition :") + "--b0undary--\r\n", "invalid_part"),
         (part("a", "1").replace("name=", "name*=utf-8''x; name=") + "--b0undary--\r\n", "invalid_part"),
         (part("a", "1").replace("name=", "filename*0=x; filename*1=.php; name=") + "--b0undary--\r\n", "invalid_part"),
+        (part("a", "1").replace("name=", "filename*=utf-8''x; name=") + "--b0undary--\r\n", "invalid_part"),
+        (part("a", "1", "x").replace('"x"', "x; filename*=utf-16''x") + "--b0undary--\r\n", "invalid_part"),
     ],
 )
 def test_multipart_oddities_set_flags(body: str, flag: str) -> None:
     parser = parse(body)
     assert getattr(parser.flags, flag)
     assert parser.flags.strict_error
+
+
+@pytest.mark.parametrize(
+    ("disposition", "certain"),
+    [
+        ('form-data; name="f"; filename="x"', True),
+        ("form-data; name=f; filename=x.txt", True),
+        ('form-data;name="f";filename="x;y \'z\'"', True),
+        ("form-data; name=f; filename=x; filename*=utf-8''x%20y", True),
+        # PHP and Werkzeug read no file name where a blank is beside the `=`, multipart none behind a tab.
+        ('form-data; name="f"; filename ="x"', False),
+        ('form-data; name="f"; filename= "x"', False),
+        ('form-data; name="f";\tfilename="x"', False),
+        ('form-data; filename="x";name="f"', False),
+        ('form-data; name="f"; filename="x";', False),
+        ('form-data; name="f"; filename="x\\""', False),
+        ('form-data; name="f"; filename="x"; y=z', False),
+        ('form-data; name="f"; y=";filename=x";', None),
+        ('form-data; name="f"; y=";filename=x"', None),
+    ],
+)
+def test_what_may_be_a_field_to_some_servers_is_judged_as_one(disposition: str, certain: bool | None) -> None:
+    """None: it is a field to all."""
+    body = f"--b0undary\r\nContent-Disposition: {disposition}\r\n\r\nevil\r\n--b0undary--\r\n"
+    parser = parse(body)
+    assert not parser.flags.strict_error
+    assert parser.fields == ([] if certain else [(b"f", b"evil")])
+    assert len(parser.files) == (0 if certain is None else 2 if "*" in disposition else 1)
+    assert parser.file_bytes == (4 if certain else 0)
+
+
+def test_all_names_of_a_file_are_judged() -> None:
+    escaped = part("f", "x", "shell.ph\\p") + "--b0undary--\r\n"
+    assert parse(escaped).files == [(b"f", b"shell.ph\\p"), (b"f", b"shell.php")]  # Werkzeug's
+    extended = part("f", "x", "a.txt").replace('"a.txt"', "\"a.txt\"; filename*=UTF-8'en'%65.php") + "--b0undary--\r\n"
+    assert parse(extended).files == [(b"f", b"a.txt"), (b"f", b"e.php")]
+
+
+@pytest.mark.parametrize("header", ["", "Content-Type:\r\n", "Content-Type: text/plain\r\n", "X: y\r\n"])
+def test_files_without_a_type_may_be_fields(header: str) -> None:
+    """formidable (Node.js) goes by nothing else."""
+    rules = 'SecRule ARGS:f "@streq evil" "id:1,phase:2,deny"\n'
+    body = part("f", "evil", "x").replace('"x"\r\n', f'"x"\r\n{header}') + "--b0undary--\r\n"
+    for wanted in (False, True):
+        waf = make(rules, CompileOptions(untyped_files_as_fields=wanted))
+        stopped = run(waf, method="POST", headers=MULTIPART, body=body.encode()).interruption is not None
+        assert stopped == (wanted and "text" not in header)
+
+
+@pytest.mark.parametrize("step", [1, 5, 10**6])
+@pytest.mark.parametrize(
+    "odd",
+    [
+        part("f", "x--b0undary\r\nContent-Disposition: form-data; name=a\r\n\r\nevil", "x"),
+        part("f", "x\r--b0undary\r\nContent-Disposition: form-data; name=a\r\n\r\nevil", "x"),
+        part("f", "x", "x--b0undary"),
+        part("a", "x--b0undary"),
+        part("a", "x").replace("y\r\n", "y \r\n"),
+    ],
+)
+def test_a_boundary_within_a_line_is_no_boundary_to_all(odd: str, step: int) -> None:
+    """Django takes it for one, and what comes behind it for another part."""
+    assert parse(odd + "--b0undary--\r\n", step=step).flags.unmatched_boundary == 1
 
 
 @pytest.mark.parametrize(
@@ -340,7 +406,7 @@ def test_multipart_file_without_a_name_is_a_field_too() -> None:
 
 def test_multipart_keeps_windows_paths_and_unquotes() -> None:
     parser = parse(part("f", "x", 'C:\\\\tmp\\a\\".php') + "--b0undary--\r\n")
-    assert parser.files == [(b"f", b'C:\\tmp\\a".php')]
+    assert parser.files[0] == (b"f", b'C:\\tmp\\a".php')
 
 
 @given(st.binary(max_size=400), st.integers(1, 50))

@@ -16,6 +16,7 @@ import re
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
 from waf_core.bodies import Pair
 from waf_core.bodies.boundary import read_boundary
@@ -29,12 +30,23 @@ STEP_BYTES: Final = 16384
 
 _NAMED: Final = re.compile(rb"[^:\s][^:]*(?<![ \t]):")
 """A header's name and its colon."""
+_TYPED: Final = re.compile(rb"content-type: ?[^\s;]", re.IGNORECASE)
 # Only these two are escapes: browsers of old send whole Windows paths.
 _UNQUOTE: Final = re.compile(rb"\\([\"\\])")
+_ESCAPE: Final = re.compile(rb"\\(.)", re.DOTALL)
+"""To some servers (Werkzeug) all are."""
 _PARAMETER: Final = re.compile(
     rb"""[ \t]*;[ \t]*([^=;"\s]+)[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^;"'][^;"]*|))(?=[ \t]*(?:;|$))""",
     re.DOTALL,
 )
+_VALUE: Final = rb'(?:"[^"\\]*"|[\w!#$%&+.^`|~-]+)'
+_EXTENDED: Final = re.compile(rb"(?:utf-8|iso-8859-1)'[a-z0-9-]*'([^\s;\"',\\]*)", re.IGNORECASE)
+"""RFC 8187: the character set, the language, and the text."""
+_FILE: Final = re.compile(
+    rb"form-data; ?name=%b; ?filename=%b(?:; ?filename\*=[^;\s]+)?" % (_VALUE, _VALUE), re.IGNORECASE
+)
+"""How browsers and libraries announce a file.  Written otherwise (`filename ="f"`, tabs, another order) it is a file to
+some servers and a field to others (PHP, Werkzeug, formidable, multipart)."""
 
 
 class _State(Enum):
@@ -50,8 +62,17 @@ class _Part:
     headers: list[bytes] = field(default_factory=list)
     name: bytes | None = None
     filename: bytes | None = None
+    other_filenames: list[bytes] = field(default_factory=list)
+    """What some servers read instead."""
+    certain: bool = False
+    """Is it a file to all servers, if it is one?"""
     size: int = 0
     data: list[bytes] = field(default_factory=list)
+
+    @property
+    def only_a_file(self) -> bool:
+        """To Go's servers a file without a name is a field."""
+        return self.certain and bool(self.filename)
 
 
 class MultipartParser:
@@ -61,7 +82,15 @@ class MultipartParser:
     `part_headers` (part name, header line).  `error` is None or why parsing stopped.
     """
 
-    def __init__(self, content_type: bytes, *, fields_limit: int, files_limit: int, keep_files: bool = False) -> None:
+    def __init__(
+        self,
+        content_type: bytes,
+        *,
+        fields_limit: int,
+        files_limit: int,
+        keep_files: bool = False,
+        untyped_files_as_fields: bool = False,
+    ) -> None:
         self.flags = Flags()
         self.error: str | None = None
         self.fields: list[Pair] = []
@@ -75,6 +104,7 @@ class MultipartParser:
         self._fields_limit = fields_limit
         self._files_limit = files_limit
         self._keep_files = keep_files
+        self._untyped_as_fields = untyped_files_as_fields
         self._buffer = b""
         self._state = _State.PREAMBLE
         self._part = _Part()
@@ -106,7 +136,7 @@ class MultipartParser:
 
     def goes_on_with_file(self, chunk: bytes) -> bool:
         """Is a file open, and nothing in this piece to take apart but the end of a boundary that began before?"""
-        return self._state is _State.DATA and bool(self._part.filename) and self._delimiter not in chunk
+        return self._state is _State.DATA and self._part.only_a_file and self._delimiter not in chunk
 
     def close(self) -> None:
         """The body has ended."""
@@ -174,6 +204,8 @@ class MultipartParser:
     def _boundary(self, suffix: bytes) -> None:
         """What follows `--boundary` on its line decides whether parts go on."""
         stripped = suffix.rstrip(b" \t")
+        if stripped != suffix:
+            self._misplaced()
         if stripped == b"--":
             self._final_seen = True
             self._state = _State.EPILOGUE
@@ -190,6 +222,8 @@ class MultipartParser:
         if line is None:
             return False
         part = self._part
+        if self._delimiter in line:
+            self._misplaced()
         if line == b"":
             self._start_data()
         elif line[:1] in (b" ", b"\t"):
@@ -215,6 +249,8 @@ class MultipartParser:
             self.flags.invalid_part = True
         if dispositions:
             self._disposition(dispositions[0].partition(b":")[2])
+        if self._untyped_as_fields and not any(map(_TYPED.match, part.headers)):
+            part.certain = False
         name = part.name if part.name is not None else b""
         if part.name is None:
             self.flags.invalid_part = True
@@ -230,6 +266,7 @@ class MultipartParser:
     def _disposition(self, value: bytes) -> None:
         """Content-Disposition, RFC 6266 and RFC 7578 section 4.2."""
         value = value.strip(b" \t")
+        self._part.certain = _FILE.fullmatch(value) is not None
         kind, semicolon, _ = value.partition(b";")
         if kind.strip(b" \t").lower() != b"form-data":
             self.flags.invalid_part = True
@@ -241,6 +278,7 @@ class MultipartParser:
             if match is None:
                 if rest[position:].strip(b" \t;"):
                     self.flags.invalid_quoting = True
+                    self._lenient_disposition(rest)
                 break
             position = match.end()
             key = match.group(1).lower()
@@ -255,15 +293,25 @@ class MultipartParser:
                 self._part.name = content
             elif key == b"filename":
                 self._part.filename = content
+                if b"\\" in content:
+                    self._part.other_filenames.append(_ESCAPE.sub(rb"\1", content))
             elif key == b"filename*":
-                # RFC 7578 section 4.2 forbids it; judge what a lenient server would read.
-                self.flags.invalid_part = True
-                self._part.filename = content.rpartition(b"'")[2]
+                self._extended(content)
             elif b"*" in key:
                 # RFC 2231 (`name*`, `filename*0`): some servers read it, and judge by it.
                 self.flags.invalid_part = True
-        if self._part.name is None or (rest and position < len(rest) and self._part.filename is None):
+        if self._part.name is None:
             self._lenient_disposition(rest)
+
+    def _extended(self, content: bytes) -> None:
+        """`filename*`, which RFC 7578 (section 4.2) forbids and .NET's clients send beside `filename`: some servers
+        take the one, some the other, and without the other it is no file to those."""
+        text = _EXTENDED.fullmatch(content)
+        name = unquote_to_bytes(text[1] if text else content.rpartition(b"'")[2])
+        self._part.other_filenames.append(name)
+        if text is None or self._part.filename is None:
+            self.flags.invalid_part = True
+            self._part.filename = name
 
     def _lenient_disposition(self, rest: bytes) -> None:
         """Quoting is broken: take what a forgiving parser would take, up to the next `;`."""
@@ -286,6 +334,8 @@ class MultipartParser:
             if self._at_line_start and len(buffer) < len(self._delimiter) and not final:
                 return False
             found = buffer.find(b"\n" + self._delimiter, dashes) if dashes != -1 else -1
+            if buffer.find(self._delimiter, 0, found if found != -1 else len(buffer)) != -1:
+                self._misplaced()
             if found == -1:
                 self._consume_data(final, dashes)
                 return False
@@ -311,6 +361,11 @@ class MultipartParser:
             self._boundary(line[len(self._delimiter) :].rstrip(b"\r"))
         return self._state is not _State.FAILED
 
+    def _misplaced(self) -> None:
+        """What looks like a boundary and begins no line, or has blanks behind it: some servers take it for one (Django,
+        Werkzeug behind a mere CR), others do not (formidable)."""
+        self.flags.unmatched_boundary = 1
+
     def _consume_data(self, final: bool, dashes: int) -> None:
         """Move all that cannot be the start of a boundary out of the buffer."""
         keep = 0 if final else len(self._delimiter) + 2
@@ -329,23 +384,24 @@ class MultipartParser:
         self._tail = (self._tail + data[-2:])[-2:]
         self._at_line_start = False
         part.size += len(data)
-        if not part.filename or self._keep_files:
-            part.data.append(data)
-        if part.filename:
+        if part.only_a_file:
             self.file_bytes += len(data)
+            if not self._keep_files:
+                return
+        part.data.append(data)
 
     def _finish_part(self) -> None:
         part = self._part
         name = part.name if part.name is not None else b""
         if part.filename is not None:
             self.files.append((name, part.filename))
+            self.files += [(name, other) for other in part.other_filenames if other != part.filename]
             self.file_names.append((name, name))
             self.file_sizes.append((name, b"%d" % part.size))
             if self._keep_files:
                 self.file_contents.append((name, b"".join(part.data)))
-        if part.filename or (part.filename is not None and not part.size):
+        if part.only_a_file or (part.filename is not None and not part.size):
             return
-        # A file without a name is a field to some servers (Go's); browsers send one that is empty.
         if len(self.fields) >= self._fields_limit:
             self.fields_overflow = True
         else:

@@ -78,6 +78,7 @@ class RequestBody(Body):
                     fields_limit=arguments_left,
                     files_limit=self._settings.upload_file_limit,
                     keep_files=self._keep_files,
+                    untyped_files_as_fields=self._settings.untyped_files_as_fields,
                 )
             self._multipart.feed(chunk)
             without_files -= self._multipart.file_bytes

@@ -60,6 +60,9 @@ class CompileOptions:
     multiphase: bool = False
     """Judge what is known in phase 1 (headers, cookies, the query) in phase 1, also for rules of
     phase 2.  With CRS's early blocking such requests are refused before their body is read."""
+    untyped_files_as_fields: bool = False
+    """Judge uploaded files without a Content-Type of their own as fields, too: to formidable (Node.js) they are
+    nothing else."""
 
 
 @dataclass(slots=True)
@@ -234,6 +237,7 @@ class Builder:
                 unit.info.text,
                 "add the chained SecRule, or remove `chain`",
             )
+        self.settings.untyped_files_as_fields = options.untyped_files_as_fields
         if options.multiphase:
             self._split_phases()
         for index, unit in enumerate(self.units):
