@@ -30,6 +30,7 @@ from waf_core.bodies import Pair
 from waf_core.bodies.request import RequestBody
 from waf_core.bodies.response import ResponseBody
 from waf_core.bodies.urlencoded import parse_pairs
+from waf_core.cookies import parse_cookies
 from waf_core.errors import UsageError
 from waf_core.octets import PERCENT
 from waf_core.operators.numeric import to_int
@@ -230,16 +231,12 @@ class Transaction:
         return self._run(1)
 
     def _parse_cookies(self, value: bytes) -> None:
-        separator = b"," if self.program.settings.cookie_format == 1 else b";"
-        limit = self.program.settings.arguments_limit
-        for piece in value.split(separator):
-            name, _, content = piece.strip(b" \t").partition(b"=")
-            if not name and not content:
-                continue
-            if len(self.request_cookies) >= limit:
-                self.note_limit("arguments")
-                return
-            self.request_cookies.append((name, content))
+        settings = self.program.settings
+        separator = b"," if settings.cookie_format == 1 else b";"
+        cookies, too_many = parse_cookies(value, separator, settings.arguments_limit - len(self.request_cookies))
+        self.request_cookies += cookies
+        if too_many:
+            self.note_limit("arguments")
 
     # -- phase 2 --------------------------------------------------------------------------------
 

@@ -25,6 +25,8 @@ from tests.crs import find_crs
 EXCEPTIONS = Path(__file__).with_name("exceptions-envoy.yaml")
 CONNECTIONS = 8
 ANSWER_SECONDS = 20.0
+LATE = 504
+"""Envoy's status when the sidecar does not answer within message_timeout."""
 MARK = "SecAction \"id:77,phase:5,pass,log,msg:'end'\""
 
 
@@ -64,7 +66,9 @@ async def send_all(port: int, cases: list[Case]) -> dict[str, int]:
         async with gate:
             for number, stage in enumerate(case.stages):
                 name = f"{case.name}.{number}"
-                statuses[name] = await exchange(port, stage.raw, name)
+                status = await exchange(port, stage.raw, name)
+                # The machine was busy with other things for as long as Envoy waits: what hangs hangs again.
+                statuses[name] = status if status != LATE else await exchange(port, stage.raw, name)
 
     await asyncio.gather(*(one(case) for case in cases))
     return statuses
