@@ -82,9 +82,11 @@ def test_policies_differ_where_they_say_so() -> None:
             policies=[
                 {"name": "loose", "mode": "DetectionOnly"},
                 {"name": "own", "directives": 'SecAction "id:1,pass"'},
+                {"name": "node", "untyped_files_as_fields": True},
             ],
         )
     )
+    assert [policy.waf.program.settings.untyped_files_as_fields for policy in found.policies] == [False] * 3 + [True]
     assert found.by_name["loose"].waf.program.settings.engine.value == "DetectionOnly"
     assert len(found.by_name["own"].waf.program.units) == len(found.default.waf.program.units) + 1
 
