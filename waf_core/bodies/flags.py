@@ -22,7 +22,8 @@ class Flags:
     invalid_header_folding: bool = False
     file_limit_exceeded: bool = False
     unmatched_boundary: int = 0
-    """1: start or end boundary missing; 2: complete, but other lines start with `--`."""
+    """1: start or end boundary missing, or one that not all servers take for one (within a line, blanks behind it);
+    2: complete, but other lines start with `--`."""
 
     @property
     def strict_error(self) -> bool:
