@@ -111,6 +111,8 @@ def normal_path(uri: bytes) -> str:
     if not path.startswith(b"/"):
         return "/"
     path = url_decode(path.replace(b"+", b"%2B")).partition(b";")[0]
+    if path.endswith((b"/.", b"/..")):
+        path += b"/"  # RFC 3986, section 5.2.4: the folder, which ModSecurity writes without its slash
     return normalize_path(path).decode("latin-1")
 
 
