@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from extproc.config import MatchSettings, Settings
+from extproc.config import MatchSettings, PolicySettings, Settings
 from extproc.rulesets import RuleSetInfo, RuleSets
 from waf_core import WAF
 from waf_core.request_target import host_of, origin_form
@@ -27,6 +27,9 @@ from waf_core.transformations.url import url_decode
 METADATA_KEY = "x-envoy-waf-policy"
 
 _SHARES = 10_000
+
+_COMPILED = set(PolicySettings.model_fields) - {"name", "match", "blocking_percent", "shadow"}
+"""What makes a policy's program: those who have the same share it."""
 
 
 class UnknownPolicyError(ValueError):
@@ -132,17 +135,7 @@ def compile_policies(settings: Settings) -> PolicySet:
     policies = []
     for name, own in parts:
         rulesets = RuleSets(own, name)
-        key = own.model_dump_json(
-            include={
-                "rules",
-                "directives",
-                "mode",
-                "paranoia_level",
-                "anomaly_threshold",
-                "multiphase",
-                "untyped_files_as_fields",
-            }
-        )
+        key = own.model_dump_json(include=_COMPILED)
         waf = compiled.get(key)
         if waf is None:
             waf = compiled[key] = rulesets.compile()

@@ -273,13 +273,7 @@ class MultipartParser:
         rest = value[len(kind) :] if semicolon else b""
         position = 0
         seen: set[bytes] = set()
-        while position < len(rest):
-            match = _PARAMETER.match(rest, position)
-            if match is None:
-                if rest[position:].strip(b" \t;"):
-                    self.flags.invalid_quoting = True
-                    self._lenient_disposition(rest)
-                break
+        while (match := _PARAMETER.match(rest, position)) is not None:
             position = match.end()
             key = match.group(1).lower()
             quoted, plain = match.group(2), match.group(3)
@@ -300,7 +294,10 @@ class MultipartParser:
             elif b"*" in key:
                 # RFC 2231 (`name*`, `filename*0`): some servers read it, and judge by it.
                 self.flags.invalid_part = True
-        if self._part.name is None:
+        broken = rest[position:].strip(b" \t;") != b""
+        if broken:
+            self.flags.invalid_quoting = True
+        if broken or self._part.name is None:
             self._lenient_disposition(rest)
 
     def _extended(self, content: bytes) -> None:

@@ -28,10 +28,10 @@ MAX_CLAUSES = 8
 ALL = (1 << 256) - 1
 """The set of all bytes: bit n stands for byte n."""
 
-_UNLIKE = re.compile(rb"\[:\^?[a-z]+:\]|\\[QECpP]|\(\?[a-zA-Z]*U")
+_UNLIKE = re.compile(rb"\[:\^?[a-z]+:\]|\\[QpP]|\(\?[a-zA-Z]*U")
 """Spellings that Python reads otherwise, or not at all: POSIX classes, \\Q...\\E, (?U)."""
 
-_ESCAPE = re.compile(rb"\\(?:x\{([0-9a-fA-F]{1,2})\}|(z)|.)", re.DOTALL)
+_ESCAPE = re.compile(rb"\\(?:(z)|.)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +84,7 @@ def of_pattern(pattern: bytes) -> Needs:
 
 def _python_escape(found: re.Match[bytes]) -> bytes:
     """An escape of RE2 as Python writes it."""
-    if found[1]:
-        return b"\\x" + found[1].rjust(2, b"0")
-    return b"\\Z" if found[2] else found[0]
+    return b"\\Z" if found[1] else found[0]
 
 
 @lru_cache(maxsize=256)
