@@ -24,6 +24,12 @@ MAX_COLLECTION_KEYS: Final = 4096
 """Variables that one transaction may create in one collection (names come from traffic)."""
 
 
+MAX_EXACT: Final = 10**12
+"""Numbers up to this one, added up MAX_EXACT_TIMES, keep the 18 digits that `to_int` reads."""
+
+MAX_EXACT_TIMES: Final = 10**5
+
+
 class ActionError(ValueError):
     """The action's value cannot be used; the compiler adds the position."""
 
@@ -79,6 +85,24 @@ class SetVar:
         other = SetVar(self._text)
         other._use(Macro.of_text(value))
         return other
+
+    @property
+    def counts(self) -> bool:
+        """Does it add the same number to the same TX variable each time?"""
+        return self._key is not None
+
+    def repeat(self, tx: Transaction, times: int) -> None:
+        """Do it so many times."""
+        self(tx)
+        times -= 1
+        old = tx.tx.get(self._key) if self._key is not None and times else None
+        if self._key is not None and old is not None:
+            count, step = to_int(old), self._amount
+            if max(abs(count), abs(step)) <= MAX_EXACT and times <= MAX_EXACT_TIMES:
+                tx.tx[self._key] = b"%d" % (count + step * times)
+                return
+        for _ in range(times):
+            self(tx)
 
     def __call__(self, tx: Transaction) -> None:
         if self._key is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from waf_core.actions import MAX_COLLECTION_KEYS
+from waf_core.actions import MAX_COLLECTION_KEYS, SetVar
 from waf_core.bodies import Pair
 from waf_core.operators import Captures, Operator
 from waf_core.operators.regex import MAX_CAPTURES
@@ -344,6 +344,9 @@ def _take(
     new: list[Pair],
 ) -> None:
     """Take what the scan has told; what it has not kept is made again."""
+    if link.together and tx.trace is None:
+        _take_together(tx, link, operator, hits, removed, new)
+        return
     for number, told in _by_target(hits):
         target = link.targets[number]
         for key, value in read_target(tx, target, removed):
@@ -360,6 +363,38 @@ def _take(
                 if captures is None:
                     continue
             _hold(tx, link, target, key, value, form, captures, new)
+
+
+def _take_together(
+    tx: Transaction,
+    link: Link,
+    operator: Operator,
+    hits: Sequence[Hit],
+    removed: Sequence[Target] | None,
+    new: list[Pair],
+) -> None:
+    """As `_take`, for a link whose matches only count: what each but the last one captures would be overwritten."""
+    form = b""
+    captures: Captures | None = None
+    for number, told in _by_target(hits):
+        target = link.targets[number]
+        label = target.label
+        for key, value in read_target(tx, target, removed):
+            known = told.get(value)
+            if known is not None:
+                kept, captures = known
+                form = apply_chain(link.chain, value) if kept is None else kept
+                new.append((b"%b:%b" % (label, key) if key else label, form))
+    if not new:
+        return
+    tx.matched_var_name, tx.matched_var = new[-1]
+    if link.captured:
+        captures = captures or operator.match(form, tx)
+        if captures:
+            _capture(tx.tx, captures)
+    for effect in link.effects:
+        assert isinstance(effect, SetVar)
+        effect.repeat(tx, len(new))
 
 
 def _hold(

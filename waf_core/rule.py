@@ -94,6 +94,8 @@ class Link:
     """Number under which the scan notes what matches (`Hits`); NO_GATE if it does not judge this link."""
     captured: bool = False
     """Are the captures of its matches used?"""
+    together: bool = False
+    """Do its matches leave the same, whether their effects run once for each or all at the end?"""
 
     def __post_init__(self) -> None:
         self.captured = not self.negated and (self.capture or isinstance(self.operator, RestPath))

@@ -13,7 +13,7 @@ from waf_core.compiler.names import CAPTURES
 from waf_core.macros import Macro
 from waf_core.rule import Link, Unit
 
-_CAPTURING = frozenset({"rx", "pm", "pmf", "pmfromfile", "detectsqli", "detectxss"})
+CAPTURING = frozenset({"rx", "pm", "pmf", "pmfromfile", "detectsqli", "detectxss"})
 """Operators that set TX:0 whenever they match."""
 
 
@@ -36,7 +36,7 @@ def leftovers_read(units: Iterable[Unit]) -> Leftovers:
             macros = [Macro(link.operator_argument)]
             captures |= not captured and (_targets_captures(link) or _any_capture(macros))
             matched |= not evaluated and (_targets_matched(link) or _any_matched(macros))
-            captured |= link.captured and link.operator_name.lower() in _CAPTURING
+            captured |= link.captured and link.operator_name.lower() in CAPTURING
             evaluated = True
             captures |= not captured and _any_capture(macros_of_effects(link))
     return Leftovers(captures, matched)

@@ -18,9 +18,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from waf_core.actions import RemoveTarget, SetAttribute
+from waf_core.actions import RemoveTarget, SetAttribute, SetVar
 from waf_core.bodies import Pair
-from waf_core.compiler.leftovers import Leftovers
+from waf_core.compiler.leftovers import CAPTURING, Leftovers
 from waf_core.program import FIRST_PHASE, Hits, PhaseProgram, Scan
 from waf_core.rule import Link, Target, Unit
 from waf_core.scan.batch import Pending, judge
@@ -89,6 +89,7 @@ class Planner:
                 for number in numbers:
                     link = unit.links[number]
                     gate = link.gate = self._gates
+                    link.together = _counts_only(link)
                     self._gates += 1
                     program.gates[gate] = (position, 1 << number, needed)
                     for target_number, target in enumerate(link.targets):
@@ -195,6 +196,12 @@ def _processors(program: PhaseProgram) -> frozenset[bytes]:
     changes = (effect for link in links for effect in link.effects if isinstance(effect, SetAttribute))
     chosen = (c.value for c in changes if (c.owner, c.attribute) == ("request_body", "processor"))
     return frozenset(value for value in chosen if isinstance(value, bytes))
+
+
+def _counts_only(link: Link) -> bool:
+    """Do its effects nothing but count?  If it captures, each match has to capture, so that the last one's is left."""
+    captures = not link.captured or link.operator_name.lower() in CAPTURING
+    return captures and not link.multi_match and all(isinstance(e, SetVar) and e.counts for e in link.effects)
 
 
 def _gates(unit: Unit, narrowed: bool, leftovers: Leftovers) -> list[int]:

@@ -36,6 +36,10 @@ class Operator:
         """The same without captures."""
         return self.match(value, tx) is not None
 
+    def settled_by(self, beginning: bytes, tx: Expander) -> bool:
+        """Does it hold for every value that begins so?  False: that is not known."""
+        return False
+
     def needs(self) -> Needs:
         """What every value has for which the operator holds: the scan does not ask about others."""
         return NOTHING

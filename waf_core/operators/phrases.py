@@ -31,6 +31,9 @@ class Phrases(Operator):
         _, start, end = found[0]
         return (value[start:end],)
 
+    def settled_by(self, beginning: bytes, tx: Expander) -> bool:
+        return bool(self._find(beginning.lower()))
+
     def needs(self) -> Needs:
         return of_phrases(self.phrases)
 

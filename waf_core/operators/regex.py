@@ -102,6 +102,11 @@ class Rx(Operator):
     def holds(self, value: bytes, tx: Expander) -> bool:
         return bool(self._find.Match(_UNANCHORED, value, 0, len(value))[0][0] != -1)
 
+    def settled_by(self, beginning: bytes, tx: Expander) -> bool:
+        # A match that ends earlier knows the byte behind it, too, which is all that `\b` and `$` look at.
+        end: int = self._find.Match(_UNANCHORED, beginning, 0, len(beginning))[0][1]
+        return -1 < end < len(beginning)
+
     def place(self, value: bytes, start: int) -> tuple[int, int]:
         """Where the first match from `start` on begins and ends; (-1, -1) if there is none."""
         first, end = self._find.Match(_UNANCHORED, value, start, len(value))[0]

@@ -18,6 +18,7 @@ from typing import Final
 
 from waf_core.macros import Expander
 from waf_core.operators import Captures
+from waf_core.scan.forms import FEW_FORMS, MIN_BEGINNING, shared_beginning
 from waf_core.scan.masks import numbers_of
 from waf_core.scan.patterns import PatternSet
 from waf_core.scan.planner import NOTHING, Plan
@@ -204,11 +205,9 @@ def _match(
     mask = 0
     for slot, _ in asked:
         mask |= slot.patterns
-    found = patterns.find(dict.fromkeys(forms, mask))
+    found = patterns.find_all(list(dict.fromkeys(forms)), mask)
     for slot, into in asked:
-        positive: dict[bytes, list[Place]] = {}
-        hit = [form for form, numbers in found.items() if numbers & slot.patterns]
-        _confirm([(form, slot, positive.setdefault(form, [])) for form in hit], found, tx, None)
+        positive = _confirm_column(slot, found, tx)
         for number, operator, unwanted in slot.negated:
             for form in dict.fromkeys(forms):
                 if not found.get(form, 0) >> number & 1 or not operator.holds(form, tx):
@@ -216,6 +215,30 @@ def _match(
         if positive:
             for form, places in zip(forms, into, strict=True):
                 places += positive.get(form, ())
+
+
+def _confirm_column(slot: Slot, found: Mapping[bytes, int], tx: Expander) -> dict[bytes, list[Place]]:
+    """Who wants to know of which form.  The names of an array's elements begin alike: what has matched there is not
+    asked of each."""
+    told: dict[bytes, list[Place]] = {form: [] for form, numbers in found.items() if numbers & slot.positive}
+    forms = list(told)
+    for start in range(0, len(forms), FEW_FORMS):
+        some = forms[start : start + FEW_FORMS]
+        union = 0
+        for form in some:
+            union |= found[form]
+        beginning = shared_beginning(some) if len(some) >= MANY else b""
+        for number in numbers_of(union & slot.positive):
+            ask, wanted, operator = slot.known.get(number) or slot.askers(number)
+            settled = len(beginning) >= MIN_BEGINNING and operator.settled_by(beginning, tx)
+            for form in some:
+                if settled:
+                    _tell(told[form], wanted, form, None)
+                elif found[form] >> number & 1:
+                    answer = ask(form, tx)
+                    if answer is not None and answer is not False:
+                        _tell(told[form], wanted, form, None if isinstance(answer, bool) else answer)
+    return told
 
 
 def _confirm(
@@ -227,7 +250,7 @@ def _confirm(
         if mask is None:
             continue
         for number in numbers_of(mask & slot.positive):
-            ask, wanted = slot.known.get(number) or slot.askers(number)
+            ask, wanted, _ = slot.known.get(number) or slot.askers(number)
             if answers is None:
                 answer = ask(form, tx)
             else:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 FEW_CANDIDATES: Final = 4
 """Up to so many candidates are confirmed with each form that asks for them: cheaper than a scan of each."""
 
+FEW_FORMS: Final = 32
+"""In so few joined forms what is found is looked for in each; more are looked at in such parts."""
+
 MAX_JOIN_BYTES: Final = 16384
 """Forms are joined up to so many bytes."""
+
+MIN_BEGINNING: Final = 8
+"""Bytes that forms have to share for it to be worth asking about them."""
 
 Wanted = Mapping[bytes, int]
 Found = dict[bytes, int]
@@ -21,21 +27,25 @@ def note(found: Found, form: bytes, mask: int) -> None:
         found[form] = found.get(form, 0) | mask
 
 
-def parts(wanted: Wanted, limit: int) -> Iterable[Wanted]:
+def shared_beginning(forms: Sequence[bytes]) -> bytes:
+    """What all of them begin with."""
+    first, last = min(forms), max(forms)
+    size = min(len(first), len(last))
+    place = 0
+    while place < size and first[place] == last[place]:
+        place += 1
+    return first[:place]
+
+
+def parts(forms: Sequence[bytes], limit: int) -> Iterable[Sequence[bytes]]:
     """The forms in groups of no more than `limit` bytes (one form may be larger)."""
-    if not wanted:
-        return ()
-    size = 0
-    for form in wanted:
+    start = size = 0
+    groups: list[Sequence[bytes]] = []
+    for place, form in enumerate(forms):
         size += len(form)
-    if size <= limit:
-        return (wanted,)
-    groups: list[dict[bytes, int]] = [{}]
-    size = 0
-    for form, mask in wanted.items():
-        if size + len(form) > limit and groups[-1]:
-            groups.append({})
-            size = 0
-        groups[-1][form] = mask
-        size += len(form)
+        if size > limit and place > start:
+            groups.append(forms[start:place])
+            start, size = place, len(form)
+    if start < len(forms):
+        groups.append(forms[start:] if start else forms)
     return groups

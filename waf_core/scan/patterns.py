@@ -13,7 +13,17 @@ from typing import Final
 from waf_core.operators.needs import Needs
 from waf_core.scan.budget import NEW_PLANS, PlanBudget
 from waf_core.scan.databases import DatabaseCache, Databases
-from waf_core.scan.forms import FEW_CANDIDATES, MAX_JOIN_BYTES, Found, Wanted, note, parts
+from waf_core.scan.forms import (
+    FEW_CANDIDATES,
+    FEW_FORMS,
+    MAX_JOIN_BYTES,
+    MIN_BEGINNING,
+    Found,
+    Wanted,
+    note,
+    parts,
+    shared_beginning,
+)
 from waf_core.scan.hyperscan_set import Pattern, available
 from waf_core.scan.limits import ScanLimits, ScanStatistics
 from waf_core.scan.masks import mask_of
@@ -22,9 +32,6 @@ from waf_core.scan.without_hyperscan import WithoutHyperscan
 
 MIN_HYPERSCAN_PATTERNS: Final = 8
 """Smaller sets stay in RE2: their automaton stays small."""
-
-FEW_FORMS: Final = 32
-"""In so few joined forms what is found is looked for in each; more are matched again in smaller parts."""
 
 MAX_JOINED_BYTES: Final = 2048
 """Longer forms are matched by themselves: it is the bytes that cost there, not the calls."""
@@ -153,46 +160,59 @@ class PatternSet:
     def find(self, wanted: Wanted) -> Found:
         """For each form and the mask of the patterns that are wanted of it: the mask of those that may be
         found, all that are, seldom one more.  Forms without any are left out."""
-        if not wanted:
+        return self._find(list(wanted), 0, wanted)
+
+    def find_all(self, forms: Sequence[bytes], mask: int) -> Found:
+        """The same for forms, all different, of which the same is wanted."""
+        return self._find(forms, mask, None)
+
+    def _find(self, forms: Sequence[bytes], mask: int, wanted: Wanted | None) -> Found:
+        if not forms:
             return {}
         # In this order: another thread may bring the databases in just now, and take the other away after that.
         without, databases = self._without, self._databases
         if databases is None:
-            return {} if without is None else without.find(wanted)
+            return {} if without is None else without.find(wanted or dict.fromkeys(forms, mask))
         main_database = databases.main.match
         found: Found = {}
-        short: dict[bytes, int] = {}
-        large: dict[bytes, int] = {}
+        short: list[bytes] = []
+        large: list[bytes] = []
         wide: list[bytes] = []
         wish, last = _NOTHING, 0
-        for form, mask in wanted.items():
+        union = 0
+        for form in forms:
+            if wanted is not None:
+                mask = wanted[form]
             if mask != last:  # it is the same for many
                 wish, last = self._wishes.get(mask) or self._wish(mask), mask
+                union |= mask
             main = wish.main
             if not wish.only_main:
                 note(found, form, wish.rest)
                 if wish.large:
-                    large[form] = mask
+                    large.append(form)
                 if wish.common:
                     candidates = -1 if wish.few_common else mask_of(databases.common.match(form))
                     note(found, form, candidates & wish.common)
                 if not main:
                     continue
-            if wish.count <= FEW_ALONE and len(form) >= wish.count * self._alone_bytes:
+            size = len(form)
+            if wish.count <= FEW_ALONE and size >= wish.count * self._alone_bytes:
                 note(found, form, main)
-            elif len(form) <= MAX_JOINED_BYTES:
-                short[form] = main
-                if wish.count > self._wide and len(form) <= WIDE_BYTES:
+            elif size <= MAX_JOINED_BYTES:
+                short.append(form)
+                if wanted is not None and wish.count > self._wide and size <= WIDE_BYTES:
                     wide.append(form)
             else:
                 note(found, form, mask_of(main_database(form)) & main)
-        if len(wide) <= FEW_WIDE < len(short):
+        if wanted is not None and len(wide) <= FEW_WIDE < len(short):
             for form in wide:
-                note(found, form, mask_of(main_database(form)) & short.pop(form))
+                short.remove(form)
+                note(found, form, mask_of(main_database(form)) & wanted[form])
         for part in parts(short, MAX_JOIN_BYTES):
-            _narrow(main_database, part, found)
+            _narrow(main_database, part, union, wanted, found)
         for part in parts(large, MAX_RE2_BYTES):
-            _narrow(lambda text: self._match_large(databases, text), part, found)
+            _narrow(lambda text: self._match_large(databases, text), part, union, wanted, found)
         return found
 
     def _wish(self, mask: int) -> _Wish:
@@ -214,27 +234,33 @@ class PatternSet:
         return numbers
 
 
-def _narrow(match: Callable[[bytes], Iterable[int]], part: Wanted, found: Found) -> None:
-    """Which of the forms may have what is wanted of them: they are matched joined, and if something is found, in
-    smaller parts."""
-    union = last = 0
-    for mask in part.values():
-        if mask != last:
-            union |= mask
-            last = mask
-    candidates = mask_of(match(b"\n".join(part) + b"\n")) & union
+def _narrow(
+    match: Callable[[bytes], Iterable[int]], forms: Sequence[bytes], mask: int, wanted: Wanted | None, found: Found
+) -> None:
+    """Which of the forms may have which patterns of `mask` (and of what is wanted of them): they are matched joined,
+    and if something is found, in smaller parts."""
+    candidates = mask_of(match(b"\n".join(forms) + b"\n")) & mask
     if not candidates:
         return
-    if len(part) > FEW_FORMS:
-        forms = list(part)
+    if len(forms) > FEW_FORMS:
         step = max(len(forms) // FEW_FORMS + 1, FEW_FORMS // 4)
         for start in range(0, len(forms), step):
-            _narrow(match, {form: part[form] & candidates for form in forms[start : start + step]}, found)
+            some = forms[start : start + step]
+            # What is in the name of an array is in those of all its elements.
+            beginning = shared_beginning(some)
+            shared = mask_of(match(beginning)) & candidates if len(beginning) >= MIN_BEGINNING else 0
+            if shared:
+                for form in some:
+                    note(found, form, shared if wanted is None else wanted[form] & shared)
+            if shared != candidates:
+                _narrow(match, some, candidates & ~shared, wanted, found)
     else:
-        again = len(part) > 1 and candidates.bit_count() > FEW_CANDIDATES
-        last, common, many = 0, 0, False
-        for form, asked in part.items():
-            if asked != last:
-                last, common = asked, asked & candidates
-                many = again and common.bit_count() > FEW_CANDIDATES
+        again = len(forms) > 1 and candidates.bit_count() > FEW_CANDIDATES
+        last, common, many = 0, candidates, again
+        for form in forms:
+            if wanted is not None:
+                asked = wanted[form]
+                if asked != last:
+                    last, common = asked, asked & candidates
+                    many = again and common.bit_count() > FEW_CANDIDATES
             note(found, form, common & mask_of(match(form)) if many else common)

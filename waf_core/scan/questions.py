@@ -30,7 +30,7 @@ Alone = tuple[tuple[Ask, bool | None, list[Place]], ...]
 """Questions, ready to be asked."""
 
 Asker = tuple[Any, ...]
-"""What is asked about a pattern (an `Ask`), and who wants to know of it (a list of places)."""
+"""What is asked about a pattern (an `Ask`), who wants to know of it (a list of places), and the operator."""
 
 _NEVER: Final = 1 << 60
 
@@ -146,7 +146,11 @@ class Slot:
         places = [place for _, places in pairs for place in places]
         operator = pairs[0][0]
         capturing = any(tests.capturing >> number & 1 for tests in self._tests)
-        known = self.known[number] = (operator.match if capturing else operator.holds, places)
+        known = self.known[number] = (
+            operator.match if capturing else operator.holds,
+            places,
+            operator,
+        )
         return known
 
 

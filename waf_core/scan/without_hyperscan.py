@@ -54,9 +54,9 @@ class WithoutHyperscan:
 
     def _find_phrases(self, find: Callable[..., list[tuple[int, int, int]]], wanted: Wanted, found: Found) -> None:
         asking = {form: mask & self._phrase_mask for form, mask in wanted.items() if mask & self._phrase_mask}
-        for part in parts(asking, MAX_JOIN_BYTES):
+        for part in parts(list(asking), MAX_JOIN_BYTES):
             candidates = 0
             for index in {match[0] for match in find((b"\n".join(part)).lower(), overlapping=True)}:
                 candidates |= self._phrase_users[index]
-            for form, asked in part.items():
-                note(found, form, asked & candidates)
+            for form in part:
+                note(found, form, asking[form] & candidates)
