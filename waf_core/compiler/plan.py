@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from waf_core.actions import RemoveTarget, SetAttribute, SetVar
 from waf_core.bodies import Pair
 from waf_core.compiler.leftovers import CAPTURING, Leftovers
+from waf_core.operators import Captures
 from waf_core.program import FIRST_PHASE, Hits, PhaseProgram, Scan
 from waf_core.rule import Link, Target, Unit
 from waf_core.scan.batch import Pending, judge
@@ -93,7 +94,7 @@ class Planner:
                     self._gates += 1
                     program.gates[gate] = (position, 1 << number, needed)
                     for target_number, target in enumerate(link.targets):
-                        item: _Item = (target, link, (gate, target_number, None, None))
+                        item: _Item = (target, link, (gate, target_number))
                         if target.count:
                             counts[_stage(target.variable, phase)].append(item)
                             continue
@@ -253,8 +254,9 @@ def _make_scan(sources: Sequence[_Source], patterns: PatternSet, statistics: Sca
         if pending:
             statistics.add(scans=sum(map(len, pending.values())))
             patterns.begin()
-            for value, found in judge(pending, patterns, tx):
-                _note(hits, found, value)
+            for value, told in judge(pending, patterns, tx):
+                for place, form, captures in told:
+                    _hit(hits, place, value, form, captures)
 
     def look_up(sources: Sequence[_Source], tx: Transaction, pending: Pending) -> list[tuple[Sequence[Place], bytes]]:
         """What is remembered of their values: all that was found.  The rest is pending."""
@@ -295,10 +297,14 @@ def _recall(scanner: Scanner, value: bytes, pending: Pending) -> tuple[Place, ..
 
 def _note(hits: Hits, found: Sequence[Place], value: bytes) -> None:
     for place in found:
-        gate = place[0]
-        hit = (place[1], value, place[2], place[3])
-        known = hits.get(gate)
-        if known is None:
-            hits[gate] = [hit]
-        else:
-            known.append(hit)
+        _hit(hits, place, value, None, None)
+
+
+def _hit(hits: Hits, place: Place, value: bytes, form: bytes | None, captures: Captures | None) -> None:
+    gate = place[0]
+    hit = (place[1], value, form, captures)
+    known = hits.get(gate)
+    if known is None:
+        hits[gate] = [hit]
+    else:
+        known.append(hit)

@@ -46,6 +46,9 @@ def re2_options(max_mem: int = RE2_MAX_MEM) -> re2.Options:
 
 _UNANCHORED: Final = re2._re2.RE2.Anchor.UNANCHORED
 
+_LOOKS_AHEAD: Final = re.compile(rb"\$|\\[bBzZ]")
+"""May an expression look at what comes behind its match?"""
+
 _automata: WeakValueDictionary[tuple[bytes, bool], re2._re2.RE2] = WeakValueDictionary()
 """(pattern, with groups) -> what rules and policies with that pattern share."""
 
@@ -103,9 +106,9 @@ class Rx(Operator):
         return bool(self._find.Match(_UNANCHORED, value, 0, len(value))[0][0] != -1)
 
     def settled_by(self, beginning: bytes, tx: Expander) -> bool:
-        # A match that ends earlier knows the byte behind it, too, which is all that `\b` and `$` look at.
         end: int = self._find.Match(_UNANCHORED, beginning, 0, len(beginning))[0][1]
-        return -1 < end < len(beginning)
+        # A match that ends earlier knows the byte behind it, too, which is all that `\b` and `$` look at.
+        return -1 < end < len(beginning) or (end == len(beginning) and not _LOOKS_AHEAD.search(self.pattern))
 
     def place(self, value: bytes, start: int) -> tuple[int, int]:
         """Where the first match from `start` on begins and ends; (-1, -1) if there is none."""

@@ -22,12 +22,12 @@ from waf_core.scan.forms import FEW_FORMS, MIN_BEGINNING, shared_beginning
 from waf_core.scan.masks import numbers_of
 from waf_core.scan.patterns import PatternSet
 from waf_core.scan.planner import NOTHING, Plan
-from waf_core.scan.questions import Answer, Ask, Place, Slot
+from waf_core.scan.questions import Answer, Ask, Place, Slot, Told
 from waf_core.scan.scanner import Scanner
 from waf_core.transformations.joined import transform_all
 from waf_core.turns import LONG_BYTES, give_way
 
-_Entry = tuple[bytes, Slot, list[Place]]
+_Entry = tuple[bytes, Slot, list[Told]]
 """A form, what is asked of it, and where the answer goes."""
 
 _Asked = tuple[int, bytes]
@@ -51,18 +51,18 @@ TURN_VALUES: Final = 8
 MAX_TOLD_BYTES: Final = 2048
 """A form that matched is kept for the rules that ask, unless it is longer: then they make it again."""
 
-_Column = tuple[Sequence[bytes], list[tuple[Slot, Sequence[list[Place]]]]]
+_Column = tuple[Sequence[bytes], list[tuple[Slot, Sequence[list[Told]]]]]
 """A form of each of many values; what is asked of all of them, and where the answers for each go."""
 
-_Groups = dict[int, tuple[Plan, list[bytes], list[list[Place]]]]
+_Groups = dict[int, tuple[Plan, list[bytes], list[list[Told]]]]
 """Plans (by id), the values that have them, and where the answers for each go."""
 
 
-def judge(pending: Pending, patterns: PatternSet, tx: Expander) -> list[tuple[bytes, tuple[Place, ...]]]:
+def judge(pending: Pending, patterns: PatternSet, tx: Expander) -> list[tuple[bytes, Sequence[Told]]]:
     """The places whose test holds, for each value that has any; all answers are remembered."""
     entries: list[_Entry] = []
     columns: dict[int, _Column] = {}
-    waiting: list[tuple[Scanner, bytes, list[Place]]] = []
+    waiting: list[tuple[Scanner, bytes, list[Told]]] = []
     for scanner, values in pending.items():
         planner, crowd = scanner.planner, len(values) >= CROWD
         many = len(values) >= MANY
@@ -74,12 +74,12 @@ def judge(pending: Pending, patterns: PatternSet, tx: Expander) -> list[tuple[by
             if plan is NOTHING:
                 scanner.remember(value, ())
                 continue
-            places: list[Place] = []
-            waiting.append((scanner, value, places))
+            told: list[Told] = []
+            waiting.append((scanner, value, told))
             if many and len(value) <= MANY_BYTES:
-                _join(groups, plan, value, places)
+                _join(groups, plan, value, told)
             else:
-                _ask(plan, value, places, entries, tx)
+                _ask(plan, value, told, entries, tx)
         if groups:
             _ask_groups(groups, entries, columns, tx)
     for forms, asked in columns.values():
@@ -94,22 +94,22 @@ def judge(pending: Pending, patterns: PatternSet, tx: Expander) -> list[tuple[by
     found_patterns = patterns.find(wanted)
     if found_patterns:
         _confirm(entries, found_patterns, tx, {} if len(wanted) < len(entries) else None)
-    for form, slot, places in unwelcome:
+    for form, slot, told in unwelcome:
         for number, operator, unwanted in slot.negated:
             if not found_patterns.get(form, 0) >> number & 1 or not operator.holds(form, tx):
-                places += unwanted
-    out: list[tuple[bytes, tuple[Place, ...]]] = []
-    for scanner, value, places in waiting:
-        if not places:
-            scanner.remember(value, ())
-            continue
-        found = {place[:2]: place for place in places}
-        scanner.remember(value, tuple([(who[0], who[1], None, None) for who in found]))
-        out.append((value, tuple(found.values())))
+                told += [(place, None, None) for place in unwanted]
+    out: list[tuple[bytes, Sequence[Told]]] = []
+    for scanner, value, told in waiting:
+        if len(told) > 1:
+            # A test of several forms tells the same place more than once.
+            told = list({place[0]: place for place in told}.values())
+        scanner.remember(value, tuple([place[0] for place in told]) if told else ())
+        if told:
+            out.append((value, told))
     return out
 
 
-def _ask(plan: Plan, value: bytes, places: list[Place], entries: list[_Entry], tx: Expander) -> None:
+def _ask(plan: Plan, value: bytes, told: list[Told], entries: list[_Entry], tx: Expander) -> None:
     """Make the forms of a value, and note what is asked of each; single questions are answered at once.  A
     plan's branches are no deeper than its longest chain."""
     steps, slots, branches = plan
@@ -122,27 +122,27 @@ def _ask(plan: Plan, value: bytes, places: list[Place], entries: list[_Entry], t
     for number, slot, others in slots:
         form = forms[number]
         if slot is not None:
-            entries.append((form, slot, places))
+            entries.append((form, slot, told))
         for ask, refused, wanted in others:
             if long:
                 give_way()
             answer = ask(form, tx)
             if answer is not refused:
-                _tell(places, wanted, form, None if isinstance(answer, bool) else answer)
+                _tell(told, wanted, form, None if isinstance(answer, bool) else answer)
     for number, planner in branches:
         form = forms[number]
         deeper = planner.plan(form, crowd=False)
         if deeper is not NOTHING:
-            _ask(deeper, form, places, entries, tx)
+            _ask(deeper, form, told, entries, tx)
 
 
-def _join(groups: _Groups, plan: Plan, value: bytes, places: list[Place]) -> None:
+def _join(groups: _Groups, plan: Plan, value: bytes, told: list[Told]) -> None:
     """To the others with the same plan."""
     group = groups.get(id(plan))
     if group is None:
         group = groups[id(plan)] = (plan, [], [])
     group[1].append(value)
-    group[2].append(places)
+    group[2].append(told)
 
 
 def _ask_groups(groups: _Groups, entries: list[_Entry], columns: dict[int, _Column], tx: Expander) -> None:
@@ -150,14 +150,14 @@ def _ask_groups(groups: _Groups, entries: list[_Entry], columns: dict[int, _Colu
         if len(values) >= MANY:
             _ask_all(plan, values, into, entries, columns, tx)
         else:
-            for value, places in zip(values, into, strict=True):
-                _ask(plan, value, places, entries, tx)
+            for value, told in zip(values, into, strict=True):
+                _ask(plan, value, told, entries, tx)
 
 
 def _ask_all(
     plan: Plan,
     values: Sequence[bytes],
-    into: Sequence[list[Place]],
+    into: Sequence[list[Told]],
     entries: list[_Entry],
     columns: dict[int, _Column],
     tx: Expander,
@@ -175,7 +175,7 @@ def _ask_all(
             columns.setdefault(id(column), (column, []))[1].append((slot, into))
         for ask, refused, wanted in others:
             answers = known.setdefault(ask, {})
-            for form, places in zip(column, into, strict=True):
+            for form, told in zip(column, into, strict=True):
                 if form in answers:
                     answer = answers[form]
                 else:
@@ -183,21 +183,24 @@ def _ask_all(
                         give_way()
                     answer = answers[form] = ask(form, tx)
                 if answer is not refused:
-                    _tell(places, wanted, form, None if isinstance(answer, bool) else answer)
+                    _tell(told, wanted, form, None if isinstance(answer, bool) else answer)
     for number, planner in branches:
         groups: _Groups = {}
-        for turn, (form, places) in enumerate(zip(forms[number], into, strict=True)):
+        before: bytes | None = None
+        deeper = NOTHING
+        for turn, (form, told) in enumerate(zip(forms[number], into, strict=True)):
             if turn % TURN_VALUES == 0:
                 give_way()
-            deeper = planner.plan(form, crowd=True)
+            if form != before:
+                before, deeper = form, planner.plan(form, crowd=True)
             if deeper is not NOTHING:
-                _join(groups, deeper, form, places)
+                _join(groups, deeper, form, told)
         _ask_groups(groups, entries, columns, tx)
 
 
 def _match(
     forms: Sequence[bytes],
-    asked: Sequence[tuple[Slot, Sequence[list[Place]]]],
+    asked: Sequence[tuple[Slot, Sequence[list[Told]]]],
     patterns: PatternSet,
     tx: Expander,
 ) -> None:
@@ -211,41 +214,51 @@ def _match(
         for number, operator, unwanted in slot.negated:
             for form in dict.fromkeys(forms):
                 if not found.get(form, 0) >> number & 1 or not operator.holds(form, tx):
-                    positive.setdefault(form, []).extend(unwanted)
+                    positive.setdefault(form, []).extend([(place, None, None) for place in unwanted])
         if positive:
-            for form, places in zip(forms, into, strict=True):
-                places += positive.get(form, ())
+            for form, told in zip(forms, into, strict=True):
+                told += positive.get(form, ())
 
 
-def _confirm_column(slot: Slot, found: Mapping[bytes, int], tx: Expander) -> dict[bytes, list[Place]]:
+def _confirm_column(slot: Slot, found: Mapping[bytes, int], tx: Expander) -> dict[bytes, list[Told]]:
     """Who wants to know of which form.  The names of an array's elements begin alike: what has matched there is not
     asked of each."""
-    told: dict[bytes, list[Place]] = {form: [] for form, numbers in found.items() if numbers & slot.positive}
-    forms = list(told)
+    forms: list[bytes] = []
+    masks: list[int] = []
+    answers: list[list[Told]] = []
+    for form, mask in found.items():
+        mask &= slot.positive
+        if mask:
+            forms.append(form)
+            masks.append(mask)
+            answers.append([])
     for start in range(0, len(forms), FEW_FORMS):
-        some = forms[start : start + FEW_FORMS]
-        union = 0
-        for form in some:
-            union |= found[form]
-        beginning = shared_beginning(some) if len(some) >= MANY else b""
-        for number in numbers_of(union & slot.positive):
+        end = min(start + FEW_FORMS, len(forms))
+        union = last = 0
+        for mask in masks[start:end]:
+            if mask != last:
+                union |= mask
+                last = mask
+        beginning = shared_beginning(forms[start:end]) if end - start >= MANY else b""
+        for number in numbers_of(union):
             ask, wanted, operator = slot.known.get(number) or slot.askers(number)
             settled = len(beginning) >= MIN_BEGINNING and operator.settled_by(beginning, tx)
-            for form in some:
+            for place in range(start, end):
+                form = forms[place]
                 if settled:
-                    _tell(told[form], wanted, form, None)
-                elif found[form] >> number & 1:
+                    _tell(answers[place], wanted, form, None)
+                elif masks[place] >> number & 1:
                     answer = ask(form, tx)
                     if answer is not None and answer is not False:
-                        _tell(told[form], wanted, form, None if isinstance(answer, bool) else answer)
-    return told
+                        _tell(answers[place], wanted, form, None if isinstance(answer, bool) else answer)
+    return dict(zip(forms, answers, strict=True))
 
 
 def _confirm(
     entries: Iterable[_Entry], patterns: Mapping[bytes, int], tx: Expander, answers: dict[_Asked, Answer] | None
 ) -> None:
     """Candidates may be false: the operator itself has the last word.  `answers` are kept if forms repeat."""
-    for form, slot, places in entries:
+    for form, slot, told in entries:
         mask = patterns.get(form)
         if mask is None:
             continue
@@ -259,12 +272,12 @@ def _confirm(
                     answers[asked] = ask(form, tx)
                 answer = answers[asked]
             if answer is not None and answer is not False:
-                _tell(places, wanted, form, None if isinstance(answer, bool) else answer)
+                _tell(told, wanted, form, None if isinstance(answer, bool) else answer)
 
 
-def _tell(places: list[Place], wanted: Iterable[Place], form: bytes, captures: Captures | None) -> None:
+def _tell(told: list[Told], wanted: Iterable[Place], form: bytes, captures: Captures | None) -> None:
     """Add those who want to know, and what there is to know; a long form is not kept."""
-    if len(form) <= MAX_TOLD_BYTES:
-        places += [(place[0], place[1], form, captures) for place in wanted]
+    if len(form) > MAX_TOLD_BYTES:
+        told += [(place, None, None) for place in wanted]
     else:
-        places += wanted
+        told += [(place, form, captures) for place in wanted]

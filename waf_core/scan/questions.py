@@ -13,9 +13,11 @@ from waf_core.scan.chains import Chain, before
 from waf_core.scan.classes import classes_with
 
 Place = tuple[Any, ...]
-"""Who wants to know of a value: gate of a link, number of the target that the value is of; and what the test has
-found, if that is known: form of the value (bytes), captures.  (Compiled code would take tuples of known types apart
-wherever they pass, and put them together again.)"""
+"""Who wants to know of a value: gate of a link, number of the target that the value is of.  (Compiled code would take
+tuples of known types apart wherever they pass, and put them together again.)"""
+
+Told = tuple[Any, ...]
+"""What a test has found: who wants to know (a Place), and if they are known the form of the value, and the captures."""
 
 Answer = bool | Captures | None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from waf_core.octets import BACKSLASH, DOT
+from waf_core.octets import BACKSLASH, SLASH
 from waf_core.transformations import transformation
 
 
@@ -10,7 +10,7 @@ from waf_core.transformations import transformation
 def normalize_path(value: bytes) -> bytes:
     """Collapse `//`, `/./` and `/x/../`.  Back references at the start of a relative
     path stay, those above the root of an absolute path vanish; a final slash stays, and none is added."""
-    if DOT not in value and value.find(b"//") < 0:
+    if not value.startswith(b".") and (SLASH not in value or (value.find(b"//") < 0 and value.find(b"/.") < 0)):
         return value
     absolute = value.startswith(b"/")
     segments: list[bytes] = []
