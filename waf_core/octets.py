@@ -10,6 +10,7 @@ from typing import Final
 
 NUL: Final = 0x00
 SPACE: Final = 0x20
+QUOTE: Final = 0x22
 PERCENT: Final = 0x25
 AMPERSAND: Final = 0x26
 PLUS: Final = 0x2B
