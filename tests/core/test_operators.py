@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from waf_core import WAF, SecLangError
-from waf_core.operators import REFUSED, REGISTRY, OperatorEnv
+from waf_core.operators import REFUSED, REGISTRY, OperatorEnv, injection
 from waf_core.operators.regex import BacktrackingRx, Rx
 
 CASES: dict[str, list[list[Any]]] = yaml.safe_load(Path(__file__).with_name("operators.yaml").read_text("utf-8"))
@@ -150,3 +151,22 @@ def test_groups_of_long_values_are_those_of_the_whole(pattern: bytes, value: byt
 
 def test_re2_is_the_engine_of_ordinary_patterns() -> None:
     assert isinstance(REGISTRY["rx"](rb"a+b", OperatorEnv()), Rx)
+
+
+_SQL = [
+    b"json.", b"json._", b"select", b"union", b"UNION.SELECT", b"all", b"from", b"where", b"null", b"or", b"and", b"1", b"1e5",
+    b"0x41", b".", b"..", b"_", b"sleep", b"DBMS_PIPE.RECEIVE_MESSAGE", b"x", b"N", b"e", b"version", b"having", b"int",
+]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(_SQL), max_size=8).map(b"".join))
+def test_what_is_taken_for_one_token_is_no_sql_to_libinjection(end: bytes) -> None:
+    for value in (b"json." + end, end.replace(b".", b"").replace(b"_", b"")):
+        assert not injection._sqli(value, ctypes.c_size_t(len(value)), (ctypes.c_char * injection.FINGERPRINT_BYTES)())
+        assert not REGISTRY["detectsqli"](b"", OperatorEnv()).holds(value, NoTransaction())
+
+
+def test_names_that_are_more_than_a_word_are_asked_about() -> None:
+    operator = REGISTRY["detectsqli"](b"", OperatorEnv())
+    assert operator.holds(b"json.a' or 1=1 --", NoTransaction())
+    assert operator.holds(b"-1' or 1=1 --", NoTransaction())

@@ -27,6 +27,9 @@ against the library with 1.5 million strings of attack fragments without both.)"
 RELEASE_BYTES: Final = 4096
 """Other threads may run while a value longer than this is looked at."""
 
+JSON_NAME: Final = b"json."
+"""What names of JSON's arguments begin with (waf_core/bodies/json.py)."""
+
 FINGERPRINT_BYTES: Final = 8
 """What libinjection_sqli writes at most, with the NUL at its end."""
 
@@ -53,7 +56,15 @@ def _is_sqli(value: bytes, fingerprint: ctypes.Array[ctypes.c_char]) -> bool:
     size = len(value)
     if size > RELEASE_BYTES:
         return bool(_sqli_released(value, _c_size(size), fingerprint))
-    return not value.isalnum() and bool(_sqli(value, _c_size(size), fingerprint))
+    return not _is_one_token(value) and bool(_sqli(value, _c_size(size), fingerprint))
+
+
+def _is_one_token(value: bytes) -> bool:
+    """Is it a word, a number or a name from a JSON document, which to libinjection is one token?  (A word goes on over
+    dots unless what stands before one is a keyword, and none of those begins with `json`.)"""
+    if value.startswith(JSON_NAME):
+        value = value.translate(None, b"._")
+    return value.isalnum()
 
 
 class DetectSqli(Operator):
