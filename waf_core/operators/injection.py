@@ -8,13 +8,16 @@ token, which costs more than the analysis.
 from __future__ import annotations
 
 import ctypes
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import libinjection
 
 from waf_core.macros import Expander
 from waf_core.operators import Captures, Operator, OperatorEnv, operator
 from waf_core.operators.needs import ALL, Needs, of_bytes
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64
 
 _ALPHANUMERIC: Final = of_bytes(b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _NOT_A_WORD: Final = Needs(length=1, clauses=(ALL ^ _ALPHANUMERIC,))
@@ -29,6 +32,9 @@ RELEASE_BYTES: Final = 4096
 
 JSON_NAME: Final = b"json."
 """What names of JSON's arguments begin with (waf_core/bodies/json.py)."""
+
+_IN_A_WORD: Final = bytes(chr(byte).isascii() and (chr(byte).isalnum() or byte in b"._") for byte in range(256))
+"""Byte -> 1 if a word goes on with it."""
 
 FINGERPRINT_BYTES: Final = 8
 """What libinjection_sqli writes at most, with the NUL at its end."""
@@ -54,28 +60,39 @@ def _c_size(size: int) -> ctypes.c_size_t:
 def _is_sqli(value: bytes, fingerprint: ctypes.Array[ctypes.c_char]) -> bool:
     """Writes the fingerprint, if it is."""
     size = len(value)
-    if size > RELEASE_BYTES:
-        return bool(_sqli_released(value, _c_size(size), fingerprint))
-    return not _is_one_token(value) and bool(_sqli(value, _c_size(size), fingerprint))
+    return bool((_sqli_released if size > RELEASE_BYTES else _sqli)(value, _c_size(size), fingerprint))
 
 
 def _is_one_token(value: bytes) -> bool:
     """Is it a word, a number or a name from a JSON document, which to libinjection is one token?  (A word goes on over
-    dots unless what stands before one is a keyword, and none of those begins with `json`.)"""
-    if value.startswith(JSON_NAME):
-        value = value.translate(None, b"._")
-    return value.isalnum()
+    dots unless what stands before one is a keyword, and none of those begins with `json`.)  Of long values that is not
+    told."""
+    size: i64 = len(value)
+    if size > RELEASE_BYTES:
+        return False
+    if value.isalnum():
+        return True
+    if not value.startswith(JSON_NAME):
+        return False
+    index: i64 = len(JSON_NAME)
+    while index < size:
+        if not _IN_A_WORD[value[index]]:
+            return False
+        index += 1
+    return True
 
 
 class DetectSqli(Operator):
     """Captures the fingerprint, as ModSecurity does."""
 
     def match(self, value: bytes, tx: Expander) -> Captures | None:
+        if _is_one_token(value):
+            return None
         fingerprint = _Fingerprint()
         return (fingerprint.value,) if _is_sqli(value, fingerprint) else None
 
     def holds(self, value: bytes, tx: Expander) -> bool:
-        return _is_sqli(value, _unread)
+        return not _is_one_token(value) and _is_sqli(value, _unread)
 
     def needs(self) -> Needs:
         return _NOT_A_WORD

@@ -5,11 +5,17 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from waf_core.transformations import transformation
 
-_BASE64: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+if TYPE_CHECKING:
+    from mypy_extensions import i64
+
+_DIGITS: Final = bytes(
+    byte in b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/" for byte in range(256)
+)
+"""Byte -> 1 if it is a digit of base64."""
 _NOT_BASE64: Final = re.compile(rb"[^A-Za-z0-9+/]+")
 _PADDING: Final = (b"", b"", b"==", b"=")
 _decode: Final = binascii.a2b_base64
@@ -28,7 +34,11 @@ def base64_decode(value: bytes) -> bytes:
     """Decode up to the first byte outside the alphabet (padding may be missing)."""
     if value.isalnum():
         return _decode_quads(value)
-    return _decode_quads(value[: len(value) - len(value.lstrip(_BASE64))])
+    size: i64 = len(value)
+    end: i64 = 0
+    while end < size and _DIGITS[value[end]]:
+        end += 1
+    return _decode_quads(value[:end])
 
 
 @transformation("base64DecodeExt", growth=0.75)
