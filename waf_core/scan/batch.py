@@ -24,6 +24,7 @@ from waf_core.scan.patterns import PatternSet
 from waf_core.scan.planner import NOTHING, Plan
 from waf_core.scan.questions import Answer, Ask, Place, Slot, Told
 from waf_core.scan.scanner import Scanner
+from waf_core.transformations import Transformation
 from waf_core.transformations.joined import transform_all
 from waf_core.turns import LONG_BYTES, give_way
 
@@ -166,9 +167,15 @@ def _ask_all(
     steps, slots, branches = plan
     known: dict[Ask, dict[bytes, Answer]] = {}
     forms = [values]
+    made: dict[tuple[int, Transformation], Sequence[bytes]] = {}
     for earlier, function in steps:
-        forms.append(transform_all(function, forms[earlier]))
-        give_way()
+        # A step that has changed nothing has given its column back: what comes next may have been done.
+        step = (id(forms[earlier]), function)
+        column = made.get(step)
+        if column is None:
+            column = made[step] = transform_all(function, forms[earlier])
+            give_way()
+        forms.append(column)
     for number, slot, others in slots:
         column = forms[number]
         if slot is not None:
