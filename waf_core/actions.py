@@ -23,7 +23,6 @@ WRITABLE: Final = ("TX", *PERSISTENT)
 MAX_COLLECTION_KEYS: Final = 4096
 """Variables that one transaction may create in one collection (names come from traffic)."""
 
-
 MAX_EXACT: Final = 10**12
 """Numbers up to this one, added up MAX_EXACT_TIMES, keep the 18 digits that `to_int` reads."""
 
