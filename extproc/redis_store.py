@@ -11,6 +11,7 @@ without their records, and that is counted (`redis_on_failure: open`), or they a
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Sequence
 
@@ -29,6 +30,7 @@ CALL_SECONDS = 0.25
 MAX_FIELDS = 512
 MAX_FIELD_BYTES = 4096
 PREFIX = b"envoy-waf:"
+_TIME = re.compile(rb"\d+(?:\.\d+)?")
 
 
 class RedisStore:
@@ -108,9 +110,9 @@ elseif kind == 'set' then
 elseif kind == 'delete' then
   redis.call('HDEL', record, 'v:' .. name, 'x:' .. name, 'd:' .. name)
 elseif kind == 'expire' then
-  redis.call('HSET', record, 'x:' .. name, string.format('%.0f', now + tonumber(value)))
+  redis.call('HSET', record, 'x:' .. name, string.format('%.3f', now + tonumber(value)))
 elseif kind == 'deprecate' then
-  redis.call('HSETNX', record, 'd:' .. name, value .. '/' .. string.format('%.0f', now))
+  redis.call('HSETNX', record, 'd:' .. name, value .. '/' .. string.format('%.3f', now))
 end
 return 1
 """
@@ -125,7 +127,7 @@ def _queue(pipe: redis.client.Pipeline, name: bytes, change: Change) -> None:
         change.name[:MAX_FIELD_BYTES],
         change.kind,
         value,
-        b"%d" % time.time(),
+        b"%.3f" % time.time(),
     )
 
 
@@ -139,12 +141,17 @@ def _live(answer: object, now: float) -> dict[bytes, bytes]:
         if kind != b"v:":
             continue
         deadline = answer.get(b"x:" + name)
-        if deadline is not None and to_int(deadline) <= now:
+        if deadline is not None and _seconds(deadline) <= now:
             continue
         decay = answer.get(b"d:" + name)
         if decay is not None:
-            amount, period, since = (to_int(part) for part in decay.split(b"/"))
-            steps = int((now - since) // max(period, 1))
-            value = b"%d" % max(to_int(value) - steps * amount, 0)
+            amount, period, since = decay.split(b"/")
+            steps = int((now - _seconds(since)) // max(to_int(period), 1))
+            value = b"%d" % max(to_int(value) - steps * to_int(amount), 0)
         out[name] = value
     return out
+
+
+def _seconds(text: bytes) -> float:
+    """A time that `_CHANGE` has written; one that is none is long past."""
+    return float(text) if _TIME.fullmatch(text) else 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import subprocess
 import tempfile
@@ -14,9 +15,11 @@ import pytest
 import redis
 
 from demo.stack import PROJECT, Stack, free_port
+from extproc.redis_store import RedisStore
 from tests.envoy.conftest import BROWSER
 from tests.envoy.test_verdicts import FORM
 from tests.waiting import eventually
+from waf_core.persistence import Change
 
 pytestmark = pytest.mark.xdist_group("redis")
 LIMITS = str(PROJECT / "deploy" / "rules" / "rate-limits.conf")
@@ -97,14 +100,48 @@ def test_rate_limit_counts_over_two_replicas(
 
 def test_counters_expire(server: RedisServer, client: httpx.Client) -> None:
     rules = (
-        'SecAction "id:1,phase:1,pass,nolog,initcol:ip=%{REMOTE_ADDR},setvar:ip.n=+1,expirevar:ip.n=1"\n'
+        'SecAction "id:1,phase:1,pass,nolog,initcol:ip=%{REMOTE_ADDR},setvar:ip.n=+1,expirevar:ip.n=2"\n'
         'SecRule IP:n "@gt 1" "id:2,phase:1,deny,status:429"'
     )
     settings = {"redis_url": server.url, "rules": ["@recommended"], "directives": rules}
     with Stack("buffered", settings=settings) as stack:
         assert [client.get(stack.url + "/hello").status_code for _ in range(2)] == [200, 429]
-        time.sleep(2.1)
+        time.sleep(2.5)
         assert client.get(stack.url + "/hello").status_code == 200
+
+
+def test_variables_end_and_decay_when_their_time_is_over(
+    server: RedisServer, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not with the second in which they were set."""
+    seen: list[dict[bytes, bytes]] = []
+
+    async def steps() -> None:
+        store = RedisStore(server.url, 3600)
+        key = ("IP", b"192.0.2.1")
+
+        async def at(moment: float, *changes: Change) -> None:
+            with monkeypatch.context() as patch:
+                patch.setattr(time, "time", lambda: moment)
+                await store.commit([(key, change) for change in changes])
+                seen.append((await store.load([key]))[key])
+
+        await at(1000.9, Change("set", b"a", b"1"), Change("expire", b"a", b"1"))
+        await at(1001.8, Change("set", b"b", b"5"), Change("deprecate", b"b", b"2/1"))
+        await at(1002.0, Change("add", b"a", b"1"))
+        await at(1002.9)
+        server.client.hset("envoy-waf:ip:192.0.2.1", "x:b", "soon")
+        await at(1003.0)
+        await store.close()
+
+    asyncio.run(steps())
+    assert seen == [
+        {b"a": b"1"},
+        {b"a": b"1", b"b": b"5"},
+        {b"a": b"1", b"b": b"5"},
+        {b"a": b"1", b"b": b"3"},
+        {b"a": b"1"},
+    ]
 
 
 def test_record_that_nobody_foresaw_counts_all_the_same(server: RedisServer, client: httpx.Client) -> None:
