@@ -518,6 +518,19 @@ def test_request_body_limit_can_judge_the_beginning() -> None:
     assert ids(tx) == [2, 1]
 
 
+def test_the_limit_of_files_counts_files_and_bounds_their_names() -> None:
+    start, end = '--b0undary\r\nContent-Disposition: form-data; name="f"; ', "--b0undary--\r\n"
+    two_names = start + "filename=\"a\"; filename*=utf-8''b\r\n\r\n1\r\n"
+    parser = parse(two_names * 2 + end)
+    assert parser.error is None
+    assert parser.files == [(b"f", b"a"), (b"f", b"b")] * 2
+    assert parse(two_names * 3 + end).flags.file_limit_exceeded
+    many_names = start + "; ".join(f'filename="{i}\\x"' for i in range(9)) + "\r\n\r\n1\r\n"
+    parser = parse(many_names + end)
+    assert (len(parser.files), len(parser.file_sizes)) == (10, 1)
+    assert parse(many_names * 2 + end).flags.file_limit_exceeded
+
+
 @pytest.mark.parametrize("rule", ["", 'SecRule FULL_REQUEST "@contains never" "id:2,phase:2,pass"'])
 def test_no_files_limit_counts_only_fields(rule: str) -> None:
     """Also where a rule needs the raw body of uploads."""

@@ -25,6 +25,9 @@ from waf_core.turns import give_way
 
 MAX_HEADER_LINE: Final = 8192
 MAX_HEADERS_PER_PART: Final = 64
+NAMES_OF_A_FILE: Final = 4
+"""`filename`, `filename*` and how servers read them: on the average a file may have so many."""
+
 STEP_BYTES: Final = 16384
 """Of a piece, what is looked through at once: every line that is taken copies the rest of it."""
 
@@ -255,7 +258,8 @@ class MultipartParser:
         if part.name is None:
             self.flags.invalid_part = True
         self.part_headers.extend((name, header) for header in part.headers)
-        if part.filename is not None and len(self.files) >= self._files_limit:
+        too_many = len(self.file_sizes) >= self._files_limit or len(self.files) >= NAMES_OF_A_FILE * self._files_limit
+        if part.filename is not None and too_many:
             self.flags.file_limit_exceeded = True
             self._fail("too many files")
             return
