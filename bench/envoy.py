@@ -1,9 +1,9 @@
 """`python -m bench envoy`: what the filter adds in the real Envoy.
 
-Paths, taken in short turns, so that what else the machine does meets them all: no filter, an ext_proc server that does nothing (with grpc.aio, as they are made; for
-comparison also on this project's transport), and ours.  The load is 100 requests a second for CALLS calls in all (the
-headline measurement of coraza-proxy-wasm is 1,000), and after each turn as many as go.  The load generator shares the
-machine's cores with everything else.
+Paths, taken in short turns, so that what else the machine does meets them all: no filter, an ext_proc server that does
+nothing (with grpc.aio, as they are made; for comparison also on this project's transport), and ours.  The load is 100
+requests a second for CALLS calls in all (the headline measurement of coraza-proxy-wasm is 1,000), and after each turn as
+many as go.  The load generator shares the machine's cores with everything else.
 """
 
 from __future__ import annotations

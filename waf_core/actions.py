@@ -93,14 +93,13 @@ class SetVar:
     def repeat(self, tx: Transaction, times: int) -> None:
         """Do it so many times."""
         self(tx)
-        times -= 1
-        old = tx.tx.get(self._key) if self._key is not None and times else None
-        if self._key is not None and old is not None:
-            count, step = to_int(old), self._amount
-            if max(abs(count), abs(step)) <= MAX_EXACT and times <= MAX_EXACT_TIMES:
-                tx.tx[self._key] = b"%d" % (count + step * times)
+        more = times - 1
+        if more and self._key is not None and self._key in tx.tx:
+            count, step = to_int(tx.tx[self._key]), self._amount
+            if max(abs(count), abs(step)) <= MAX_EXACT and more <= MAX_EXACT_TIMES:
+                tx.tx[self._key] = b"%d" % (count + step * more)
                 return
-        for _ in range(times):
+        for _ in range(more):
             self(tx)
 
     def __call__(self, tx: Transaction) -> None:

@@ -344,9 +344,9 @@ def _take(
     new: list[Pair],
 ) -> None:
     """Take what the scan has told; what it has not kept is made again."""
-    if link.together and tx.trace is None:
-        _take_together(tx, link, operator, hits, removed, new)
-        return
+    together = link.together and tx.trace is None
+    form = b""
+    captures: Captures | None = None
     for number, told in _by_target(hits):
         target = link.targets[number]
         for key, value in read_target(tx, target, removed):
@@ -358,35 +358,23 @@ def _take(
                 continue
             kept, captures = known
             form = apply_chain(link.chain, value) if kept is None else kept
+            if together:
+                new.append((_name(target, key), form))
+                continue
             if captures is None and link.captured:
                 captures = operator.match(form, tx)
                 if captures is None:
                     continue
             _hold(tx, link, target, key, value, form, captures, new)
+    if together and new:
+        _count(tx, link, operator, form, captures, new)
 
 
-def _take_together(
-    tx: Transaction,
-    link: Link,
-    operator: Operator,
-    hits: Sequence[Hit],
-    removed: Sequence[Target] | None,
-    new: list[Pair],
+def _count(
+    tx: Transaction, link: Link, operator: Operator, form: bytes, captures: Captures | None, new: Sequence[Pair]
 ) -> None:
-    """As `_take`, for a link whose matches only count: what each but the last one captures would be overwritten."""
-    form = b""
-    captures: Captures | None = None
-    for number, told in _by_target(hits):
-        target = link.targets[number]
-        label = target.label
-        for key, value in read_target(tx, target, removed):
-            known = told.get(value)
-            if known is not None:
-                kept, captures = known
-                form = apply_chain(link.chain, value) if kept is None else kept
-                new.append((b"%b:%b" % (label, key) if key else label, form))
-    if not new:
-        return
+    """What `_hold` does, for all matches of a link whose effects only count: what each but the last one, `form` and
+    `captures`, has captured would be overwritten."""
     tx.matched_var_name, tx.matched_var = new[-1]
     if link.captured:
         captures = captures or operator.match(form, tx)
@@ -408,9 +396,8 @@ def _hold(
     new: list[Pair],
 ) -> None:
     """The operator holds for a form of a value: set what rules see of it, and run the effects."""
-    label = target.label
     tx.matched_var = form
-    tx.matched_var_name = name = b"%b:%b" % (label, key) if key else label
+    tx.matched_var_name = name = _name(target, key)
     new.append((name, form))
     if tx.trace is not None:
         tx.trace.matched(link, name, value, form)
@@ -422,6 +409,10 @@ def _hold(
             tx.args_path = list(zip(link.operator.names, pieces, strict=False))
     for effect in link.effects:
         effect(tx)
+
+
+def _name(target: Target, key: bytes) -> bytes:
+    return b"%b:%b" % (target.label, key) if key else target.label
 
 
 def _by_target(hits: Sequence[Hit]) -> Iterable[tuple[int, dict[bytes, tuple[bytes | None, Captures | None]]]]:

@@ -6,7 +6,11 @@ to read `b"%"` as a number first, and makes an exception of it.  For more than o
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64
 
 NUL: Final = 0x00
 SPACE: Final = 0x20
@@ -16,3 +20,19 @@ AMPERSAND: Final = 0x26
 PLUS: Final = 0x2B
 SLASH: Final = 0x2F
 BACKSLASH: Final = 0x5C
+
+
+def table_of(members: Iterable[int]) -> bytes:
+    """Byte -> 1 if it is one of `members`, else 0."""
+    table = bytearray(256)
+    for byte in members:
+        table[byte] = 1
+    return bytes(table)
+
+
+def span(value: bytes, table: bytes, start: i64) -> i64:
+    """Where the first byte from `start` on is that the table (`table_of`) has not; the length if there is none."""
+    size: i64 = len(value)
+    while start < size and table[value[start]]:
+        start += 1
+    return start

@@ -28,7 +28,7 @@ def test_what_a_beginning_settles_holds_whatever_follows(pattern: bytes, beginni
         operator = Rx(pattern)
     except OperatorError:
         return
-    if operator.settled_by(beginning, NoTransaction()):
+    if operator.settled_by(beginning):
         for end in ends:
             assert operator.holds(beginning + end, NoTransaction()), (pattern, beginning, end)
 
@@ -48,13 +48,13 @@ def test_what_a_beginning_settles_holds_whatever_follows(pattern: bytes, beginni
     ],
 )
 def test_what_a_beginning_settles(pattern: bytes, beginning: bytes, settled: bool) -> None:
-    assert Rx(pattern).settled_by(beginning, NoTransaction()) is settled
+    assert Rx(pattern).settled_by(beginning) is settled
 
 
 def test_phrases_are_settled_by_a_beginning_that_has_one() -> None:
     operator = Phrases([b"etc/passwd"])
-    assert operator.settled_by(b"../ETC/passwd.", NoTransaction())
-    assert not operator.settled_by(b"../etc/passw", NoTransaction())
+    assert operator.settled_by(b"../ETC/passwd.")
+    assert not operator.settled_by(b"../etc/passw")
 
 
 @given(st.binary(max_size=4), st.lists(st.binary(max_size=4), min_size=1, max_size=5))

@@ -17,6 +17,9 @@ from waf_core.bodies import Pair
 from waf_core.bodies.paths import TOO_MUCH, allowance, share
 from waf_core.turns import give_way
 
+ROOT: Final = "json"
+"""What names of arguments begin with."""
+
 MAX_DEPTH: Final = 800
 """Upper bound of SecRequestBodyJsonDepthLimit: the parser recurses once for each level."""
 
@@ -72,7 +75,7 @@ def _arguments(
 ) -> tuple[list[Pair], bool, str | None]:
     """Walk a document in its order, without recursion: `stack` has the containers that are open."""
     out: list[Pair] = []
-    members: Iterator[tuple[str, Any]] = iter((("json", value),))
+    members: Iterator[tuple[str, Any]] = iter(((ROOT, value),))
     prefix = ""
     left = allowance(size)
     each = 0

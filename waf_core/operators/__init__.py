@@ -36,7 +36,7 @@ class Operator:
         """The same without captures."""
         return self.match(value, tx) is not None
 
-    def settled_by(self, beginning: bytes, tx: Expander) -> bool:
+    def settled_by(self, beginning: bytes) -> bool:
         """Does it hold for every value that begins so?  False: that is not known."""
         return False
 

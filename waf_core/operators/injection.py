@@ -8,19 +8,18 @@ token, which costs more than the analysis.
 from __future__ import annotations
 
 import ctypes
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import libinjection
 
+from waf_core.bodies.json import ROOT
 from waf_core.macros import Expander
+from waf_core.octets import span, table_of
 from waf_core.operators import Captures, Operator, OperatorEnv, operator
 from waf_core.operators.needs import ALL, Needs, of_bytes
 
-if TYPE_CHECKING:
-    from mypy_extensions import i64
-
-_ALPHANUMERIC: Final = of_bytes(b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
-_NOT_A_WORD: Final = Needs(length=1, clauses=(ALL ^ _ALPHANUMERIC,))
+_ALPHANUMERIC: Final = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_NOT_A_WORD: Final = Needs(length=1, clauses=(ALL ^ of_bytes(_ALPHANUMERIC),))
 """One word or number is one token, and no attack's fingerprint has only one."""
 
 _MARKUP: Final = Needs(length=2, clauses=(of_bytes(b"<="),))
@@ -30,11 +29,10 @@ against the library with 1.5 million strings of attack fragments without both.)"
 RELEASE_BYTES: Final = 4096
 """Other threads may run while a value longer than this is looked at."""
 
-JSON_NAME: Final = b"json."
-"""What names of JSON's arguments begin with (waf_core/bodies/json.py)."""
+_JSON_NAME: Final = ROOT.encode() + b"."
 
-_IN_A_WORD: Final = bytes(chr(byte).isascii() and (chr(byte).isalnum() or byte in b"._") for byte in range(256))
-"""Byte -> 1 if a word goes on with it."""
+_IN_A_WORD: Final = table_of(_ALPHANUMERIC + b"._")
+"""A word goes on with these."""
 
 FINGERPRINT_BYTES: Final = 8
 """What libinjection_sqli writes at most, with the NUL at its end."""
@@ -67,19 +65,10 @@ def _is_one_token(value: bytes) -> bool:
     """Is it a word, a number or a name from a JSON document, which to libinjection is one token?  (A word goes on over
     dots unless what stands before one is a keyword, and none of those begins with `json`.)  Of long values that is not
     told."""
-    size: i64 = len(value)
+    size = len(value)
     if size > RELEASE_BYTES:
         return False
-    if value.isalnum():
-        return True
-    if not value.startswith(JSON_NAME):
-        return False
-    index: i64 = len(JSON_NAME)
-    while index < size:
-        if not _IN_A_WORD[value[index]]:
-            return False
-        index += 1
-    return True
+    return value.isalnum() or (value.startswith(_JSON_NAME) and span(value, _IN_A_WORD, len(_JSON_NAME)) == size)
 
 
 class DetectSqli(Operator):

@@ -31,7 +31,7 @@ class Phrases(Operator):
         _, start, end = found[0]
         return (value[start:end],)
 
-    def settled_by(self, beginning: bytes, tx: Expander) -> bool:
+    def settled_by(self, beginning: bytes) -> bool:
         return bool(self._find(beginning.lower()))
 
     def needs(self) -> Needs:

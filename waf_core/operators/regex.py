@@ -76,6 +76,7 @@ class Rx(Operator):
         self._capture = _automaton(pattern, groups=True)
         if not self._capture.ok():
             raise OperatorError(f"RE2 cannot compile the pattern: {self._capture.error()}")
+        self._looks_ahead = _LOOKS_AHEAD.search(pattern) is not None
         self._groups = self._capture.NumberOfCapturingGroups()
         self._find = _automaton(pattern, groups=False) if self._groups else self._capture
         self._one_group = self._groups == 1 and _is_one_group(pattern)
@@ -105,10 +106,10 @@ class Rx(Operator):
     def holds(self, value: bytes, tx: Expander) -> bool:
         return bool(self._find.Match(_UNANCHORED, value, 0, len(value))[0][0] != -1)
 
-    def settled_by(self, beginning: bytes, tx: Expander) -> bool:
+    def settled_by(self, beginning: bytes) -> bool:
         end: int = self._find.Match(_UNANCHORED, beginning, 0, len(beginning))[0][1]
         # A match that ends earlier knows the byte behind it, too, which is all that `\b` and `$` look at.
-        return -1 < end < len(beginning) or (end == len(beginning) and not _LOOKS_AHEAD.search(self.pattern))
+        return -1 < end < len(beginning) or (end == len(beginning) and not self._looks_ahead)
 
     def place(self, value: bytes, start: int) -> tuple[int, int]:
         """Where the first match from `start` on begins and ends; (-1, -1) if there is none."""

@@ -17,7 +17,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from waf_core.macros import Expander
-from waf_core.operators import Captures
 from waf_core.scan.forms import FEW_FORMS, MIN_BEGINNING, shared_beginning
 from waf_core.scan.masks import numbers_of
 from waf_core.scan.patterns import PatternSet
@@ -129,7 +128,7 @@ def _ask(plan: Plan, value: bytes, told: list[Told], entries: list[_Entry], tx: 
                 give_way()
             answer = ask(form, tx)
             if answer is not refused:
-                _tell(told, wanted, form, None if isinstance(answer, bool) else answer)
+                _tell(told, wanted, form, answer)
     for number, planner in branches:
         form = forms[number]
         deeper = planner.plan(form, crowd=False)
@@ -190,7 +189,7 @@ def _ask_all(
                         give_way()
                     answer = answers[form] = ask(form, tx)
                 if answer is not refused:
-                    _tell(told, wanted, form, None if isinstance(answer, bool) else answer)
+                    _tell(told, wanted, form, answer)
     for number, planner in branches:
         groups: _Groups = {}
         before: bytes | None = None
@@ -215,11 +214,12 @@ def _match(
     mask = 0
     for slot, _ in asked:
         mask |= slot.patterns
-    found = patterns.find_all(list(dict.fromkeys(forms)), mask)
+    different = list(dict.fromkeys(forms))
+    found = patterns.find_all(different, mask)
     for slot, into in asked:
         positive = _confirm_column(slot, found, tx)
         for number, operator, unwanted in slot.negated:
-            for form in dict.fromkeys(forms):
+            for form in different:
                 if not found.get(form, 0) >> number & 1 or not operator.holds(form, tx):
                     positive.setdefault(form, []).extend([(place, None, None) for place in unwanted])
         if positive:
@@ -249,15 +249,15 @@ def _confirm_column(slot: Slot, found: Mapping[bytes, int], tx: Expander) -> dic
         beginning = shared_beginning(forms[start:end]) if end - start >= MANY else b""
         for number in numbers_of(union):
             ask, wanted, operator = slot.known.get(number) or slot.askers(number)
-            settled = len(beginning) >= MIN_BEGINNING and operator.settled_by(beginning, tx)
+            settled = len(beginning) >= MIN_BEGINNING and operator.settled_by(beginning)
             for place in range(start, end):
                 form = forms[place]
                 if settled:
-                    _tell(answers[place], wanted, form, None)
+                    _tell(answers[place], wanted, form, True)
                 elif masks[place] >> number & 1:
                     answer = ask(form, tx)
                     if answer is not None and answer is not False:
-                        _tell(answers[place], wanted, form, None if isinstance(answer, bool) else answer)
+                        _tell(answers[place], wanted, form, answer)
     return dict(zip(forms, answers, strict=True))
 
 
@@ -279,11 +279,12 @@ def _confirm(
                     answers[asked] = ask(form, tx)
                 answer = answers[asked]
             if answer is not None and answer is not False:
-                _tell(told, wanted, form, None if isinstance(answer, bool) else answer)
+                _tell(told, wanted, form, answer)
 
 
-def _tell(told: list[Told], wanted: Iterable[Place], form: bytes, captures: Captures | None) -> None:
+def _tell(told: list[Told], wanted: Iterable[Place], form: bytes, answer: Answer) -> None:
     """Add those who want to know, and what there is to know; a long form is not kept."""
+    captures = None if isinstance(answer, bool) else answer
     if len(form) > MAX_TOLD_BYTES:
         told += [(place, None, None) for place in wanted]
     else:

@@ -5,17 +5,12 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from waf_core.octets import span, table_of
 from waf_core.transformations import transformation
 
-if TYPE_CHECKING:
-    from mypy_extensions import i64
-
-_DIGITS: Final = bytes(
-    byte in b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/" for byte in range(256)
-)
-"""Byte -> 1 if it is a digit of base64."""
+_DIGITS: Final = table_of(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
 _NOT_BASE64: Final = re.compile(rb"[^A-Za-z0-9+/]+")
 _PADDING: Final = (b"", b"", b"==", b"=")
 _decode: Final = binascii.a2b_base64
@@ -34,11 +29,7 @@ def base64_decode(value: bytes) -> bytes:
     """Decode up to the first byte outside the alphabet (padding may be missing)."""
     if value.isalnum():
         return _decode_quads(value)
-    size: i64 = len(value)
-    end: i64 = 0
-    while end < size and _DIGITS[value[end]]:
-        end += 1
-    return _decode_quads(value[:end])
+    return _decode_quads(value[: span(value, _DIGITS, 0)])
 
 
 @transformation("base64DecodeExt", growth=0.75)
