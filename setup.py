@@ -46,7 +46,7 @@ def extensions() -> list[Extension]:
             left.unlink()
     modules = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["envoy-waf"]["compiled"]
     options = ["--ignore-missing-imports", "--follow-imports=silent"]
-    made: list[Extension] = mypycify([*options, *modules], group_name="waf", opt_level="1", debug_level="0")
+    made: list[Extension] = mypycify([*options, *modules], group_name="waf", opt_level="2", debug_level="0")
     for extension in made:
         # Python's own flags ask for warnings, which take gcc twice as long as all else.
         extension.extra_compile_args.append("-Wno-all")
