@@ -18,6 +18,7 @@ QUOTE: Final = 0x22
 PERCENT: Final = 0x25
 AMPERSAND: Final = 0x26
 PLUS: Final = 0x2B
+DOT: Final = 0x2E
 SLASH: Final = 0x2F
 BACKSLASH: Final = 0x5C
 

@@ -74,7 +74,7 @@ def requests(draw: st.DrawFn) -> dict[str, object]:
 
     headers = {"X-A": draw(TEXTS).replace("\n", " "), "Cookie": "; ".join("=".join(pair) for pair in draw(PAIRS))}
     request: dict[str, object] = {"uri": f"/{quote(draw(TEXTS))}?{encoded(draw(PAIRS))}", "headers": headers}
-    kind = draw(st.sampled_from(["", "", "form", "json", "xml", "multipart"]))
+    kind = draw(st.sampled_from(["", "", "form", "json", "array", "xml", "multipart"]))
     if kind:
         request["method"] = "POST"
         pairs = draw(PAIRS)
@@ -82,6 +82,9 @@ def requests(draw: st.DrawFn) -> dict[str, object]:
             headers["Content-Type"], body = "application/x-www-form-urlencoded", encoded(pairs)
         elif kind == "json":
             headers["Content-Type"], body = "application/json", json.dumps([dict([pair]) for pair in pairs])
+        elif kind == "array":
+            arrays = {text: list(range(draw(st.integers(1, 24)))) for _, text in pairs}
+            headers["Content-Type"], body = "application/json", json.dumps(arrays)
         elif kind == "xml":
             texts = "".join(f'<i v="{n}">{quote(v)}</i>' for n, v in pairs)
             headers["Content-Type"], body = "text/xml", f"<r>{texts}</r>"

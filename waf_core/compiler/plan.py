@@ -24,7 +24,8 @@ from waf_core.compiler.leftovers import CAPTURING, Leftovers
 from waf_core.operators import Captures
 from waf_core.program import FIRST_PHASE, Hits, PhaseProgram, Scan
 from waf_core.rule import Link, Target, Unit
-from waf_core.scan.batch import Pending, judge
+from waf_core.scan.batch import judge
+from waf_core.scan.elements import Pending
 from waf_core.scan.limits import ScanLimits, ScanStatistics
 from waf_core.scan.patterns import PatternSet
 from waf_core.scan.questions import Place
@@ -254,7 +255,7 @@ def _make_scan(sources: Sequence[_Source], patterns: PatternSet, statistics: Sca
         if pending:
             statistics.add(scans=sum(map(len, pending.values())))
             patterns.begin()
-            for value, told in judge(pending, patterns, tx):
+            for _, value, told in judge(pending, patterns, tx):
                 for place, form, captures in told:
                     _hit(hits, place, value, form, captures)
 

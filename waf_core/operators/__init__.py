@@ -40,6 +40,11 @@ class Operator:
         """Does it hold for every value that begins so?  False: that is not known."""
         return False
 
+    def minds_indexes(self) -> bool | Operator:
+        """May it say different things of values that differ in nothing but the digits of indexes
+        (waf_core/operators/indexes.py)?  An operator: only if that one holds for them, which says the same of all."""
+        return True
+
     def needs(self) -> Needs:
         """What every value has for which the operator holds: the scan does not ask about others."""
         return NOTHING

@@ -3,6 +3,9 @@ r"""`@detectSQLi` and `@detectXSS`: libinjection.
 The C functions are called as they are (`libinjection_sqli`, `libinjection_xss` in libinjection.h; the package's
 library exports them), on bytes: the package's own functions take text and make a dictionary of every
 token, which costs more than the analysis.
+
+Neither looks at the digits of an index: none of its keywords, tags and attributes has a dot, and to what reads
+numbers all digits are alike.
 """
 
 from __future__ import annotations
@@ -83,6 +86,9 @@ class DetectSqli(Operator):
     def holds(self, value: bytes, tx: Expander) -> bool:
         return not _is_one_token(value) and _is_sqli(value, _unread)
 
+    def minds_indexes(self) -> bool | Operator:
+        return False
+
     def needs(self) -> Needs:
         return _NOT_A_WORD
 
@@ -96,6 +102,9 @@ class DetectXss(Operator):
     def holds(self, value: bytes, tx: Expander) -> bool:
         size = len(value)
         return bool((_xss_released if size > RELEASE_BYTES else _xss)(value, _c_size(size)))
+
+    def minds_indexes(self) -> bool | Operator:
+        return False
 
     def needs(self) -> Needs:
         return _MARKUP

@@ -65,21 +65,37 @@ _CATEGORIES = {
 @lru_cache(maxsize=4096)
 def of_pattern(pattern: bytes) -> Needs:
     """What a match of this expression needs; NOTHING when that cannot be told."""
-    if _UNLIKE.search(pattern):
+    tree = parse(pattern)
+    if tree is None:
         return NOTHING
-    pattern = _ESCAPE.sub(_python_escape, pattern)
+    try:
+        clauses = _sequence(tree, ignores_case(tree))
+        length = int(tree.getwidth()[0])
+    except (NotUnderstoodError, RecursionError):
+        return NOTHING
+    return Needs(length, _rarest(clauses))
+
+
+def parse(pattern: bytes) -> Any:
+    """The syntax tree of an expression, as Python's parser makes it: pairs (kind, argument).  None when Python reads
+    it otherwise than RE2, or not at all."""
+    if _UNLIKE.search(pattern):
+        return None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            tree = _parser.parse(pattern)
+            return _parser.parse(_ESCAPE.sub(_python_escape, pattern))
     except (re.error, Warning, OverflowError, RecursionError):
-        return NOTHING
-    try:
-        clauses = _sequence(tree, bool(tree.state.flags & re.IGNORECASE))
-        length = int(tree.getwidth()[0])
-    except (_NotUnderstoodError, RecursionError):
-        return NOTHING
-    return Needs(length, _rarest(clauses))
+        return None
+
+
+def ignores_case(tree: Any) -> bool:
+    return bool(tree.state.flags & re.IGNORECASE)
+
+
+def group_ignores_case(add: int, remove: int, ignore_case: bool) -> bool:
+    """Within a group that adds and removes these flags."""
+    return (ignore_case or bool(add & re.IGNORECASE)) and not remove & re.IGNORECASE
 
 
 def _python_escape(found: re.Match[bytes]) -> bytes:
@@ -99,8 +115,8 @@ def of_text(text: bytes) -> Needs:
     return Needs(len(text), _rarest(1 << byte for byte in text))
 
 
-class _NotUnderstoodError(Exception):
-    """A node that is not in the table."""
+class NotUnderstoodError(Exception):
+    """A node of a kind that is not known here."""
 
 
 @lru_cache(maxsize=4096)
@@ -147,14 +163,6 @@ def _sequence(items: Iterable[tuple[Any, Any]], ignore_case: bool) -> list[int]:
 
 
 def _node(kind: str, argument: Any, ignore_case: bool) -> list[int]:
-    if kind == "LITERAL":
-        return [_cased(1 << argument, ignore_case)]
-    if kind == "NOT_LITERAL":
-        return [ALL ^ (1 << argument)]
-    if kind == "ANY":
-        return [ALL]
-    if kind == "IN":
-        return [_class(argument, ignore_case)]
     if kind == "AT":
         return []
     if kind in ("MAX_REPEAT", "MIN_REPEAT"):
@@ -162,10 +170,23 @@ def _node(kind: str, argument: Any, ignore_case: bool) -> list[int]:
         return _sequence(child, ignore_case) if least else []
     if kind == "SUBPATTERN":
         _, add, remove, child = argument
-        return _sequence(child, (ignore_case or bool(add & re.IGNORECASE)) and not remove & re.IGNORECASE)
+        return _sequence(child, group_ignores_case(add, remove, ignore_case))
     if kind == "BRANCH":
         return _branches([_sequence(branch, ignore_case) for branch in argument[1]])
-    raise _NotUnderstoodError(kind)
+    return [one_byte(kind, argument, ignore_case)]
+
+
+def one_byte(kind: str, argument: Any, ignore_case: bool) -> int:
+    """What a node matches that stands for one byte.  Raises NotUnderstoodError for others."""
+    if kind == "LITERAL":
+        return _cased(1 << argument, ignore_case)
+    if kind == "NOT_LITERAL":
+        return ALL ^ (1 << int(argument))
+    if kind == "ANY":
+        return ALL
+    if kind == "IN":
+        return _class(argument, ignore_case)
+    raise NotUnderstoodError(kind)
 
 
 def _branches(branches: Sequence[Sequence[int]]) -> list[int]:
@@ -204,7 +225,7 @@ def _class(items: Sequence[tuple[Any, Any]], ignore_case: bool) -> int:
             else:
                 members |= ALL ^ (_CATEGORIES[category.replace("_NOT_", "_")] & ~(1 << 11))
         else:
-            raise _NotUnderstoodError(name)
+            raise NotUnderstoodError(name)
     if negated:
         # Folded first, then left out.  What is left out by one engine's white space may be in by the other's.
         return ALL ^ ((_ascii_case(members) if ignore_case else members) & ~(1 << 11))

@@ -9,7 +9,9 @@ from ahocorasick_rs import BytesAhoCorasick
 
 from waf_core.macros import Expander
 from waf_core.operators import Captures, Operator, OperatorEnv, OperatorError, find_file, operator
+from waf_core.operators.indexes import relaxed_phrases
 from waf_core.operators.needs import Needs, of_phrases
+from waf_core.operators.regex import Rx
 
 MAX_DATA_FILE_BYTES: Final = 64 << 20
 _HEX_PART: Final = re.compile(rb"\|((?:[0-9a-fA-F]{2}[ \t]*)+)\|")
@@ -33,6 +35,13 @@ class Phrases(Operator):
 
     def settled_by(self, beginning: bytes) -> bool:
         return bool(self._find(beginning.lower()))
+
+    def minds_indexes(self) -> bool | Operator:
+        pattern = relaxed_phrases(self.phrases)
+        try:
+            return pattern is not None and Rx(pattern)
+        except OperatorError:
+            return True
 
     def needs(self) -> Needs:
         return of_phrases(self.phrases)

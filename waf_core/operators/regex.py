@@ -17,6 +17,7 @@ import regex
 
 from waf_core.macros import Expander
 from waf_core.operators import Argument, Captures, Operator, OperatorEnv, OperatorError, operator
+from waf_core.operators.indexes import relaxed
 from waf_core.operators.needs import Needs, of_pattern
 from waf_core.operators.spelling import for_re2, for_regex
 
@@ -115,6 +116,15 @@ class Rx(Operator):
         """Where the first match from `start` on begins and ends; (-1, -1) if there is none."""
         first, end = self._find.Match(_UNANCHORED, value, start, len(value))[0]
         return first, end
+
+    def minds_indexes(self) -> bool | Operator:
+        pattern = relaxed(self.pattern)
+        if pattern is None or pattern == self.pattern:
+            return pattern is None
+        try:
+            return Rx(pattern)
+        except OperatorError:
+            return True
 
     def needs(self) -> Needs:
         return of_pattern(self.pattern)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Final
 
@@ -10,6 +11,7 @@ from waf_core.operators import HIT, Argument, Captures, Operator, OperatorEnv, o
 from waf_core.operators.needs import NOTHING, Needs, of_text
 
 _WORD: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_")
+_DIGIT: Final = re.compile(rb"[0-9]")
 
 
 class Text(Operator):
@@ -29,6 +31,11 @@ class Text(Operator):
     def holds(self, value: bytes, tx: Expander) -> bool:
         return self._test(value, self.argument.get(tx))
 
+    def minds_indexes(self) -> bool | Operator:
+        """A text without digits is found, or is not, whichever digits there are."""
+        constant = self.argument.constant
+        return constant is None or _DIGIT.search(constant) is not None
+
     def needs(self) -> Needs:
         constant = self.argument.constant
         return of_text(constant) if constant is not None and self._contained else NOTHING
@@ -38,10 +45,16 @@ class Always(Operator):
     def match(self, value: bytes, tx: Expander) -> Captures | None:
         return HIT
 
+    def minds_indexes(self) -> bool | Operator:
+        return False
+
 
 class Never(Operator):
     def match(self, value: bytes, tx: Expander) -> Captures | None:
         return None
+
+    def minds_indexes(self) -> bool | Operator:
+        return False
 
 
 def _contains_word(value: bytes, word: bytes) -> bool:

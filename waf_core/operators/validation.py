@@ -15,6 +15,8 @@ from waf_core.transformations.url import has_bad_escape
 MAX_VERIFIED_NUMBERS: Final = 1024
 """Candidates in one value that a @verify operator looks at."""
 
+_DIGITS: Final = frozenset(b"0123456789")
+
 
 class ValidateByteRange(Operator):
     """Holds when the value has a byte outside the ranges (`10,32-126`)."""
@@ -35,6 +37,9 @@ class ValidateByteRange(Operator):
     def match(self, value: bytes, tx: Expander) -> Captures | None:
         return HIT if value.translate(None, self._allowed) else None
 
+    def minds_indexes(self) -> bool | Operator:
+        return 0 < len(_DIGITS.intersection(self._allowed)) < len(_DIGITS)
+
     def needs(self) -> Needs:
         return Needs(length=1, clauses=(ALL ^ of_bytes(self._allowed),))
 
@@ -44,6 +49,9 @@ class ValidateUrlEncoding(Operator):
 
     def match(self, value: bytes, tx: Expander) -> Captures | None:
         return HIT if has_bad_escape(value) else None
+
+    def minds_indexes(self) -> bool | Operator:
+        return False
 
     def needs(self) -> Needs:
         return Needs(length=1, clauses=(of_bytes(b"%"),))
@@ -60,6 +68,9 @@ class ValidateUtf8(Operator):
         except UnicodeDecodeError:
             return HIT
         return None
+
+    def minds_indexes(self) -> bool | Operator:
+        return False
 
     def needs(self) -> Needs:
         return Needs(length=1, clauses=(of_bytes(range(128, 256)),))

@@ -9,6 +9,7 @@ hold at newlines; it may find more, across forms.  RE2 confirms every candidate 
 
 Of many short values those with the same plan are taken together, step by step: what Python does for each of
 a thousand arguments costs more than what is asked of them.  So that many have the same, plans are coarse then.
+Elements of arrays are judged by one of them (waf_core/scan/elements.py).
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from waf_core.macros import Expander
-from waf_core.scan.forms import FEW_FORMS, MIN_BEGINNING, shared_beginning
+from waf_core.scan.elements import Judged, Pending, ask_followers, ask_leaders, follow, take_arrays
+from waf_core.scan.forms import FEW_FORMS, MIN_BEGINNING, TURN_VALUES, shared_beginning
 from waf_core.scan.masks import numbers_of
 from waf_core.scan.patterns import PatternSet
 from waf_core.scan.planner import NOTHING, Plan
 from waf_core.scan.questions import Answer, Ask, Place, Slot, Told
-from waf_core.scan.scanner import Scanner
 from waf_core.transformations import Transformation
 from waf_core.transformations.joined import transform_all
 from waf_core.turns import LONG_BYTES, give_way
@@ -33,9 +34,6 @@ _Entry = tuple[bytes, Slot, list[Told]]
 _Asked = tuple[int, bytes]
 """A pattern's number, and a form."""
 
-Pending = dict[Scanner, dict[bytes, None]]
-"""For each scanner the values that it has to judge."""
-
 MANY: Final = 4
 """So many values with the same plan are taken together."""
 
@@ -44,9 +42,6 @@ CROWD: Final = 16
 
 MANY_BYTES: Final = 256
 """Longer ones are not."""
-
-TURN_VALUES: Final = 8
-"""Of so many values one looks whether another thread waits (long ones look by themselves): the look costs 50 ns."""
 
 MAX_TOLD_BYTES: Final = 2048
 """A form that matched is kept for the rules that ask, unless it is longer: then they make it again."""
@@ -58,11 +53,22 @@ _Groups = dict[int, tuple[Plan, list[bytes], list[list[Told]]]]
 """Plans (by id), the values that have them, and where the answers for each go."""
 
 
-def judge(pending: Pending, patterns: PatternSet, tx: Expander) -> list[tuple[bytes, Sequence[Told]]]:
+def judge(pending: Pending, patterns: PatternSet, tx: Expander) -> list[Judged]:
     """The places whose test holds, for each value that has any; all answers are remembered."""
+    arrays = take_arrays(pending)
+    if not arrays:
+        return _judge(pending, patterns, tx)
+    leaders = _judge(pending, patterns, tx)
+    may_differ = _judge(ask_leaders(arrays, patterns), patterns, tx)
+    own = _judge(ask_followers(arrays, may_differ, patterns), patterns, tx)
+    return [*leaders, *_remember(follow(arrays, leaders, own, patterns))]
+
+
+def _judge(pending: Pending, patterns: PatternSet, tx: Expander) -> list[Judged]:
+    """`judge`, each value by itself."""
     entries: list[_Entry] = []
     columns: dict[int, _Column] = {}
-    waiting: list[tuple[Scanner, bytes, list[Told]]] = []
+    waiting: list[Judged] = []
     for scanner, values in pending.items():
         planner, crowd = scanner.planner, len(values) >= CROWD
         many = len(values) >= MANY
@@ -98,14 +104,19 @@ def judge(pending: Pending, patterns: PatternSet, tx: Expander) -> list[tuple[by
         for number, operator, unwanted in slot.negated:
             if not found_patterns.get(form, 0) >> number & 1 or not operator.holds(form, tx):
                 told += [(place, None, None) for place in unwanted]
-    out: list[tuple[bytes, Sequence[Told]]] = []
-    for scanner, value, told in waiting:
+    return _remember(waiting)
+
+
+def _remember(judged: Iterable[Judged]) -> list[Judged]:
+    """Remember the answers; those values for which anything was found."""
+    out: list[Judged] = []
+    for scanner, value, told in judged:
         if len(told) > 1:
             # A test of several forms tells the same place more than once.
             told = list({place[0]: place for place in told}.values())
         scanner.remember(value, tuple([place[0] for place in told]) if told else ())
         if told:
-            out.append((value, told))
+            out.append((scanner, value, told))
     return out
 
 

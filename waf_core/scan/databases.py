@@ -22,11 +22,13 @@ from importlib.metadata import version
 from pathlib import Path
 from weakref import WeakValueDictionary
 
+from waf_core.operators import indexes as indexes_module
 from waf_core.operators import needs as needs_module
+from waf_core.operators.indexes import tells_apart
 from waf_core.operators.needs import Needs, of_pattern, of_phrases
 from waf_core.scan.hyperscan_set import KINDS, HyperscanSet, Pattern, compile_patterns, hyperscan, load_set
 
-FORMAT = b"envoy-waf-hs-10"
+FORMAT = b"envoy-waf-hs-11"
 MAX_DATABASE_BYTES = 256 << 20
 
 MAX_DATABASES = 64
@@ -54,7 +56,8 @@ def decode(text: bytes) -> Pattern:
 @cache
 def _needs_version() -> bytes:
     """Of how needs are told: other code, or another Python's parser of expressions, may tell others."""
-    return hashlib.sha256(Path(needs_module.__file__).read_bytes()).digest() + sys.version.encode()
+    code = Path(needs_module.__file__).read_bytes() + Path(indexes_module.__file__).read_bytes()
+    return hashlib.sha256(code).digest() + sys.version.encode()
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
@@ -62,7 +65,8 @@ class Databases:
     """`main` has most patterns, `common` those that are found in almost any text of some length, `large` the
     pieces of those that are too large for Hyperscan (waf_core/scan/split.py), and those that it is slow with:
     bounded too, but ten times slower than the rest together.  `numbers` are those of the patterns in each;
-    those in "left" are in none.  `needs` of all are kept with them: to tell them takes a fifth of a start."""
+    those in "left" are in none.  What follows from the patterns is kept with them: to tell it takes a fifth of a
+    start."""
 
     main: HyperscanSet
     common: HyperscanSet
@@ -70,6 +74,8 @@ class Databases:
     numbers: dict[str, list[int]]
     needs: list[Needs]
     """By number."""
+    tell: list[bool]
+    """By number: may it tell indexes apart (waf_core/operators/indexes.py)?"""
 
 
 _loaded_databases: WeakValueDictionary[tuple[str, int, int], Databases] = WeakValueDictionary()
@@ -130,7 +136,7 @@ class DatabaseCache:
             needs = [
                 Needs(length, tuple([int(clause, 16) for clause in clauses])) for length, clauses in sizes["needs"]
             ]
-            databases = Databases(**sets, numbers=sizes["numbers"], needs=needs)
+            databases = Databases(**sets, numbers=sizes["numbers"], needs=needs, tell=sizes["tell"])
         except (hyperscan.error, ValueError, TypeError, KeyError):
             return None
         _loaded_databases[key] = databases
@@ -148,7 +154,8 @@ class DatabaseCache:
         needs = [of_pattern(p) if isinstance(p, bytes) else of_phrases(p) for p in patterns]
         told = [(need.length, [f"{clause:x}" for clause in need.clauses]) for need in needs]
         sizes = {kind: len(compiled[kind]) for kind in KINDS}
-        head = json.dumps({"sizes": sizes, "numbers": numbers, "needs": told}).encode()
+        tell = [tells_apart(p) for p in patterns]
+        head = json.dumps({"sizes": sizes, "numbers": numbers, "needs": told, "tell": tell}).encode()
         body = head + b"\n" + b"".join(compiled[kind] for kind in KINDS)
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.NamedTemporaryFile(dir=self.folder, suffix=_PART, delete=False) as out:

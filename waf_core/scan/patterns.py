@@ -113,6 +113,11 @@ class PatternSet:
         """What a pattern needs, if that is kept with its database."""
         return None if self._databases is None else self._databases.needs[number]
 
+    def tells_indexes(self, pattern: Pattern) -> bool | None:
+        """May it tell indexes apart?  None: that is not kept with a database."""
+        number = self._numbers.get(pattern)
+        return None if self._databases is None or number is None else self._databases.tell[number]
+
     @property
     def patterns(self) -> list[Pattern]:
         """By number."""

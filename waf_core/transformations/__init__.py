@@ -22,6 +22,15 @@ REGISTRY: Final[dict[str, Transformation]] = {}
 
 ANYTHING: Final = bytes(range(256))
 
+MIXES: Final = 0
+MOVES: Final = 1
+KEEPS: Final = 2
+ENDS: Final = 3
+"""What a transformation makes of indexes (digits behind a dot and ahead of a dot or the end, as in `json.a.0.b`).  From
+values that differ in nothing but the digits of indexes, ENDS makes the same, MOVES and KEEPS what differs in nothing
+but these digits.  An index at the end of a value, or with no more than letters, digits, `_` and dots behind it, KEEPS
+leaves where it is, and what is behind it but for its case."""
+
 
 @dataclass(frozen=True, slots=True)
 class Traits:
@@ -38,6 +47,7 @@ class Traits:
     joined: bytes | None = None
     """Values may be transformed all at once, joined (waf_core/transformations/joined.py), if none of them ends with one
     of these bytes; None: never."""
+    indexes: int = MIXES
 
 
 UNKNOWN: Final = Traits()
@@ -51,13 +61,14 @@ def transformation(
     effects: tuple[tuple[bytes, bytes], ...] = UNKNOWN.effects,
     growth: float = math.inf,
     joined: bytes | None = None,
+    indexes: int = MIXES,
 ) -> Callable[[Transformation], Transformation]:
     """Register a function under one or more SecLang names (case-insensitive), with its Traits."""
 
     def register(function: Transformation) -> Transformation:
         for name in names:
             REGISTRY[name.lower()] = function
-        TRAITS[function] = Traits(effects, growth, joined)
+        TRAITS[function] = Traits(effects, growth, joined, indexes)
         return function
 
     return register
@@ -89,6 +100,10 @@ from waf_core.transformations import (  # noqa: E402  (each module registers wha
 
 __all__ = [
     "ANYTHING",
+    "ENDS",
+    "KEEPS",
+    "MIXES",
+    "MOVES",
     "REGISTRY",
     "TRAITS",
     "UNKNOWN",

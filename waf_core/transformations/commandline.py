@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from waf_core.octets import SPACE
-from waf_core.transformations import transformation
+from waf_core.transformations import KEEPS, transformation
 
 _ESCAPES: Final = b"\"'\\^"
 _SEPARATORS: Final = b" ,;\t\r\n"
@@ -22,6 +22,7 @@ _PLAIN: Final = bytes(range(256)).lower().translate(bytes.maketrans(_SEPARATORS,
     ),
     growth=1,
     joined=b"",
+    indexes=KEEPS,
 )
 def cmd_line(value: bytes) -> bytes:
     r"""Delete `\ " ' ^`, turn runs of `, ; white space` into one space, delete

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from waf_core.octets import BACKSLASH
-from waf_core.transformations import ANYTHING, transformation
+from waf_core.transformations import ANYTHING, KEEPS, transformation
 
 _ESCAPE = re.compile(rb"\\(?:([0-9a-fA-F]{1,6})[ \t\r\n\f\v]?|(.)|\Z)", re.DOTALL)
 
@@ -23,7 +23,7 @@ def _decode(match: re.Match[bytes]) -> bytes:
     return bytes((code,))
 
 
-@transformation("cssDecode", effects=((b"\\", ANYTHING),), growth=1, joined=b"\\")
+@transformation("cssDecode", effects=((b"\\", ANYTHING),), growth=1, joined=b"\\", indexes=KEEPS)
 def css_decode(value: bytes) -> bytes:
     if BACKSLASH not in value:
         return value

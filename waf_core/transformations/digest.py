@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from waf_core.transformations import transformation
+from waf_core.transformations import ENDS, transformation
 
 
 @transformation("md5")
@@ -17,6 +17,6 @@ def sha1(value: bytes) -> bytes:
     return hashlib.sha1(value, usedforsecurity=False).digest()
 
 
-@transformation("length")
+@transformation("length", indexes=ENDS)
 def length(value: bytes) -> bytes:
     return b"%d" % len(value)

@@ -8,7 +8,7 @@ import re
 from typing import Final
 
 from waf_core.octets import span, table_of
-from waf_core.transformations import transformation
+from waf_core.transformations import ENDS, transformation
 
 _DIGITS: Final = table_of(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
 _NOT_BASE64: Final = re.compile(rb"[^A-Za-z0-9+/]+")
@@ -24,7 +24,7 @@ def _decode_quads(text: bytes) -> bytes:
     return _decode(text[:-1] if odd == 1 else text + _PADDING[odd])
 
 
-@transformation("base64Decode", growth=0.75)
+@transformation("base64Decode", growth=0.75, indexes=ENDS)
 def base64_decode(value: bytes) -> bytes:
     """Decode up to the first byte outside the alphabet (padding may be missing)."""
     if value.isalnum():
@@ -48,7 +48,7 @@ def hex_encode(value: bytes) -> bytes:
     return value.hex().encode()
 
 
-@transformation("hexDecode", growth=1)
+@transformation("hexDecode", growth=1, indexes=ENDS)
 def hex_decode(value: bytes) -> bytes:
     """Decode the leading hexadecimal pairs; what is no hexadecimal ends it."""
     match = re.match(rb"(?:[0-9a-fA-F]{2})*", value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from waf_core.octets import AMPERSAND
-from waf_core.transformations import ANYTHING, transformation
+from waf_core.transformations import ANYTHING, KEEPS, transformation
 
 # ModSecurity decodes &#xH.., &#D.., &quot; &amp; &lt; &gt; &nbsp;, with or without
 # the semicolon, names in any case, and keeps the low byte of larger code points.
@@ -24,7 +24,7 @@ def _decode(match: re.Match[bytes]) -> bytes:
     return bytes((int(decimal[-8:]) & 0xFF,))
 
 
-@transformation("htmlEntityDecode", effects=((b"&", ANYTHING),), growth=1, joined=b"")
+@transformation("htmlEntityDecode", effects=((b"&", ANYTHING),), growth=1, joined=b"", indexes=KEEPS)
 def html_entity_decode(value: bytes) -> bytes:
     if AMPERSAND not in value:
         return value

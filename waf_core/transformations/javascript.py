@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from waf_core.octets import BACKSLASH
-from waf_core.transformations import ANYTHING, transformation
+from waf_core.transformations import ANYTHING, KEEPS, transformation
 
 _CONTROL = {
     b"a": b"\a",
@@ -48,14 +48,14 @@ def _decode_c(match: re.Match[bytes]) -> bytes:
     return _CONTROL.get(other, other)
 
 
-@transformation("jsDecode", effects=((b"\\", ANYTHING),), growth=1, joined=b"\\")
+@transformation("jsDecode", effects=((b"\\", ANYTHING),), growth=1, joined=b"\\", indexes=KEEPS)
 def js_decode(value: bytes) -> bytes:
     if BACKSLASH not in value:
         return value
     return _JS.sub(_decode_js, value)
 
 
-@transformation("escapeSeqDecode", effects=((b"\\", ANYTHING),), growth=1, joined=b"\\")
+@transformation("escapeSeqDecode", effects=((b"\\", ANYTHING),), growth=1, joined=b"\\", indexes=KEEPS)
 def escape_seq_decode(value: bytes) -> bytes:
     """Of an escape that ANSI C does not know only the backslash goes (ModSecurity, Coraza)."""
     if BACKSLASH not in value:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from waf_core.octets import BACKSLASH, SLASH
-from waf_core.transformations import transformation
+from waf_core.transformations import KEEPS, transformation
 
 
-@transformation("normalizePath", "normalisePath", effects=((b"/.", b""),), growth=1)
+@transformation("normalizePath", "normalisePath", effects=((b"/.", b""),), growth=1, indexes=KEEPS)
 def normalize_path(value: bytes) -> bytes:
     """Collapse `//`, `/./` and `/x/../`.  Back references at the start of a relative
     path stay, those above the root of an absolute path vanish; a final slash stays, and none is added."""
@@ -32,7 +32,7 @@ def normalize_path(value: bytes) -> bytes:
     return value if out == value else out
 
 
-@transformation("normalizePathWin", "normalisePathWin", effects=((b"/.\\", b"/"),), growth=1)
+@transformation("normalizePathWin", "normalisePathWin", effects=((b"/.\\", b"/"),), growth=1, indexes=KEEPS)
 def normalize_path_win(value: bytes) -> bytes:
     """Backslashes become slashes first."""
     return normalize_path(value.replace(b"\\", b"/") if BACKSLASH in value else value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from waf_core.octets import NUL
-from waf_core.transformations import transformation
+from waf_core.transformations import KEEPS, transformation
 
 # Overlong forms are decoded too (as ModSecurity does): C0 AF must end up as "/".
 _SEQUENCE = re.compile(rb"[\xc0-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf7][\x80-\xbf]{3}")
@@ -20,7 +20,9 @@ def _escape(match: re.Match[bytes]) -> bytes:
 
 
 @transformation(
-    "utf8toUnicode", effects=((b"\0" + bytes(range(0x80, 0x100)), b"%0123456789abcdefghijklmnopqrstuvwxyz"),)
+    "utf8toUnicode",
+    effects=((b"\0" + bytes(range(0x80, 0x100)), b"%0123456789abcdefghijklmnopqrstuvwxyz"),),
+    indexes=KEEPS,
 )
 def utf8_to_unicode(value: bytes) -> bytes:
     """NUL bytes go, but for one at the end (as in ModSecurity, v2 and v3): `%2<NUL>7` is `%27` to what comes next."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from waf_core.octets import PERCENT, PLUS
-from waf_core.transformations import ANYTHING, Transformation, transformation
+from waf_core.transformations import ANYTHING, KEEPS, Transformation, transformation
 from waf_core.transformations.escapes import BYTES, Escapes
 
 _split: Final = re.compile(rb"%([0-9a-fA-F]{2})").split
@@ -17,7 +17,7 @@ _KEPT: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0
 _ENCODED: Final = [bytes((b,)) if b in _KEPT else b"+" if b == 0x20 else b"%%%02x" % b for b in range(256)]
 
 
-@transformation("urlDecode", effects=((b"+", b" "), (b"%", ANYTHING)), growth=1, joined=b"")
+@transformation("urlDecode", effects=((b"+", b" "), (b"%", ANYTHING)), growth=1, joined=b"", indexes=KEEPS)
 def url_decode(value: bytes) -> bytes:
     """Decode `%HH` and `+`; an incomplete escape stays as it is."""
     return _decode(value, _split, BYTES)
@@ -40,7 +40,7 @@ def _decode(value: bytes, split: Callable[[bytes], list[bytes]], escapes: dict[b
 _STANDARD: Final = Escapes()
 
 
-@transformation("urlDecodeUni", effects=((b"+", b" "), (b"%", ANYTHING)), growth=1, joined=b"")
+@transformation("urlDecodeUni", effects=((b"+", b" "), (b"%", ANYTHING)), growth=1, joined=b"", indexes=KEEPS)
 def url_decode_uni(value: bytes) -> bytes:
     """As t:urlDecode, and `%uXXXX` becomes the low byte of its code point."""
     return _decode(value, _split_uni, _STANDARD)

@@ -9,45 +9,45 @@ import re
 from typing import Final
 
 from waf_core.octets import NUL
-from waf_core.transformations import transformation
+from waf_core.transformations import KEEPS, transformation
 
 _SPACE: Final = b" \t\n\r\f\v"
 _SPACE_NBSP: Final = _SPACE + b"\xa0"
 _RUN: Final = re.compile(rb"[ \t\n\r\f\v\xa0]+")
 
 
-@transformation("compressWhitespace", effects=((_SPACE_NBSP, b" "),), growth=1, joined=b"")
+@transformation("compressWhitespace", effects=((_SPACE_NBSP, b" "),), growth=1, joined=b"", indexes=KEEPS)
 def compress_whitespace(value: bytes) -> bytes:
     out = _RUN.sub(b" ", value)
     return value if out == value else out
 
 
-@transformation("removeWhitespace", effects=((_SPACE_NBSP, b""),), growth=1, joined=b"")
+@transformation("removeWhitespace", effects=((_SPACE_NBSP, b""),), growth=1, joined=b"", indexes=KEEPS)
 def remove_whitespace(value: bytes) -> bytes:
     out = value.translate(None, _SPACE_NBSP)
     return value if len(out) == len(value) else out
 
 
-@transformation("removeNulls", effects=((b"\0", b""),), growth=1, joined=b"")
+@transformation("removeNulls", effects=((b"\0", b""),), growth=1, joined=b"", indexes=KEEPS)
 def remove_nulls(value: bytes) -> bytes:
     return value.replace(b"\0", b"") if NUL in value else value
 
 
-@transformation("replaceNulls", effects=((b"\0", b" "),), growth=1, joined=b"")
+@transformation("replaceNulls", effects=((b"\0", b" "),), growth=1, joined=b"", indexes=KEEPS)
 def replace_nulls(value: bytes) -> bytes:
     return value.replace(b"\0", b" ") if NUL in value else value
 
 
-@transformation("trim", effects=((_SPACE, b""),), growth=1)
+@transformation("trim", effects=((_SPACE, b""),), growth=1, indexes=KEEPS)
 def trim(value: bytes) -> bytes:
     return value.strip(_SPACE)
 
 
-@transformation("trimLeft", effects=((_SPACE, b""),), growth=1)
+@transformation("trimLeft", effects=((_SPACE, b""),), growth=1, indexes=KEEPS)
 def trim_left(value: bytes) -> bytes:
     return value.lstrip(_SPACE)
 
 
-@transformation("trimRight", effects=((_SPACE, b""),), growth=1)
+@transformation("trimRight", effects=((_SPACE, b""),), growth=1, indexes=KEEPS)
 def trim_right(value: bytes) -> bytes:
     return value.rstrip(_SPACE)
