@@ -19,7 +19,7 @@ from tests.core import answers
 from tests.core.transactions import make, run
 from tests.crs import find_crs
 from waf_core import evaluation, turns
-from waf_core.scan import batch
+from waf_core.scan import batch, forms
 
 PARTS = 4
 
@@ -86,7 +86,7 @@ def test_threads_get_their_turns_while_much_is_judged(monkeypatch: pytest.Monkey
     form = {"Content-Type": "application/x-www-form-urlencoded"}
     count = 300
     run(waf, method="POST", headers=form, body=b"&".join(b"a%d=select%d" % (i, i) for i in range(count)))
-    assert looks[batch] >= count // batch.TURN_VALUES
+    assert looks[batch] >= count // forms.TURN_VALUES
     assert looks[evaluation] >= count
     looks[batch] = 0
     run(waf, method="POST", headers=form, body=b"a=" + b"%" * 2 * turns.LONG_BYTES)
