@@ -10,15 +10,12 @@ from hypothesis import strategies as st
 
 from tests.core.test_operators import NoTransaction
 from tests.core.test_spelling import PATTERN, VALUE
-from tests.core.transactions import PLAIN, make, run
+from tests.core.transactions import run, three_ways
 from waf_core import WAF
-from waf_core.compiler import CompileOptions
 from waf_core.operators import OperatorError
 from waf_core.operators.phrases import Phrases
 from waf_core.operators.regex import Rx
 from waf_core.scan.forms import FEW_FORMS, shared_beginning
-from waf_core.scan.hyperscan_set import available
-from waf_core.scan.limits import ScanLimits
 
 
 @settings(max_examples=1000, deadline=None)
@@ -90,16 +87,7 @@ SecRule TX:score "@gt 4" "id:30,phase:2,pass,logdata:'%{TX.score} %{MATCHED_VAR}
 
 @pytest.fixture(scope="module")
 def engines(tmp_path_factory: pytest.TempPathFactory) -> list[WAF]:
-    """Rule by rule, planned, and planned with Hyperscan."""
-    out = [make(RULES, PLAIN), make(RULES)]
-    if available():
-        limits = ScanLimits(hyperscan_folder=tmp_path_factory.mktemp("hs"))
-        out.append(make(RULES, CompileOptions(limits=limits)))
-        patterns = out[-1].program.pattern_sets[0]
-        assert patterns.cache is not None
-        patterns.cache.store(patterns.patterns)
-        assert patterns.load_hyperscan()
-    return out
+    return three_ways(RULES, tmp_path_factory.mktemp("hs"))
 
 
 KEY = st.lists(

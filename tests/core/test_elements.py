@@ -10,17 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.core.test_operators import CASES, NoTransaction
-from tests.core.transactions import PLAIN, make, run
+from tests.core.transactions import run, three_ways
 from waf_core import WAF, transformations
-from waf_core.compiler import CompileOptions
 from waf_core.operators import REGISTRY, Operator, OperatorEnv, OperatorError
 from waf_core.operators.indexes import relaxed, relaxed_phrases, tells_apart
 from waf_core.operators.injection import DetectSqli, DetectXss
 from waf_core.operators.phrases import Phrases
 from waf_core.operators.regex import Rx
 from waf_core.scan.elements import _from_index, take_arrays, without_indexes
-from waf_core.scan.hyperscan_set import available
-from waf_core.scan.limits import ScanLimits
+from waf_core.scan.limits import ScanLimits, ScanStatistics
+from waf_core.scan.patterns import PatternSet
 from waf_core.scan.scanner import Scanner
 from waf_core.transformations import ENDS, KEEPS, MIXES, TRAITS
 
@@ -242,16 +241,7 @@ SecRule ARGS_NAMES "@rx ^json\.(.)" "id:26,phase:2,pass,capture,setvar:'tx.last=
 
 @pytest.fixture(scope="module")
 def engines(tmp_path_factory: pytest.TempPathFactory) -> list[WAF]:
-    """Rule by rule, planned, and planned with Hyperscan."""
-    out = [make(RULES, PLAIN), make(RULES)]
-    if available():
-        limits = ScanLimits(hyperscan_folder=tmp_path_factory.mktemp("hs"))
-        out.append(make(RULES, CompileOptions(limits=limits)))
-        patterns = out[-1].program.pattern_sets[0]
-        assert patterns.cache is not None
-        patterns.cache.store(patterns.patterns)
-        assert patterns.load_hyperscan()
-    return out
+    return three_ways(RULES, tmp_path_factory.mktemp("hs"))
 
 
 KEY = st.lists(
@@ -308,9 +298,10 @@ def test_forms_that_have_lost_their_index_are_not_given_another(
 
 
 def test_only_the_leader_of_an_array_is_left_to_be_judged() -> None:
-    scanner = Scanner(ScanLimits())
+    limits = ScanLimits()
+    scanner = Scanner(limits)
     names = [b"json.a.%d" % number for number in range(13)]
     pending = {scanner: dict.fromkeys([b"json.b", *names])}
-    (array,) = take_arrays(pending)
+    (array,) = take_arrays(pending, PatternSet(ScanStatistics(), limits))
     assert (array.scanner, array.leader, array.followers) == (scanner, b"json.a.0", names[1:10])
     assert list(pending[scanner]) == [b"json.b", b"json.a.0", *names[10:]]

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from waf_core import WAF, Transaction
 from waf_core.compiler import CompileOptions
+from waf_core.scan.hyperscan_set import available
+from waf_core.scan.limits import ScanLimits
 
 PLAIN = CompileOptions(scan=False, fold=False)
 """Each rule by itself."""
@@ -15,6 +18,18 @@ ENGINE = "SecRuleEngine On\nSecRequestBodyAccess On\nSecResponseBodyAccess On\n"
 
 def make(rules: str, options: CompileOptions | None = None) -> WAF:
     return WAF.from_directives(ENGINE + rules, options=options)
+
+
+def three_ways(rules: str, folder: Path) -> list[WAF]:
+    """Rule by rule, planned, and planned with Hyperscan (if there is one), whose databases go into the folder."""
+    out = [make(rules, PLAIN), make(rules)]
+    if available():
+        out.append(make(rules, CompileOptions(limits=ScanLimits(hyperscan_folder=folder))))
+        patterns = out[-1].program.pattern_sets[0]
+        assert patterns.cache is not None
+        patterns.cache.store(patterns.patterns)
+        assert patterns.load_hyperscan()
+    return out
 
 
 def run(

@@ -55,13 +55,13 @@ _Groups = dict[int, tuple[Plan, list[bytes], list[list[Told]]]]
 
 def judge(pending: Pending, patterns: PatternSet, tx: Expander) -> list[Judged]:
     """The places whose test holds, for each value that has any; all answers are remembered."""
-    arrays = take_arrays(pending)
+    arrays = take_arrays(pending, patterns)
     if not arrays:
         return _judge(pending, patterns, tx)
     leaders = _judge(pending, patterns, tx)
-    may_differ = _judge(ask_leaders(arrays, patterns), patterns, tx)
-    own = _judge(ask_followers(arrays, may_differ, patterns), patterns, tx)
-    return [*leaders, *_remember(follow(arrays, leaders, own, patterns))]
+    may_differ = _judge(ask_leaders(arrays), patterns, tx)
+    own = _judge(ask_followers(arrays, may_differ), patterns, tx)
+    return [*leaders, *_remember(follow(arrays, leaders, own))]
 
 
 def _judge(pending: Pending, patterns: PatternSet, tx: Expander) -> list[Judged]:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from waf_core.octets import DOT, span, table_of
+from waf_core.scan.by_index import ByIndex, by_index
 from waf_core.scan.forms import TURN_VALUES
 from waf_core.scan.patterns import PatternSet
 from waf_core.scan.questions import Place, Told
@@ -36,15 +37,18 @@ _ZEROS: Final = [b"0" * size for size in range(MAX_NAME_BYTES + 1)]
 
 
 class Array:
-    """Values that are alike to `scanner`: a leader and its followers.  `doubtful`: places to which they may not be."""
+    """Values that are alike to a scanner: a leader and its followers.  `tests`: the scanner's.  `doubtful`: places to
+    which they may not be alike; `apart` asks about each."""
 
-    __slots__ = ("doubtful", "followers", "leader", "scanner")
+    __slots__ = ("apart", "doubtful", "followers", "leader", "scanner", "tests")
 
-    def __init__(self, scanner: Scanner, leader: bytes, followers: list[bytes]) -> None:
+    def __init__(self, scanner: Scanner, tests: ByIndex, elements: list[bytes]) -> None:
         self.scanner = scanner
-        self.leader = leader
-        self.followers = followers
+        self.tests = tests
+        self.leader = elements[0]
+        self.followers = elements[1:]
         self.doubtful: tuple[Place, ...] = ()
+        self.apart: Scanner | None = None
 
 
 def without_indexes(value: bytes) -> bytes:
@@ -61,7 +65,7 @@ def without_indexes(value: bytes) -> bytes:
     return b".".join(pieces) if found else value
 
 
-def take_arrays(pending: Pending) -> list[Array]:
+def take_arrays(pending: Pending, patterns: PatternSet) -> list[Array]:
     """Take all elements of arrays but their leaders out of what is to be judged."""
     arrays: list[Array] = []
     for scanner, values in pending.items():
@@ -81,58 +85,55 @@ def take_arrays(pending: Pending) -> list[Array]:
                         known.append(value)
         for elements in alike.values():
             if len(elements) >= MIN_ELEMENTS:
-                arrays.append(Array(scanner, elements[0], elements[1:]))
-                for value in elements[1:]:
+                array = Array(scanner, by_index(scanner, patterns), elements)
+                arrays.append(array)
+                for value in array.followers:
                     del values[value]
     return arrays
 
 
-def ask_leaders(arrays: Sequence[Array], patterns: PatternSet) -> Pending:
+def ask_leaders(arrays: Sequence[Array]) -> Pending:
     """Whether any followers may be told apart is to be asked of the leaders."""
     pending: Pending = {}
     for array in arrays:
-        relaxed = array.scanner.by_index(patterns).relaxed
-        if relaxed.asks:
+        relaxed = array.tests.relaxed
+        if relaxed.tests:
             pending.setdefault(relaxed, {})[array.leader] = None
     return pending
 
 
-def ask_followers(arrays: Sequence[Array], may_differ: Sequence[Judged], patterns: PatternSet) -> Pending:
+def ask_followers(arrays: Sequence[Array], may_differ: Sequence[Judged]) -> Pending:
     """What is to be asked of each.  `may_differ`: what was found for the leaders."""
     pending: Pending = {}
     found = {(scanner, value): told for scanner, value, told in may_differ}
     for array in arrays:
-        tests = array.scanner.by_index(patterns)
-        array.doubtful = tuple([place for place, _, _ in found.get((tests.relaxed, array.leader), ())])
-        scanner = tests.apart(array.doubtful)
-        if scanner.asks:
-            pending.setdefault(scanner, {}).update(dict.fromkeys(array.followers))
+        array.doubtful = tuple([place for place, _, _ in found.get((array.tests.relaxed, array.leader), ())])
+        array.apart = apart = array.tests.apart(array.doubtful)
+        if apart.tests:
+            pending.setdefault(apart, {}).update(dict.fromkeys(array.followers))
     return pending
 
 
-def follow(
-    arrays: Sequence[Array], leaders: Sequence[Judged], own: Sequence[Judged], patterns: PatternSet
-) -> list[Judged]:
-    """What holds for the followers: what does for their leaders, and what was found for them."""
+def follow(arrays: Sequence[Array], leaders: Sequence[Judged], own: Sequence[Judged]) -> list[Judged]:
+    """What holds for the followers: what does for their leaders, and what was found for them (`own`)."""
     found = {(scanner, value): told for scanner, value, told in (*leaders, *own)}
     out: list[Judged] = []
     for array in arrays:
-        scanner, leader = array.scanner, array.leader
-        tests = scanner.by_index(patterns)
+        scanner, leader, apart = array.scanner, array.leader, array.apart
         end = _from_index(leader)
         size = len(end)
         told: list[Told] = []
         for place, form, _ in found.get((scanner, leader), ()):
-            keeps = tests.alike.get(place)
+            keeps = array.tests.alike.get(place)
             if keeps is not None and place not in array.doubtful:
                 same = keeps and size and form is not None and form.endswith(end)
                 told.append((place, form[:-size] if same else None))
-        asked = tests.apart(array.doubtful)
         for turn, value in enumerate(array.followers):
             if turn % TURN_VALUES == 0:
                 give_way()
             mine: list[Told] = [(place, None if form is None else form + value[-size:], None) for place, form in told]
-            mine += found.get((asked, value), ())
+            if apart is not None:
+                mine += found.get((apart, value), ())
             out.append((scanner, value, mine))
     return out
 
