@@ -25,6 +25,10 @@ class Expander(Protocol):
         """The first value of variable `name` (upper case), or b"" when there is none."""
         ...
 
+    def note_limit(self, name: str) -> None:
+        """An operator could not do what was asked of it; each limit is noted once, and counted."""
+        ...
+
 
 class Macro:
     """A text with its macros found.  `constant` is the text when there are none."""

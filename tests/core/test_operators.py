@@ -11,6 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.core.transactions import ids, make, run
 from waf_core import WAF, SecLangError
 from waf_core.operators import REFUSED, REGISTRY, OperatorEnv, injection
 from waf_core.operators.regex import BacktrackingRx, Rx
@@ -28,6 +29,10 @@ class NoTransaction:
     def __init__(self) -> None:
         self.tx: dict[bytes, bytes] = {}
         self.matched_var = self.matched_var_name = b""
+        self.limits: list[str] = []
+
+    def note_limit(self, name: str) -> None:
+        self.limits.append(name)
 
     def lookup(self, name: str, key: bytes | None) -> bytes:
         raise AssertionError("a pure operator looked something up")
@@ -75,11 +80,31 @@ def test_patterns_beyond_re2_run_on_the_bounded_engine_and_are_noted() -> None:
     assert "backtracking" in env.notes[0]
 
 
-def test_backtracking_that_explodes_counts_as_a_match() -> None:
-    built = BacktrackingRx(rb"(?=x)?(a|a)*(?!a)b\1c")
-    assert built.match(b"a" * 4000, NoTransaction()) is not None or built.timeouts == 0
-    slow = BacktrackingRx(rb"(?:a|a|aa)+$(?<!a)")
-    assert slow.match(b"a" * 60 + b"b", NoTransaction()) in ((b"",), None)
+SLOW = rb"^(a|aa)+(?!c)$"
+"""Takes the backtracking engine longer than the world has been for 60 letters."""
+
+
+def test_backtracking_that_explodes_counts_as_a_match_and_is_noted() -> None:
+    for built in (BacktrackingRx(SLOW), REGISTRY["verifycc"](SLOW, OperatorEnv())):
+        tx = NoTransaction()
+        assert built.match(b"a" * 60 + b"b", tx) is not None
+        assert tx.limits == ["rx_time"]
+        assert built.match(b"b" * 60, tx) is None
+        assert tx.limits == ["rx_time"]
+
+
+def test_what_an_expression_cannot_do_is_noted_with_the_request() -> None:
+    waf = make(
+        'SecAction "id:1,phase:1,pass,nolog,setvar:tx.open=(,setvar:tx.word=a+"\n'
+        'SecRule ARGS:a "@rx %{tx.open}" "id:2,phase:2,pass,log"\n'
+        'SecRule ARGS:a "@rx ^%{tx.word}$" "id:3,phase:2,pass,log"\n'
+        f'SecRule ARGS:b "@rx {SLOW.decode()}" "id:4,phase:2,deny"'
+    )
+    tx = run(waf, "/?a=aa")
+    assert (ids(tx), tx.limits, tx.interruption) == ([3], ["rx_invalid"], None)
+    tx = run(waf, "/?b=" + "a" * 60 + "b")
+    assert (ids(tx), tx.limits) == ([4], ["rx_time"])
+    assert tx.interruption is not None
 
 
 def test_data_files_are_found_beside_the_rules(tmp_path: Path) -> None:

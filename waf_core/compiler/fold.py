@@ -345,3 +345,6 @@ class _NoLookup:
 
     def lookup(self, name: str, key: bytes | None) -> bytes:
         return b""
+
+    def note_limit(self, name: str) -> None:
+        """No request is there to count it for."""

@@ -3,7 +3,7 @@
 Flags are those that CRS is written for (ModSecurity v2): the dot matches newlines, `^` and
 `$` only the ends of the value.  A pattern that RE2 cannot express (look-around, back
 references) runs on the `regex` package, where each search has a time bound; when that is
-exceeded the value counts as a match, because an attacker can cause it.
+exceeded the value counts as a match, because an attacker can cause it, and the limit is noted.
 """
 
 from __future__ import annotations
@@ -26,6 +26,10 @@ RE2_MAX_MEM: Final = 16 << 20
 
 BACKTRACK_SECONDS: Final = 0.05
 """Time that one search of a pattern outside RE2 may take."""
+
+TIME_LIMIT: Final = "rx_time"
+INVALID: Final = "rx_invalid"
+"""Limits that are noted: a search was cut, an expression with macros turned out to be none."""
 
 MAX_DYNAMIC_PATTERNS: Final = 256
 """Patterns with macros, compiled while serving, that are kept."""
@@ -140,11 +144,10 @@ def _is_one_group(pattern: bytes) -> bool:
 
 
 class BacktrackingRx(Operator):
-    """A pattern beyond RE2, with a time bound.  `timeouts` counts the searches it cut."""
+    """A pattern beyond RE2, with a time bound: what takes longer is a match."""
 
     def __init__(self, pattern: bytes) -> None:
         self.pattern_text = pattern
-        self.timeouts = 0
         try:
             self._regex = regex.compile(for_regex(pattern), regex.DOTALL | regex.VERSION1)
         except regex.error as error:
@@ -154,7 +157,7 @@ class BacktrackingRx(Operator):
         try:
             found = self._regex.search(value, timeout=BACKTRACK_SECONDS)
         except TimeoutError:
-            self.timeouts += 1
+            tx.note_limit(TIME_LIMIT)
             return (b"",)
         if found is None:
             return None
@@ -162,16 +165,13 @@ class BacktrackingRx(Operator):
 
     def place(self, value: bytes, start: int) -> tuple[int, int]:
         """As `Rx.place`.  Raises TimeoutError."""
-        try:
-            found = self._regex.search(value, start, timeout=BACKTRACK_SECONDS)
-        except TimeoutError:
-            self.timeouts += 1
-            raise
+        found = self._regex.search(value, start, timeout=BACKTRACK_SECONDS)
         return (-1, -1) if found is None else (found.start(), found.end())
 
 
 class DynamicRx(Operator):
-    """A pattern that contains macros: compiled when its text is known, and kept."""
+    """A pattern that contains macros: compiled when its text is known, and kept.  One that is no expression then
+    matches nothing (as in ModSecurity v3), and is noted."""
 
     pure = False
 
@@ -190,7 +190,10 @@ class DynamicRx(Operator):
             except OperatorError:
                 self._compiled[pattern] = None
         compiled = self._compiled[pattern]
-        return compiled.match(value, tx) if compiled else None
+        if compiled is None:
+            tx.note_limit(INVALID)
+            return None
+        return compiled.match(value, tx)
 
 
 _HINTS: Final = {
