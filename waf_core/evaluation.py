@@ -353,11 +353,23 @@ def _take(
             known = told.get(value)
             if known is None:
                 continue
+            kept, kept_captures = known
             if link.multi_match:
-                _ask(tx, link, operator, target, key, value, new)
-                continue
-            kept, captures = known
-            form = apply_chain(link.chain, value) if kept is None else kept
+                forms = _forms(link.chain, value)
+                if len(forms) > 1:
+                    give_way()
+                    for changed in forms:  # which of them match is not told
+                        found = operator.match(changed, tx)
+                        if (found is None) is not link.negated:
+                            continue
+                        form, captures = changed, found
+                        if together:
+                            new.append((_name(target, key), form))
+                        else:
+                            _hold(tx, link, target, key, value, form, captures, new)
+                    continue
+                kept = value
+            form, captures = apply_chain(link.chain, value) if kept is None else kept, kept_captures
             if together:
                 new.append((_name(target, key), form))
                 continue

@@ -203,7 +203,7 @@ def _processors(program: PhaseProgram) -> frozenset[bytes]:
 def _counts_only(link: Link) -> bool:
     """Do its effects nothing but count?  If it captures, each match has to capture, so that the last one's is left."""
     captures = not link.captured or link.operator_name.lower() in CAPTURING
-    return captures and not link.multi_match and all(isinstance(e, SetVar) and e.counts for e in link.effects)
+    return captures and all(isinstance(e, SetVar) and e.counts for e in link.effects)
 
 
 def _gates(unit: Unit, narrowed: bool, leftovers: Leftovers) -> list[int]:

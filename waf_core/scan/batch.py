@@ -104,6 +104,10 @@ def _judge(pending: Pending, patterns: PatternSet, tx: Expander) -> list[Judged]
         for number, operator, unwanted in slot.negated:
             if not found_patterns.get(form, 0) >> number & 1 or not operator.holds(form, tx):
                 told += [(place, None, None) for place in unwanted]
+    for place, (scanner, value, told) in enumerate(waiting):
+        if len(told) > 1:
+            # A test of several forms tells the same place more than once.
+            waiting[place] = (scanner, value, list({each[0]: each for each in told}.values()))
     return _remember(waiting)
 
 
@@ -111,10 +115,7 @@ def _remember(judged: Iterable[Judged]) -> list[Judged]:
     """Remember the answers; those values for which anything was found."""
     out: list[Judged] = []
     for scanner, value, told in judged:
-        if len(told) > 1:
-            # A test of several forms tells the same place more than once.
-            told = list({place[0]: place for place in told}.values())
-        scanner.remember(value, tuple([place[0] for place in told]) if told else ())
+        scanner.remember(value, tuple([each[0] for each in told]) if told else ())
         if told:
             out.append((scanner, value, told))
     return out

@@ -33,6 +33,9 @@ MAX_NAME_BYTES: Final = 256
 
 _PLAIN: Final = table_of(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.")
 
+_ZERO: Final = 0x30
+_NINE: Final = 0x39
+
 _ZEROS: Final = [b"0" * size for size in range(MAX_NAME_BYTES + 1)]
 
 
@@ -59,7 +62,7 @@ def without_indexes(value: bytes) -> bytes:
     found = False
     for place in range(1, len(pieces)):
         piece = pieces[place]
-        if piece.isdigit():
+        if piece and _ZERO <= piece[0] <= _NINE and piece.isdigit():
             pieces[place] = _ZEROS[len(piece)]
             found = True
     return b".".join(pieces) if found else value
