@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import structlog
 
 from waf_core import WAF
+from waf_core.scan.hyperscan_set import unusable
 from waf_core.scan.patterns import PatternSet
 from waf_core.warm import warm
 
@@ -39,6 +40,9 @@ class DatabaseLoader:
 
     async def run(self) -> None:
         """Compile what the cache lacks.  A failure is logged and leaves RE2 in place, which is exact."""
+        reason = unusable()
+        if reason and any(patterns.wants_hyperscan for waf in self._wafs for patterns in waf.program.pattern_sets):
+            self._log.warning("Hyperscan cannot be used; RE2 serves, slower for hostile input", reason=reason)
         missing = [patterns for patterns in self._sets if not patterns.uses_hyperscan]
         for patterns in missing:
             # Another set with the same patterns may have brought it meanwhile.

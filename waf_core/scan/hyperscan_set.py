@@ -17,11 +17,13 @@ import re
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, Final
 
 from waf_core.operators.spelling import tokens
 from waf_core.scan.sample import PIECES, SAMPLE
 from waf_core.scan.split import MAX_PIECES, halves
+from waf_core.scan.trial import missed
 
 hyperscan: Any
 try:
@@ -58,7 +60,28 @@ Pattern = bytes | tuple[bytes, ...]
 
 def available() -> bool:
     """Can Hyperscan be used on this machine?"""
-    return hyperscan is not None
+    return not unusable()
+
+
+@cache
+def unusable() -> str:
+    """Why Hyperscan cannot be used; empty if it can."""
+    if hyperscan is None:
+        return "there is none for this platform"
+    sets: dict[tuple[bytes, ...], HyperscanSet] = {}
+
+    def found(expressions: list[bytes], text: bytes) -> set[int]:
+        key = tuple(expressions)
+        known = sets.get(key)
+        if known is None:
+            database = _compiled([(expression, number, BASE_FLAGS) for number, expression in enumerate(expressions)])
+            database.scratch = hyperscan.Scratch(database)
+            known = sets[key] = HyperscanSet(database)
+        return set(known.match(text))
+
+    for pattern, text in missed(found):
+        return f"hyperscan {hyperscan.__version__} does not find {pattern!r} in {text!r}: install hyperscan<0.7.22"
+    return ""
 
 
 def respell(pattern: bytes) -> bytes | None:

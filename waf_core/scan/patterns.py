@@ -127,9 +127,14 @@ class PatternSet:
     def cache(self) -> DatabaseCache | None:
         """Where this set's Hyperscan database is kept, if it is to have one."""
         folder = self._limits.hyperscan_folder
-        if folder is None or not available() or len(self._numbers) < MIN_HYPERSCAN_PATTERNS:
+        if folder is None or not self.wants_hyperscan or not available():
             return None
         return DatabaseCache(folder)
+
+    @property
+    def wants_hyperscan(self) -> bool:
+        """Is it to have a Hyperscan database, if Hyperscan can be used?"""
+        return self._limits.hyperscan_folder is not None and len(self._numbers) >= MIN_HYPERSCAN_PATTERNS
 
     @property
     def uses_hyperscan(self) -> bool:
