@@ -40,8 +40,8 @@ class DatabaseLoader:
 
     async def run(self) -> None:
         """Compile what the cache lacks.  A failure is logged and leaves RE2 in place, which is exact."""
-        reason = unusable()
-        if reason and any(patterns.wants_hyperscan for waf in self._wafs for patterns in waf.program.pattern_sets):
+        wanted = any(patterns.wants_hyperscan for waf in self._wafs for patterns in waf.program.pattern_sets)
+        if wanted and (reason := unusable()):
             self._log.warning("Hyperscan cannot be used; RE2 serves, slower for hostile input", reason=reason)
         missing = [patterns for patterns in self._sets if not patterns.uses_hyperscan]
         for patterns in missing:

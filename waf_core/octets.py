@@ -22,6 +22,8 @@ DOT: Final = 0x2E
 SLASH: Final = 0x2F
 BACKSLASH: Final = 0x5C
 
+ALPHANUMERIC: Final = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
 
 def table_of(members: Iterable[int]) -> bytes:
     """Byte -> 1 if it is one of `members`, else 0."""

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.conformance.engine import make_waf
-from tests.core.test_elements import ELEMENTS, document
+from tests.core.test_elements import ELEMENTS, document, outcome
 from tests.core.test_scan import FRAGMENTS
-from tests.core.transactions import PLAIN, run
+from tests.core.transactions import PLAIN, make_databases
 from tests.crs import find_crs
 from waf_core import WAF
 from waf_core.compiler import CompileOptions
@@ -34,10 +34,8 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[WAF, WAF]:
     if not available():
         pytest.skip("Hyperscan cannot be used here")
     scanned = make_waf(root, CompileOptions(limits=ScanLimits(hyperscan_folder=tmp_path_factory.mktemp("hs"))))
-    for patterns in scanned.program.pattern_sets:
-        assert patterns.cache is not None
-        patterns.cache.store(patterns.patterns)
-        assert patterns.load_hyperscan()
+    make_databases(scanned)
+    assert all(patterns.uses_hyperscan for patterns in scanned.program.pattern_sets)
     return scanned, make_waf(root, PLAIN)
 
 
@@ -47,8 +45,5 @@ def test_the_same_rules_match(
     pair: tuple[WAF, WAF], arrays: list[tuple[str, str, int]], texts: list[str], members: dict[str, str]
 ) -> None:
     body = json.dumps([json.loads(document(arrays)), texts, members]).encode()
-    outcomes = []
-    for waf in pair:
-        tx = run(waf, "/", method="POST", headers={"Content-Type": "application/json"}, body=body)
-        outcomes.append([(m.rule.id, m.data, m.variable, m.value, m.matches) for m in tx.matched_rules])
-    assert outcomes[0] == outcomes[1]
+    matched = [outcome(waf, "/", body)[0] for waf in pair]
+    assert matched[0] == matched[1]

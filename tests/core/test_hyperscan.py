@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from extproc.ftw.tests import load_cases
 from tests.conformance.engine import make_waf, run_stage
 from tests.core.test_operators import NoTransaction
-from tests.core.transactions import ids, make, run
+from tests.core.transactions import ids, make, make_databases, run
 from tests.crs import find_crs
 from waf_core.compiler import CompileOptions
 from waf_core.operators import REGISTRY, OperatorEnv
@@ -262,10 +262,8 @@ def test_crs_gives_the_same_answers_with_and_without(tmp_path_factory: pytest.Te
     folder = tmp_path_factory.mktemp("hs-crs")
     plain = make_waf(root)
     fast = make_waf(root, CompileOptions(limits=ScanLimits(hyperscan_folder=folder, re2_ns=0)))
-    for patterns in fast.program.pattern_sets:
-        assert patterns.cache is not None
-        patterns.cache.store(patterns.patterns)
-        assert patterns.load_hyperscan()
+    make_databases(fast)
+    assert all(patterns.uses_hyperscan for patterns in fast.program.pattern_sets)
     cases = list(load_cases(root / "tests" / "regression" / "tests"))[::10]
     for case in cases:
         for stage in case.stages:

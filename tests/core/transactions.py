@@ -25,11 +25,18 @@ def three_ways(rules: str, folder: Path) -> list[WAF]:
     out = [make(rules, PLAIN), make(rules)]
     if available():
         out.append(make(rules, CompileOptions(limits=ScanLimits(hyperscan_folder=folder))))
-        patterns = out[-1].program.pattern_sets[0]
+        make_databases(out[-1])
+    return out
+
+
+def make_databases(waf: WAF) -> None:
+    """Those that its rules are to have, here and now."""
+    wanting = [patterns for patterns in waf.program.pattern_sets if patterns.wants_hyperscan]
+    assert wanting
+    for patterns in wanting:
         assert patterns.cache is not None
         patterns.cache.store(patterns.patterns)
         assert patterns.load_hyperscan()
-    return out
 
 
 def run(

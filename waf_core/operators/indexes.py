@@ -30,10 +30,10 @@ from waf_core.operators.needs import (
     one_byte,
     parse,
 )
+from waf_core.operators.spelling import MULTILINE
 
 _DOT = of_bytes(b".")
 _DIGITS = of_bytes(b"0123456789")
-_MULTILINE = re.compile(rb"\(\?[a-zA-Z]*m")
 _ASSERTIONS = {
     "AT_BEGINNING": rb"\A",
     "AT_BEGINNING_STRING": rb"\A",
@@ -96,7 +96,7 @@ def relaxed(pattern: bytes) -> bytes | None:
     _walk(items, True, backwards=True)
     if not _any_tells(items):
         return pattern
-    return _text(items, assertions=not _MULTILINE.search(pattern))
+    return _text(items, assertions=not MULTILINE.search(pattern))
 
 
 def tells_apart(pattern: bytes | tuple[bytes, ...]) -> bool:
@@ -108,7 +108,7 @@ def relaxed_phrases(phrases: Iterable[bytes]) -> bytes | None:
     """An expression for those phrases that tell indexes apart, relaxed; None: there are none."""
     found: list[bytes] = []
     for phrase in phrases:
-        ends = [(run.start(), run.end()) for run in _RUN.finditer(phrase) if _may_be_index(phrase, *run.span())]
+        ends = [run.span() for run in _RUN.finditer(phrase) if _may_be_index(phrase, *run.span())]
         if ends:
             text, place = b"", 0
             for start, end in ends:

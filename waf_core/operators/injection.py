@@ -17,12 +17,11 @@ import libinjection
 
 from waf_core.bodies.json import ROOT
 from waf_core.macros import Expander
-from waf_core.octets import span, table_of
+from waf_core.octets import ALPHANUMERIC, span, table_of
 from waf_core.operators import Captures, Operator, OperatorEnv, operator
 from waf_core.operators.needs import ALL, Needs, of_bytes
 
-_ALPHANUMERIC: Final = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-_NOT_A_WORD: Final = Needs(length=1, clauses=(ALL ^ of_bytes(_ALPHANUMERIC),))
+_NOT_A_WORD: Final = Needs(length=1, clauses=(ALL ^ of_bytes(ALPHANUMERIC),))
 """One word or number is one token, and no attack's fingerprint has only one."""
 
 _MARKUP: Final = Needs(length=2, clauses=(of_bytes(b"<="),))
@@ -34,7 +33,7 @@ RELEASE_BYTES: Final = 4096
 
 _JSON_NAME: Final = ROOT.encode() + b"."
 
-_IN_A_WORD: Final = table_of(_ALPHANUMERIC + b"._")
+_IN_A_WORD: Final = table_of(ALPHANUMERIC + b"._")
 """A word goes on with these."""
 
 FINGERPRINT_BYTES: Final = 8

@@ -11,7 +11,7 @@ from waf_core.macros import Expander
 from waf_core.operators import Captures, Operator, OperatorEnv, OperatorError, find_file, operator
 from waf_core.operators.indexes import relaxed_phrases
 from waf_core.operators.needs import Needs, of_phrases
-from waf_core.operators.regex import Rx
+from waf_core.operators.regex import only_where
 
 MAX_DATA_FILE_BYTES: Final = 64 << 20
 _HEX_PART: Final = re.compile(rb"\|((?:[0-9a-fA-F]{2}[ \t]*)+)\|")
@@ -38,10 +38,7 @@ class Phrases(Operator):
 
     def minds_indexes(self) -> bool | Operator:
         pattern = relaxed_phrases(self.phrases)
-        try:
-            return pattern is not None and Rx(pattern)
-        except OperatorError:
-            return True
+        return pattern is not None and only_where(pattern)
 
     def needs(self) -> Needs:
         return of_phrases(self.phrases)

@@ -125,13 +125,18 @@ class Rx(Operator):
         pattern = relaxed(self.pattern)
         if pattern is None or pattern == self.pattern:
             return pattern is None
-        try:
-            return Rx(pattern)
-        except OperatorError:
-            return True
+        return only_where(pattern)
 
     def needs(self) -> Needs:
         return of_pattern(self.pattern)
+
+
+def only_where(pattern: bytes) -> bool | Operator:
+    """For `Operator.minds_indexes`: only where this expression matches, which RE2 may not take."""
+    try:
+        return Rx(pattern)
+    except OperatorError:
+        return True
 
 
 def _is_one_group(pattern: bytes) -> bool:

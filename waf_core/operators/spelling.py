@@ -36,7 +36,7 @@ _OUTSIDE: Final = re.compile(_ESCAPE + rb"|\[\^?\]?|.", re.DOTALL)
 _INSIDE: Final = re.compile(_ESCAPE + rb"|\[:\^?[a-z]+:\]|.", re.DOTALL)
 _ENDS: Final = {rb"\z": rb"\Z", rb"\Z": rb"(?=\n?\Z)"}
 _SET_OPERATORS: Final = frozenset((b"[", b"&", b"~", b"|"))
-_MULTILINE: Final = re.compile(rb"\(\?[a-zA-Z]*m")
+MULTILINE: Final = re.compile(rb"\(\?[a-zA-Z]*m")
 
 
 def tokens(pattern: bytes) -> Iterator[tuple[bytes, bool]]:
@@ -88,7 +88,7 @@ def for_regex(pattern: bytes) -> bytes:
     r"""For Python's `regex`, version 1, besides: `\z` is its `\Z`, `$` the very end (PCRE_DOLLAR_ENDONLY), `{,2}` is
     text, and there are no sets in sets."""
     out: list[bytes] = []
-    end = b"$" if _MULTILINE.search(pattern) else rb"\Z"
+    end = b"$" if MULTILINE.search(pattern) else rb"\Z"
     for token, inside in tokens(for_re2(pattern)):
         if token[:2] == rb"\Q":
             out.append(re.escape(token[2:].removesuffix(rb"\E")))

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from typing import Final
 
 from waf_core.macros import Expander
+from waf_core.octets import ALPHANUMERIC
 from waf_core.operators import HIT, Argument, Captures, Operator, OperatorEnv, operator
 from waf_core.operators.needs import NOTHING, Needs, of_text
 
-_WORD: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_")
+_WORD: Final = frozenset(ALPHANUMERIC + b"_")
 _DIGIT: Final = re.compile(rb"[0-9]")
 
 

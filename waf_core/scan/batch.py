@@ -104,10 +104,10 @@ def _judge(pending: Pending, patterns: PatternSet, tx: Expander) -> list[Judged]
         for number, operator, unwanted in slot.negated:
             if not found_patterns.get(form, 0) >> number & 1 or not operator.holds(form, tx):
                 told += [(place, None, None) for place in unwanted]
-    for place, (scanner, value, told) in enumerate(waiting):
+    for _, _, told in waiting:
         if len(told) > 1:
             # A test of several forms tells the same place more than once.
-            waiting[place] = (scanner, value, list({each[0]: each for each in told}.values()))
+            told[:] = {each[0]: each for each in told}.values()
     return _remember(waiting)
 
 

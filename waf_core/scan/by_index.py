@@ -7,12 +7,10 @@ from dataclasses import replace
 from typing import Final
 
 from waf_core.operators import Operator
-from waf_core.operators.phrases import Phrases
-from waf_core.operators.regex import Rx
 from waf_core.scan.limits import ScanLimits
 from waf_core.scan.patterns import PatternSet
 from waf_core.scan.questions import Place
-from waf_core.scan.scanner import Scanner, Test
+from waf_core.scan.scanner import Scanner, Test, pattern_of
 from waf_core.transformations import ENDS, KEEPS, MIXES, MOVES, TRAITS, UNKNOWN
 
 MAX_APART: Final = 64
@@ -30,7 +28,7 @@ class ByIndex:
     __slots__ = ("_apart", "_limits", "_patterns", "_rest", "alike", "doubtful", "relaxed")
 
     def __init__(self, tests: Sequence[Test], limits: ScanLimits, patterns: PatternSet) -> None:
-        self._limits = replace(limits, cache_value_bytes=-1)
+        self._limits = replace(limits, cache_value_bytes=-1)  # its scanners remember nothing
         self._patterns = patterns
         self._rest: list[Test] = []
         self._apart: dict[tuple[Place, ...], Scanner] = {}
@@ -92,10 +90,6 @@ def _effect(test: Test) -> int:
 
 def _minds_indexes(operator: Operator, patterns: PatternSet) -> bool | Operator:
     """`operator.minds_indexes()`, which is dear for large expressions."""
-    if isinstance(operator, Rx):
-        tells = patterns.tells_indexes(operator.pattern)
-    elif isinstance(operator, Phrases):
-        tells = patterns.tells_indexes(operator.phrases)
-    else:
-        tells = None
-    return tells is not False and operator.minds_indexes()
+    pattern = pattern_of(operator)
+    told = pattern is not None and patterns.tells_indexes(pattern) is False
+    return not told and operator.minds_indexes()

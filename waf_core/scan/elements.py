@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from waf_core.octets import DOT, span, table_of
+from waf_core.octets import ALPHANUMERIC, DOT, span, table_of
 from waf_core.scan.by_index import ByIndex, by_index
 from waf_core.scan.forms import TURN_VALUES
 from waf_core.scan.patterns import PatternSet
@@ -31,7 +31,7 @@ MIN_ELEMENTS: Final = 4
 MAX_NAME_BYTES: Final = 256
 """Longer ones are judged by themselves."""
 
-_PLAIN: Final = table_of(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.")
+_PLAIN: Final = table_of(ALPHANUMERIC + b"_.")
 
 _ZERO: Final = 0x30
 _NINE: Final = 0x39
@@ -51,7 +51,7 @@ class Array:
         self.leader = elements[0]
         self.followers = elements[1:]
         self.doubtful: tuple[Place, ...] = ()
-        self.apart: Scanner | None = None
+        self.apart: Scanner = tests.apart(())
 
 
 def without_indexes(value: bytes) -> bytes:
@@ -62,10 +62,15 @@ def without_indexes(value: bytes) -> bytes:
     found = False
     for place in range(1, len(pieces)):
         piece = pieces[place]
-        if piece and _ZERO <= piece[0] <= _NINE and piece.isdigit():
+        if _is_index(piece):
             pieces[place] = _ZEROS[len(piece)]
             found = True
     return b".".join(pieces) if found else value
+
+
+def _is_index(piece: bytes) -> bool:
+    """Of what is between two dots, or behind the last one."""
+    return piece != b"" and _ZERO <= piece[0] <= _NINE and piece.isdigit()
 
 
 def take_arrays(pending: Pending, patterns: PatternSet) -> list[Array]:
@@ -110,10 +115,12 @@ def ask_followers(arrays: Sequence[Array], may_differ: Sequence[Judged]) -> Pend
     pending: Pending = {}
     found = {(scanner, value): told for scanner, value, told in may_differ}
     for array in arrays:
-        array.doubtful = tuple([place for place, _, _ in found.get((array.tests.relaxed, array.leader), ())])
-        array.apart = apart = array.tests.apart(array.doubtful)
-        if apart.tests:
-            pending.setdefault(apart, {}).update(dict.fromkeys(array.followers))
+        told = found.get((array.tests.relaxed, array.leader))
+        if told is not None:
+            array.doubtful = tuple([place for place, _, _ in told])
+            array.apart = array.tests.apart(array.doubtful)
+        if array.apart.tests:
+            pending.setdefault(array.apart, {}).update(dict.fromkeys(array.followers))
     return pending
 
 
@@ -135,8 +142,7 @@ def follow(arrays: Sequence[Array], leaders: Sequence[Judged], own: Sequence[Jud
             if turn % TURN_VALUES == 0:
                 give_way()
             mine: list[Told] = [(place, None if form is None else form + value[-size:], None) for place, form in told]
-            if apart is not None:
-                mine += found.get((apart, value), ())
+            mine += found.get((apart, value), ())
             out.append((scanner, value, mine))
     return out
 
@@ -145,7 +151,7 @@ def _from_index(value: bytes) -> bytes:
     """What there is from the dot of the first index on, if transformations that keep indexes keep it; else nothing."""
     pieces = value.split(b".")
     for place in range(1, len(pieces)):
-        if pieces[place].isdigit():
+        if _is_index(pieces[place]):
             end = b".".join(pieces[place:])
             return b"." + end if span(end, _PLAIN, 0) == len(end) else b""
     return b""

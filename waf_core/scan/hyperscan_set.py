@@ -41,10 +41,8 @@ HEAVY_NS: Final = 4.0
 """Nanoseconds a byte of ordinary text from which on a pattern is kept out of the main database: most take less
 than one, and a few (CRS has one at level 1, three at level 4) more than all others together."""
 
-TRIALS: Final = 3
 HEAVY_TRIALS: Final = 30
-"""The quickest of so many tells what a pattern takes.  A heavy one is tried more often: the answer is kept, and the
-machine may be busy."""
+"""A pattern is heavy if it takes so long each time: the answer is kept, and the machine may be busy."""
 
 COMMON_SHARE: Final = 0.75
 """Share of pieces of ordinary text, of 1 kB, from which on a pattern is common."""
@@ -68,18 +66,12 @@ def unusable() -> str:
     """Why Hyperscan cannot be used; empty if it can."""
     if hyperscan is None:
         return "there is none for this platform"
-    sets: dict[tuple[bytes, ...], HyperscanSet] = {}
 
-    def found(expressions: list[bytes], text: bytes) -> set[int]:
-        key = tuple(expressions)
-        known = sets.get(key)
-        if known is None:
-            database = _compiled([(expression, number, BASE_FLAGS) for number, expression in enumerate(expressions)])
-            database.scratch = hyperscan.Scratch(database)
-            known = sets[key] = HyperscanSet(database)
-        return set(known.match(text))
+    def prepare(expressions: Sequence[bytes]) -> Callable[[bytes], list[int]]:
+        items = [(expression, number, BASE_FLAGS) for number, expression in enumerate(expressions)]
+        return _ready(_compiled(items)).match
 
-    for pattern, text in missed(found):
+    for pattern, text in missed(prepare):
         return f"hyperscan {hyperscan.__version__} does not find {pattern!r} in {text!r}: install hyperscan<0.7.22"
     return ""
 
@@ -208,25 +200,30 @@ def _kind(items: Sequence[_Item]) -> str | None:
         database = _compiled(items)
     except hyperscan.error:
         return None
-    database.scratch = hyperscan.Scratch(database)
-    alone = HyperscanSet(database)
-    best = float("inf")
-    for trial in range(HEAVY_TRIALS):
-        if trial >= TRIALS and best / len(SAMPLE) < HEAVY_NS:
-            break
-        start = time.thread_time_ns()
-        alone.match(SAMPLE)
-        best = min(best, time.thread_time_ns() - start)
-    else:
+    alone = _ready(database)
+    if _is_heavy(alone):
         return "large"
     found = sum(bool(alone.match(piece)) for piece in PIECES)
     return "common" if found >= COMMON_SHARE * len(PIECES) else "main"
+
+
+def _is_heavy(patterns: HyperscanSet) -> bool:
+    for _ in range(HEAVY_TRIALS):
+        start = time.thread_time_ns()
+        patterns.match(SAMPLE)
+        if time.thread_time_ns() - start < HEAVY_NS * len(SAMPLE):
+            return False
+    return True
+
+
+def _ready(database: Any) -> HyperscanSet:
+    """To be asked."""
+    database.scratch = hyperscan.Scratch(database)
+    return HyperscanSet(database)
 
 
 def load_set(data: bytes) -> HyperscanSet:
     """What `compile_patterns` has serialized.  Raises hyperscan.error."""
     if not data:
         return HyperscanSet(None)
-    database = hyperscan.loadb(data, mode=hyperscan.HS_MODE_BLOCK)
-    database.scratch = hyperscan.Scratch(database)
-    return HyperscanSet(database)
+    return _ready(hyperscan.loadb(data, mode=hyperscan.HS_MODE_BLOCK))

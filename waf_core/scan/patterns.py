@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Final
 
 from waf_core.operators.needs import Needs
@@ -126,15 +127,16 @@ class PatternSet:
     @property
     def cache(self) -> DatabaseCache | None:
         """Where this set's Hyperscan database is kept, if it is to have one."""
-        folder = self._limits.hyperscan_folder
-        if folder is None or not self.wants_hyperscan or not available():
-            return None
-        return DatabaseCache(folder)
+        folder = self._wanted_folder()
+        return DatabaseCache(folder) if folder is not None and available() else None
 
     @property
     def wants_hyperscan(self) -> bool:
         """Is it to have a Hyperscan database, if Hyperscan can be used?"""
-        return self._limits.hyperscan_folder is not None and len(self._numbers) >= MIN_HYPERSCAN_PATTERNS
+        return self._wanted_folder() is not None
+
+    def _wanted_folder(self) -> Path | None:
+        return self._limits.hyperscan_folder if len(self._numbers) >= MIN_HYPERSCAN_PATTERNS else None
 
     @property
     def uses_hyperscan(self) -> bool:

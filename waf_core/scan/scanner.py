@@ -81,13 +81,16 @@ class Scanner:
             self.recent[value] = found
 
 
+def pattern_of(operator: Operator) -> Pattern | None:
+    """What a PatternSet finds candidates for it by."""
+    if isinstance(operator, Rx):
+        return operator.pattern
+    return operator.phrases if isinstance(operator, Phrases) else None
+
+
 def _place(tests: ChainTests, test: Test, patterns: PatternSet, shared: bool) -> None:
     operator = test.operator
-    pattern: Pattern | None = None
-    if isinstance(operator, Rx):
-        pattern = operator.pattern if shared else None
-    elif isinstance(operator, Phrases):
-        pattern = operator.phrases
+    pattern = pattern_of(operator) if shared or not isinstance(operator, Rx) else None
     if pattern is not None:
         kind = tests.negated if test.negated else tests.patterns
         number = patterns.add(pattern)

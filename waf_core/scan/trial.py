@@ -7,23 +7,22 @@ them, by where they lie in the text (VectorCamp/vectorscan, issues 358 and 382).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 
-Found = Callable[[list[bytes], bytes], set[int]]
-"""Numbers of the expressions that are found in a text."""
+Prepare = Callable[[Sequence[bytes]], Callable[[bytes], Collection[int]]]
+"""From expressions to what tells the numbers of those that a text has."""
 
 CASES = (
-    ([rb"run.*\|\s*sh"], b"run -f http://example.com/2 2>&1 | sh", 0),
-    ([rb"""\x5c['"`].*['"`] *or"""], b"""\\"1 by 9 desc' or 1""", 0),
-    ([rb"""['"`].*?[;,]\s*(?:and|or)\b"""], b"'x; or 1", 0),
+    ([rb"run.*\|\s*sh"], b"run -f http://example.com/2 2>&1 | sh"),
+    ([rb"""\x5c['"`].*['"`] *or"""], b"""\\"1 by 9 desc' or 1"""),
+    ([rb"""['"`].*?[;,]\s*(?:and|or)\b"""], b"'x; or 1"),
     (
         [rb"<%[\s\S]+%>", rb"<[^<>]+:(?:include|use|set|body)", rb"[$#]{[\s\S]+\([\s\S]*\)[\s\S]*}"],
         b"<%out.print(1);int a%>",
-        0,
     ),
-    ([rb"(?i)[a-z_]+\s*\([^)]*\)", rb"[0-9a-f]{8}-[0-9a-f]{4}"], b"x = Eval ( 1 )", 0),
+    ([rb"(?i)[a-z_]+\s*\([^)]*\)", rb"[0-9a-f]{8}-[0-9a-f]{4}"], b"x = Eval ( 1 )"),
 )
-"""Expressions, a text, and which of them it has, wherever in a longer one it stands."""
+"""Expressions, and a text that has the first of them, wherever in a longer one it stands."""
 
 SHIFTS = range(0, 100, 3)
 """Bytes ahead of the text: vectors have 16, 32 or 64."""
@@ -31,11 +30,13 @@ SHIFTS = range(0, 100, 3)
 ENDS = (b"", b"\n", b"z" * 40)
 
 
-def missed(found: Found) -> Iterator[tuple[bytes, bytes]]:
+def missed(prepare: Prepare) -> Iterator[tuple[bytes, bytes]]:
     """Expressions and texts in which they should have been found."""
-    for expressions, text, number in CASES:
+    for expressions, text in CASES:
+        match = prepare(expressions)
         for shift in SHIFTS:
             for ahead in (b"a" * shift, b" " * shift):
                 for end in ENDS:
-                    if number not in found(expressions, ahead + text + end):
-                        yield expressions[number], ahead + text + end
+                    longer = ahead + text + end
+                    if 0 not in match(longer):
+                        yield expressions[0], longer

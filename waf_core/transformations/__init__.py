@@ -48,6 +48,7 @@ class Traits:
     """Values may be transformed all at once, joined (waf_core/transformations/joined.py), if none of them ends with one
     of these bytes; None: never."""
     indexes: int = MIXES
+    """MIXES, MOVES, KEEPS or ENDS."""
 
 
 UNKNOWN: Final = Traits()
