@@ -259,17 +259,20 @@ def _confirm_column(slot: Slot, found: Mapping[bytes, int], tx: Expander) -> dic
                 union |= mask
                 last = mask
         beginning = shared_beginning(forms[start:end]) if end - start >= MANY else b""
-        for number in numbers_of(union):
-            ask, wanted, operator = slot.known.get(number) or slot.askers(number)
-            settled = len(beginning) >= MIN_BEGINNING and operator.settled_by(beginning)
-            for place in range(start, end):
-                form = forms[place]
-                if settled:
-                    _tell(answers[place], wanted, form, True)
-                elif masks[place] >> number & 1:
-                    answer = ask(form, tx)
-                    if answer is not None and answer is not False:
-                        _tell(answers[place], wanted, form, answer)
+        if len(beginning) >= MIN_BEGINNING:
+            for number in numbers_of(union):
+                _, wanted, operator = slot.asker(number)
+                if operator.settled_by(beginning):
+                    union ^= 1 << number
+                    for place in range(start, end):
+                        _tell(answers[place], wanted, forms[place], True)
+        for place in range(start, end):
+            form = forms[place]
+            for number in numbers_of(masks[place] & union):
+                ask, wanted, _ = slot.asker(number)
+                answer = ask(form, tx)
+                if answer is not None and answer is not False:
+                    _tell(answers[place], wanted, form, answer)
     return dict(zip(forms, answers, strict=True))
 
 
@@ -282,7 +285,7 @@ def _confirm(
         if mask is None:
             continue
         for number in numbers_of(mask & slot.positive):
-            ask, wanted, _ = slot.known.get(number) or slot.askers(number)
+            ask, wanted, _ = slot.asker(number)
             if answers is None:
                 answer = ask(form, tx)
             else:

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64
 
 MAX_KNOWN: Final = 4096
 """Masks whose numbers are remembered; when there are more it starts over."""
+
+_CHUNK_BITS: Final = 60
+"""As many as fit into one of C's own numbers: each step with more makes a new integer."""
+
+_CHUNK: Final = (1 << _CHUNK_BITS) - 1
 
 _known: Final[dict[int, tuple[int, ...]]] = {}
 
@@ -19,10 +27,26 @@ def mask_of(numbers: Iterable[int]) -> int:
 
 
 def numbers_of(mask: int) -> tuple[int, ...]:
-    """In ascending order; remembered, since every step with more than 62 bits makes a new integer."""
+    """In ascending order; remembered, since most come again."""
     numbers = _known.get(mask)
     if numbers is None:
         if len(_known) >= MAX_KNOWN:
             _known.clear()
-        numbers = _known[mask] = tuple(number for number in range(mask.bit_length()) if mask >> number & 1)
+        numbers = _known[mask] = tuple(_numbers_of(mask))
+    return numbers
+
+
+def _numbers_of(mask: int) -> list[int]:
+    numbers: list[int] = []
+    first = 0
+    while mask:
+        chunk: i64 = mask & _CHUNK
+        number: i64 = first
+        while chunk:
+            if chunk & 1:
+                numbers.append(number)
+            chunk >>= 1
+            number += 1
+        mask >>= _CHUNK_BITS
+        first += _CHUNK_BITS
     return numbers

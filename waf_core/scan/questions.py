@@ -126,7 +126,7 @@ class Slot:
     """What is asked of one form in common with others: `patterns` is a mask of their numbers, `positive` of
     those among them that should be found."""
 
-    __slots__ = ("_tests", "known", "negated", "patterns", "positive")
+    __slots__ = ("_known", "_tests", "negated", "patterns", "positive")
 
     def __init__(
         self,
@@ -138,21 +138,19 @@ class Slot:
         self.patterns = positive | unwelcome
         self.positive = positive
         self.negated = negated
-        self.known: dict[int, Asker] = {}
-        """What `askers` has told."""
+        self._known: dict[int, Asker] = {}
         self._tests = tests
 
-    def askers(self, number: int) -> Asker:
-        """Who asks for a pattern; put together when it is first found."""
+    def asker(self, number: int) -> Asker:
+        """What is asked about a pattern that may be found; put together when it first is."""
+        known = self._known.get(number)
+        if known is not None:
+            return known
         pairs = [tests.patterns[number] for tests in self._tests if number in tests.patterns]
         places = [place for _, places in pairs for place in places]
         operator = pairs[0][0]
         capturing = any(tests.capturing >> number & 1 for tests in self._tests)
-        known = self.known[number] = (
-            operator.match if capturing else operator.holds,
-            places,
-            operator,
-        )
+        known = self._known[number] = (operator.match if capturing else operator.holds, places, operator)
         return known
 
 
