@@ -1,0 +1,57 @@
+"""Texts that an expression matches, made at random from its syntax tree."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from typing import Any
+
+from waf_core.operators.needs import NotUnderstoodError, group_ignores_case, ignores_case, one_byte, parse
+
+FEW = 4
+"""So often more than it must a part is usually repeated; now and then MANY times."""
+
+MANY = 40
+READABLE = sum(1 << byte for byte in range(32, 127))
+PLAIN = sum(1 << byte for byte in b"abcdefghijklmnopqrstuvwxyz0123456789 ")
+
+
+def matching(pattern: bytes, rng: random.Random) -> bytes | None:
+    """One of them, unless what it looks at besides (`\\b`, `^`) prevents a match; None when the tree cannot be read."""
+    tree = parse(pattern)
+    if tree is None:
+        return None
+    out = bytearray()
+    try:
+        _write(tree, ignores_case(tree), rng, out)
+    except NotUnderstoodError:
+        return None
+    return bytes(out)
+
+
+def _write(items: Iterable[tuple[Any, Any]], ignore_case: bool, rng: random.Random, out: bytearray) -> None:
+    for node, argument in items:
+        kind = str(node)
+        if kind == "AT":
+            continue
+        if kind in ("MAX_REPEAT", "MIN_REPEAT"):
+            least, most, child = argument
+            more = rng.randrange(MANY) if rng.random() < 0.03 else rng.choice((0, 0, 0, 1, 1, rng.randrange(FEW)))
+            for _ in range(min(least + more, int(most))):
+                _write(child, ignore_case, rng, out)
+        elif kind == "SUBPATTERN":
+            _, add, remove, child = argument
+            _write(child, group_ignores_case(add, remove, ignore_case), rng, out)
+        elif kind == "BRANCH":
+            _write(rng.choice(argument[1]), ignore_case, rng, out)
+        else:
+            out.append(_one(one_byte(kind, argument, ignore_case), rng))
+
+
+def _one(members: int, rng: random.Random) -> int:
+    wanted = rng.random()
+    for likely, some in ((0.7, PLAIN), (0.97, READABLE)):
+        if wanted < likely and members & some:
+            members &= some
+            break
+    return rng.choice([byte for byte in range(256) if members >> byte & 1])

@@ -1,0 +1,98 @@
+"""The Core Rule Set with the scan and Hyperscan, and rule by rule: texts and JSON documents made at random."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.conformance.engine import make_waf
+from tests.core.matching import matching
+from tests.core.test_elements import ELEMENTS, document, outcome
+from tests.core.test_operators import NoTransaction
+from tests.core.test_scan import FRAGMENTS
+from tests.core.transactions import PLAIN, make_databases
+from tests.crs import find_crs
+from waf_core import WAF
+from waf_core.compiler import CompileOptions
+from waf_core.operators.phrases import Phrases
+from waf_core.operators.regex import Rx
+from waf_core.scan.hyperscan_set import available
+from waf_core.scan.limits import ScanLimits
+from waf_core.scan.patterns import PatternSet
+
+MORE = [
+    "busybox", "sleep(5)", "order by 9 desc", "' and ", " having 1", "curl h | sh", "<?php ", "eval(", "javascript:", "onload=",
+    ".sql.", "1.e(", "etc/gtk-2.0", "169.254.169.254", "md5", "7z", "x" * 20, "word and word ", "-- ", "\\\"", "%2e", "&#46;",
+]  # fmt: skip
+TEXT = st.lists(st.sampled_from([*FRAGMENTS, *MORE]), min_size=1, max_size=6).map("".join)
+ARRAYS = st.lists(st.tuples(TEXT, ELEMENTS, st.integers(1, 24)), max_size=2, unique_by=lambda item: item[0])
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[WAF, WAF]:
+    root = find_crs()
+    if root is None:
+        pytest.skip("no Core Rule Set: run `envoy-waf crs install`, or set CRS_ROOT")
+    if not available():
+        pytest.skip("Hyperscan cannot be used here")
+    scanned = make_waf(root, CompileOptions(limits=ScanLimits(hyperscan_folder=tmp_path_factory.mktemp("hs"))))
+    make_databases(scanned)
+    assert all(patterns.uses_hyperscan for patterns in scanned.program.pattern_sets)
+    return scanned, make_waf(root, PLAIN)
+
+
+@settings(max_examples=200, deadline=None)
+@given(ARRAYS, st.lists(TEXT, max_size=8), st.dictionaries(TEXT, TEXT, max_size=3))
+def test_the_same_rules_match(
+    pair: tuple[WAF, WAF], arrays: list[tuple[str, str, int]], texts: list[str], members: dict[str, str]
+) -> None:
+    body = json.dumps([json.loads(document(arrays)), texts, members]).encode()
+    matched = [outcome(waf, "/", body)[0] for waf in pair]
+    assert matched[0] == matched[1]
+
+
+FILL = (b"a", b" ", b"=(", b"\n", b"x ", b"'", b"\x00")
+MAX_TEXT = 300
+"""Bytes; expressions with large numbers make longer ones."""
+
+
+def surrounded(text: bytes, others: list[bytes], rng: random.Random) -> bytes:
+    """At any place of a vector, and beside what other expressions look for: a library may miss a match for that."""
+    size = rng.randrange(130)
+    ahead = (rng.choice(FILL) * size)[:size]
+    return b"".join([*rng.choices(others, k=rng.randrange(4)), ahead, text, *rng.choices(others, k=rng.randrange(3))])
+
+
+def texts_of(patterns: PatternSet, rng: random.Random) -> list[tuple[int, bytes]]:
+    """A text for each pattern of which one can be made."""
+    out: list[tuple[int, bytes]] = []
+    for number, pattern in enumerate(patterns.patterns):
+        text = matching(pattern, rng) if isinstance(pattern, bytes) else rng.choice(pattern)
+        if text is not None and len(text) <= MAX_TEXT:
+            out.append((number, text))
+    return out
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 1 << 64))
+def test_what_a_pattern_matches_is_found_wherever_it_stands(pair: tuple[WAF, WAF], seed: int) -> None:
+    rng = random.Random(seed)
+    for patterns in pair[0].program.pattern_sets:
+        operators = [Rx(each) if isinstance(each, bytes) else Phrases(list(each)) for each in patterns.patterns]
+        texts = texts_of(patterns, rng)
+        assert len(texts) > 0.9 * len(operators)
+        others = [text for _, text in texts if len(text) < 60]
+        placed = [(number, surrounded(text, others, rng)) for number, text in texts]
+        matching_ones = [(number, text) for number, text in placed if operators[number].holds(text, NoTransaction())]
+        assert len(matching_ones) > 0.5 * len(operators)
+        patterns.begin()
+        for number, text in matching_ones:
+            assert patterns.find({text: 1 << number}).get(text, 0) >> number & 1, (patterns.patterns[number], text)
+        everything = (1 << len(operators)) - 1
+        joined = patterns.find(dict.fromkeys([text for _, text in matching_ones], everything))
+        for number, text in matching_ones:
+            assert joined.get(text, 0) >> number & 1, (patterns.patterns[number], text)
