@@ -6,29 +6,19 @@ over a value answers for all of them at once.  What is found are candidates, whi
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from waf_core.operators.needs import Needs
 from waf_core.scan.budget import NEW_PLANS, PlanBudget
 from waf_core.scan.databases import DatabaseCache, Databases
-from waf_core.scan.forms import (
-    FEW_CANDIDATES,
-    FEW_FORMS,
-    MAX_JOIN_BYTES,
-    MIN_BEGINNING,
-    Found,
-    Wanted,
-    note,
-    parts,
-    shared_beginning,
-)
+from waf_core.scan.forms import FEW_CANDIDATES, MAX_JOIN_BYTES, Found, Wanted, note, parts
 from waf_core.scan.hyperscan_set import Pattern, available
+from waf_core.scan.large import LargePatterns
 from waf_core.scan.limits import ScanLimits, ScanStatistics
 from waf_core.scan.masks import mask_of
-from waf_core.scan.re2_set import Re2Set
+from waf_core.scan.narrow import narrow
 from waf_core.scan.without_hyperscan import WithoutHyperscan
 
 MIN_HYPERSCAN_PATTERNS: Final = 8
@@ -55,9 +45,6 @@ WIDE_BYTES: Final = 128
 
 SMALL_SET: Final = 150
 """Patterns.  (CRS has 116 at level 1, 176 at level 2, 201 at level 4.)"""
-
-MAX_RE2_BYTES: Final = 8192
-"""Forms that RE2 reads in one call: its time is looked at after each."""
 
 MAX_WISHES: Final = 1024
 """Masks of which a set remembers what they want of it; when there are more it starts over."""
@@ -94,11 +81,10 @@ class PatternSet:
         self._numbers: dict[Pattern, int] = {}
         self._without: WithoutHyperscan | None = None
         self._databases: Databases | None = None
-        self._large: Re2Set | None = None
+        self._large: LargePatterns | None = None
         self._main_mask = self._common_mask = self._large_mask = self._rest_mask = 0
         self._wishes: dict[int, _Wish] = {}
         self._alone_bytes = self._wide = 0
-        self._budget = limits.re2_ns
         self.plans = PlanBudget()
 
     def add(self, pattern: Pattern) -> int:
@@ -157,9 +143,8 @@ class PatternSet:
         count = self._main_mask.bit_count()
         self._alone_bytes = ALONE_BYTES[count > SMALL_SET]
         self._wide = int(count * WIDE_SHARE) if count > SMALL_SET else count
-        # Joined forms: as in Hyperscan, `^` and `$` hold at newlines.
-        large = {n: b"(?m:" + p + b")" for n in loaded.numbers["large"] if isinstance(p := patterns[n], bytes)}
-        self._large = Re2Set(large, self._limits.set_max_mem, self._statistics) if large else None
+        large = {n: p for n in loaded.numbers["large"] if isinstance(p := patterns[n], bytes)}
+        self._large = LargePatterns(large, loaded.large.match, self._limits, self._statistics) if large else None
         self._databases = loaded
         self._without = None
         return True
@@ -167,7 +152,8 @@ class PatternSet:
     def begin(self) -> None:
         """A phase of a transaction starts: its time for RE2 is full again, and its number of new plans."""
         self.plans.left = NEW_PLANS
-        self._budget = self._limits.re2_ns
+        if self._large is not None:
+            self._large.begin()
 
     def find(self, wanted: Wanted) -> Found:
         """For each form and the mask of the patterns that are wanted of it: the mask of those that may be
@@ -222,9 +208,9 @@ class PatternSet:
                 short.remove(form)
                 note(found, form, mask_of(main_database(form)) & wanted[form])
         for part in parts(short, MAX_JOIN_BYTES):
-            _narrow(main_database, part, union, wanted, found)
-        for part in parts(large, MAX_RE2_BYTES):
-            _narrow(lambda text: self._match_large(databases, text), part, union, wanted, found)
+            narrow(main_database, part, union, wanted, found)
+        if large and self._large is not None:
+            self._large.find(large, union, wanted, found)
         return found
 
     def _wish(self, mask: int) -> _Wish:
@@ -234,45 +220,3 @@ class PatternSet:
             mask & self._main_mask, mask & self._common_mask, mask & self._rest_mask, mask & self._large_mask != 0
         )
         return wish
-
-    def _match_large(self, databases: Databases, text: bytes) -> Sequence[int]:
-        """Patterns that are too large for the main database.  RE2 is quicker with them, as long as its
-        automaton knows such text: its time is limited."""
-        if self._budget <= 0 or self._large is None:
-            return databases.large.match(text)
-        start = time.perf_counter_ns()
-        numbers = self._large.match(text)
-        self._budget -= time.perf_counter_ns() - start
-        return numbers
-
-
-def _narrow(
-    match: Callable[[bytes], Iterable[int]], forms: Sequence[bytes], mask: int, wanted: Wanted | None, found: Found
-) -> None:
-    """Which of the forms may have which patterns of `mask` (and of what is wanted of them): they are matched joined,
-    and if something is found, in smaller parts."""
-    candidates = mask_of(match(b"\n".join(forms) + b"\n")) & mask
-    if not candidates:
-        return
-    if len(forms) > FEW_FORMS:
-        step = max(len(forms) // FEW_FORMS + 1, FEW_FORMS // 4)
-        for start in range(0, len(forms), step):
-            some = forms[start : start + step]
-            # What is in the name of an array is in those of all its elements.
-            beginning = shared_beginning(some)
-            shared = mask_of(match(beginning)) & candidates if len(beginning) >= MIN_BEGINNING else 0
-            if shared:
-                for form in some:
-                    note(found, form, shared if wanted is None else wanted[form] & shared)
-            if shared != candidates:
-                _narrow(match, some, candidates & ~shared, wanted, found)
-    else:
-        again = len(forms) > 1 and candidates.bit_count() > FEW_CANDIDATES
-        last, common, many = 0, candidates, again
-        for form in forms:
-            if wanted is not None:
-                asked = wanted[form]
-                if asked != last:
-                    last, common = asked, asked & candidates
-                    many = again and common.bit_count() > FEW_CANDIDATES
-            note(found, form, common & mask_of(match(form)) if many else common)

@@ -1,0 +1,61 @@
+"""What an expression matches, the one matches that it was united in."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.core.matching import matching
+from tests.core.test_operators import NoTransaction
+from waf_core.operators.regex import Rx
+from waf_core.scan.united import united
+
+HEADS = [b"a", b"b(?:c|d)", b"e(?:c|d)", b"[|)(]", b"^", rb"\(", rb"\bx", b"[^b]", b""]
+ELEMENTS = [
+    rb"\s*", b"[a-z]?", b"x{1,2}", b"x{1,3}", b"y*?", b"[]a]", b"[]a]+", rb"\.", b"(?:u|v)+", b"{", b"q", rb"\Q(|\E", b"[^A]",
+    b"q|r",
+]  # fmt: skip
+WHOLE = [b"a|b", b"(?:a|b)", b"x(?-i)yzuv", b"(?P<n>a)bcd", b"(?:(?s)a|.)bcd", b"a{2", b""]
+ONE_HEAD = [b"(a|B)cde", b"(?:a|B){2}cde", b"(?:a|B)?cde"]
+GROUPS = st.lists(st.sampled_from(HEADS), min_size=1, max_size=3).map(lambda heads: b"(?:" + b"|".join(heads) + b")")
+TAILS = st.lists(st.sampled_from([*ELEMENTS, b"(?:cat|ls)", b"$"]), max_size=3).map(b"".join)
+
+
+@st.composite
+def families(draw: st.DrawFn) -> list[bytes]:
+    """Expressions with a part in common, and others."""
+    common = b"".join(draw(st.lists(st.sampled_from(ELEMENTS), min_size=2, max_size=5)))
+    flags = st.sampled_from([b"", b"(?i)"])
+    alike = st.builds(
+        lambda flag, head, tail: flag + head + common + tail, flags, GROUPS | st.sampled_from(HEADS), TAILS
+    )
+    others = st.sampled_from([*WHOLE, *ONE_HEAD])
+    expressions: list[bytes] = draw(st.lists(alike | others, min_size=2, max_size=6))
+    return expressions
+
+
+@given(families(), st.integers(0, 1 << 32))
+def test_whatever_one_of_them_matches_they_match_united(expressions: list[bytes], seed: int) -> None:
+    rng = random.Random(seed)
+    groups = united(dict(enumerate(expressions)))
+    assert sorted(number for numbers, _ in groups for number in numbers) == list(range(len(expressions)))
+    for numbers, expression in groups:
+        whole = Rx(expression)
+        for number in numbers:
+            text = matching(expressions[number], rng)
+            for sample in (text or b"", rng.choice((b"A", b"(", b"x", b"")) + (text or b"") + b"z", rng.randbytes(8)):
+                if Rx(expressions[number]).holds(sample, NoTransaction()):
+                    assert whole.holds(sample, NoTransaction()), (expressions[number], expression, sample)
+
+
+def test_those_that_are_alike_are_united() -> None:
+    one, other = rb"(?i)(?:;|=|bb)\s*[a-z]*x{1,2}(?:cat|w)", rb"(?i)(?:^|;|=)\s*[a-z]*x{1,2}(?:ls|w)z"
+    assert united({4: one, 7: other}) == [([4, 7], rb"(?i)(?:;|=|bb|^)\s*[a-z]*x{1,2}(?:(?:cat|w)|(?:ls|w)z)")]
+
+
+@pytest.mark.parametrize("expression", WHOLE)
+def test_what_cannot_be_taken_apart_stays_by_itself(expression: bytes) -> None:
+    assert united({1: expression, 2: expression + b"$"})[0] == ([1], expression)

@@ -1,0 +1,112 @@
+"""Large expressions that are alike, united in one that matches whatever any of them does, and more.
+
+CRS's rules for Unix commands have expressions of 5 to 15 kB that differ in the commands, and in how these may be
+called: `(?:;|=|busybox)\\s*[a-z/]*(?:cat|wget)`, `(?:^|;|=|busybox)\\s*[a-z/]*(?:ls|id)`.  What they begin with is most
+of what RE2's automaton has to keep in mind while it reads text that is new to it.  United they are
+`(?:;|=|busybox|^)\\s*[a-z/]*(?:cat|wget|ls|id)`; where that matches, each is a candidate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from waf_core.operators.spelling import tokens
+
+MIN_SHARED: Final = 3
+"""Elements in a row that expressions must have in common, behind their first ones."""
+
+_ANY_CASE: Final = b"(?i)"
+_GROUP: Final = b"(?:"
+_QUANTIFIERS: Final = frozenset((b"*", b"+", b"?", b"{"))
+_ENDS: Final = frozenset((b"|", b")"))
+"""They end a sequence of elements."""
+
+
+@dataclass(slots=True)
+class _Sequence:
+    """An expression taken apart: its flags, the alternatives that it begins with, and the elements that follow."""
+
+    flags: bytes
+    heads: list[bytes]
+    rest: list[bytes]
+
+
+def united(expressions: Mapping[int, bytes]) -> list[tuple[list[int], bytes]]:
+    """Expressions of which each matches whatever those with these numbers match."""
+    families: dict[tuple[bytes, ...], list[tuple[int, _Sequence]]] = {}
+    """By flags (in any case `[^a]` matches less), and what they have in common."""
+    out: list[tuple[list[int], bytes]] = []
+    for number, expression in expressions.items():
+        sequence = _sequence(expression)
+        if sequence is None or len(sequence.rest) < MIN_SHARED:
+            out.append(([number], expression))
+        else:
+            families.setdefault((sequence.flags, *sequence.rest[:MIN_SHARED]), []).append((number, sequence))
+    for members in families.values():
+        numbers = [number for number, _ in members]
+        out.append((numbers, expressions[numbers[0]] if len(members) == 1 else _unite([each for _, each in members])))
+    return out
+
+
+def _unite(sequences: list[_Sequence]) -> bytes:
+    shared = MIN_SHARED
+    rests = [sequence.rest for sequence in sequences]
+    while all(len(rest) > shared and rest[shared] == rests[0][shared] for rest in rests):
+        shared += 1
+    heads = dict.fromkeys(head for sequence in sequences for head in sequence.heads)
+    tails = dict.fromkeys(b"".join(rest[shared:]) for rest in rests)
+    return sequences[0].flags + _either(heads) + b"".join(rests[0][:shared]) + _either(tails)
+
+
+def _either(alternatives: Mapping[bytes, None]) -> bytes:
+    return b"(?:" + b"|".join(alternatives) + b")"
+
+
+def _sequence(expression: bytes) -> _Sequence | None:
+    """None if it has alternatives outside groups, flags but for the first, or cannot be read."""
+    body = expression.removeprefix(_ANY_CASE)
+    elements: list[bytearray] = []
+    bars: list[int] = []
+    """Where alternatives of the first element end."""
+    depth = place = 0
+    in_class = in_braces = False
+    for token, inside in tokens(body):
+        place += len(token)
+        alone = depth == 0 and not inside and not in_class and not in_braces
+        if alone and token in _ENDS:
+            return None
+        if alone and token not in _QUANTIFIERS:
+            elements.append(bytearray())
+        elif not elements:
+            return None
+        elif token == b"|" and depth == 1 and not inside and len(elements) == 1:
+            bars.append(len(elements[0]))
+        elements[-1] += token
+        if inside:
+            continue
+        if in_class or in_braces:
+            in_class, in_braces = in_class and token != b"]", in_braces and token != b"}"
+        elif token[:1] == b"[":
+            in_class = True
+        elif token == b"{":
+            in_braces = depth == 0
+        elif token == b"(":
+            if body[place : place + 1] == b"?" and body[place : place + 2] != b"?:":
+                return None
+            depth += 1
+        elif token == b")":
+            depth -= 1
+    if depth or not elements:
+        return None
+    first, *rest = map(bytes, elements)
+    return _Sequence(expression[: len(expression) - len(body)], _alternatives(first, bars), rest)
+
+
+def _alternatives(element: bytes, bars: list[int]) -> list[bytes]:
+    """Of a group that is not repeated; an element of another kind is its own only one."""
+    if not (element.startswith(_GROUP) and element.endswith(b")")):
+        return [element]
+    starts = [len(_GROUP), *(bar + 1 for bar in bars)]
+    return [element[start:end] for start, end in zip(starts, [*bars, len(element) - 1], strict=True)]
