@@ -20,7 +20,7 @@ import time
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import yaml
 
@@ -50,17 +50,17 @@ def free_port(workers: int = 1) -> int:
     raise StackError("no free TCP port between 15000 and 31000")
 
 
-_reserved: list[IO[bytes]] = []
-
-
 def _reserve(ports: list[int]) -> None:
-    """Raises OSError when another process has reserved one of them."""
+    """Until this process ends.  Raises OSError when another one has reserved one of them."""
     folder = Path(tempfile.gettempdir()) / f"envoy-waf-ports-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     for port in ports:
-        handle = (folder / str(port)).open("wb")
-        _reserved.append(handle)
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        descriptor = os.open(folder / str(port), os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            raise
 
 
 def find_envoy() -> str:
