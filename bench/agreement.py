@@ -1,14 +1,16 @@
-"""`python -m bench agreement`: the regression tests of the Core Rule Set, put to libmodsecurity and to ours.
+"""`python -m bench agreement`: the regression tests of the Core Rule Set, put to libmodsecurity and to ours, and requests
+made at random of what its rules look for.
 
-How many pass, and how often both say that the same rules have matched.  Of libmodsecurity what it logs is taken, so
-rules that log nothing do not count, nor those that add up what others found; requests that no server lets pass reach
-neither.
+How many tests pass, and how often both say that the same rules have matched.  Of libmodsecurity what it logs is taken,
+so rules that log nothing do not count, nor those that add up what others found; requests that no server lets pass
+reach neither.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import random
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -19,12 +21,17 @@ import waf_core.baseline
 from bench.engines import peer_rules, required_crs
 from bench.report import table
 from extproc.ftw.run import Outcome, complaints, reflect, refused, run_stage
-from extproc.ftw.tests import Stage, load_cases
+from extproc.ftw.tests import Expectation, Stage, load_cases
 from extproc.requests.message import split_request
 from tests.conformance.engine import SETUP, make_waf
+from tests.core.attacks import request
+from waf_core import WAF
 
-SHOWN = 12
+SHOWN = 4
 """Rules about which the engines differ most."""
+
+ATTACKS = 3000
+"""Requests made at random."""
 
 ADDING_UP = range(949_000, 1_000_000)
 """CRS's evaluation and reporting rules."""
@@ -87,49 +94,98 @@ def quiet_libxml() -> Iterator[None]:
         os.close(nowhere)
 
 
+class Comparison:
+    """What each says of the same requests."""
+
+    def __init__(self, waf: WAF) -> None:
+        units = waf.program.units
+        self._silent = {unit.info.id for unit in units if not unit.log} | set(ADDING_UP)
+        self._of_body = {
+            unit.info.id
+            for unit in units
+            if any(target.variable.name == "REQUEST_BODY" for link in unit.links for target in link.targets)
+        }
+        self._alone: tuple[Counter[int], Counter[int]] = (Counter(), Counter())
+        self.requests = self.alike = self.but_for_body = 0
+
+    def add(self, ours: Outcome, theirs: Outcome) -> None:
+        """One request."""
+        ours_only, theirs_only = set(ours.ids) - set(theirs.ids), set(theirs.ids) - set(ours.ids)
+        self._alone[0].update(ours_only - self._silent)
+        self._alone[1].update(theirs_only - self._silent)
+        differing = (ours_only | theirs_only) - self._silent
+        self.requests += 1
+        self.alike += not differing
+        self.but_for_body += not differing - self._of_body
+
+    def row(self, requests: str) -> list[str]:
+        """How often they agree, and the rules about which they differ most."""
+        most = [number for number, _ in (self._alone[0] + self._alone[1]).most_common() if number not in self._of_body]
+        differing = [f"{number} {self._alone[0][number]}:{self._alone[1][number]}" for number in most[:SHOWN]]
+        return [requests, str(self.requests), str(self.alike), str(self.but_for_body), ", ".join(differing)]
+
+
 def run() -> dict[str, Any]:
     root = required_crs()
-    tests = root / "tests" / "regression" / "tests"
-    if not tests.is_dir():
+    folder = root / "tests" / "regression" / "tests"
+    if not folder.is_dir():
         raise SystemExit(f"{root} has no regression tests: set CRS_ROOT to a copy that has")
     waf, peer = make_waf(root), Peer(root)
-    silent = {unit.info.id for unit in waf.program.units if not unit.log} | set(ADDING_UP)
-    of_body = {
-        unit.info.id
-        for unit in waf.program.units
-        if any(target.variable.name == "REQUEST_BODY" for link in unit.links for target in link.targets)
-    }
-    passed: Counter[str] = Counter()
-    cases = requests = alike = but_for_body = 0
-    alone: tuple[Counter[int], Counter[int]] = (Counter(), Counter())
     with quiet_libxml():
-        for case in load_cases(tests):
-            cases += 1
-            complaining: set[str] = set()
-            for stage in case.stages:
-                mine, _ = run_stage(waf, stage)
-                theirs = mine if refused(stage) else peer.judge(stage)
-                requests += 1
-                ours_only, theirs_only = set(mine.ids) - set(theirs.ids), set(theirs.ids) - set(mine.ids)
-                alone[0].update(ours_only - silent)
-                alone[1].update(theirs_only - silent)
-                differing = (ours_only | theirs_only) - silent
-                alike += not differing
-                but_for_body += not differing - of_body
-                for name, outcome in (("envoy-waf", mine), ("libmodsecurity", theirs)):
-                    if complaints(outcome, stage.expectation):
-                        complaining.add(name)
-            passed.update({"envoy-waf", "libmodsecurity"} - complaining)
+        tests, passed, cases = _regression_tests(waf, peer, folder)
+        attacks = _attacks(waf, peer)
     print(table(["engine", "tests passed", "of"], [[name, str(passed[name]), str(cases)] for name in sorted(passed)]))
-    print(f"\n{alike} of {requests} requests: the same rules matched; {but_for_body} but for rules that look at")
     print(
-        "REQUEST_BODY, which libmodsecurity has for bodies of all kinds, ModSecurity v2, Coraza and ours for forms.\n"
+        "\nRequests for which the same rules matched; but for those that look at REQUEST_BODY, which libmodsecurity has"
     )
-    most = (alone[0] + alone[1]).most_common(SHOWN)
-    rows = [[str(number), str(alone[0][number]), str(alone[1][number])] for number, _ in most]
-    print(table(["rule", "envoy-waf alone", "libmodsecurity alone"], rows))
+    print(
+        "for bodies of all kinds, ModSecurity v2, Coraza and ours for forms.  The texts of an XML document are one value to"
+    )
+    print("libmodsecurity, and one each to Coraza and ours.\n")
+    rows = [tests.row("of the tests"), *(each.row(f"attacks: {kind}") for kind, each in attacks.items())]
+    print(table(["requests", "", "alike", "but for bodies", "rules, envoy-waf alone : libmodsecurity alone"], rows))
     return {
         "agreement": {
-            "tests": cases, "passed": dict(passed), "requests": requests, "alike": alike, "but_for_body": but_for_body
+            "tests": cases, "passed": dict(passed), "requests": tests.requests, "alike": tests.alike,
+            "but_for_body": tests.but_for_body,
+            "attacks": {
+                kind: {"requests": each.requests, "alike": each.alike, "but_for_body": each.but_for_body}
+                for kind, each in attacks.items()
+            },
         }
     }  # fmt: skip
+
+
+def _regression_tests(waf: WAF, peer: Peer, folder: Path) -> tuple[Comparison, Counter[str], int]:
+    """With them how many each engine passes, and how many there are."""
+    comparison = Comparison(waf)
+    passed: Counter[str] = Counter()
+    cases = 0
+    for case in load_cases(folder):
+        cases += 1
+        complaining: set[str] = set()
+        for stage in case.stages:
+            mine, _ = run_stage(waf, stage)
+            theirs = mine if refused(stage) else peer.judge(stage)
+            comparison.add(mine, theirs)
+            for name, outcome in (("envoy-waf", mine), ("libmodsecurity", theirs)):
+                if complaints(outcome, stage.expectation):
+                    complaining.add(name)
+        passed.update({"envoy-waf", "libmodsecurity"} - complaining)
+    return comparison, passed, cases
+
+
+def _attacks(waf: WAF, peer: Peer) -> dict[str, Comparison]:
+    """By where the attacks are."""
+    out: dict[str, Comparison] = {}
+    patterns = [pattern for each in waf.program.pattern_sets for pattern in each.patterns]
+    rng = random.Random(1)
+    for _ in range(ATTACKS):
+        kind, raw = request(patterns, rng)
+        stage = Stage(raw, Expectation())
+        try:
+            theirs = peer.judge(stage)
+        except TypeError:  # its Python binding takes no header that is not UTF-8
+            continue
+        out.setdefault(kind, Comparison(waf)).add(run_stage(waf, stage)[0], theirs)
+    return dict(sorted(out.items()))

@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.conformance.engine import make_waf
+from extproc.ftw.tests import Expectation, Stage
+from tests.conformance.engine import make_waf, run_stage
+from tests.core.attacks import MAX_TEXT, request
 from tests.core.matching import matching
-from tests.core.test_elements import ELEMENTS, document, outcome
+from tests.core.test_elements import ELEMENTS, document, outcome, said
 from tests.core.test_operators import NoTransaction
 from tests.core.test_scan import FRAGMENTS
 from tests.core.transactions import PLAIN, make_databases
@@ -56,8 +58,6 @@ def test_the_same_rules_match(
 
 
 FILL = (b"a", b" ", b"=(", b"\n", b"x ", b"'", b"\x00")
-MAX_TEXT = 300
-"""Bytes; expressions with large numbers make longer ones."""
 
 
 def surrounded(text: bytes, others: list[bytes], rng: random.Random) -> bytes:
@@ -96,3 +96,12 @@ def test_what_a_pattern_matches_is_found_wherever_it_stands(pair: tuple[WAF, WAF
         joined = patterns.find(dict.fromkeys([text for _, text in matching_ones], everything))
         for number, text in matching_ones:
             assert joined.get(text, 0) >> number & 1, (patterns.patterns[number], text)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 1 << 64))
+def test_the_same_rules_match_requests_made_of_what_they_look_for(pair: tuple[WAF, WAF], seed: int) -> None:
+    patterns = [pattern for each in pair[0].program.pattern_sets for pattern in each.patterns]
+    _, raw = request(patterns, random.Random(seed))
+    scanned, plain = [said(run_stage(waf, Stage(raw, Expectation()))[1]) for waf in pair]
+    assert scanned == plain

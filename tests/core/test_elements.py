@@ -21,6 +21,7 @@ from waf_core.scan.elements import _from_index, take_arrays, without_indexes
 from waf_core.scan.limits import ScanLimits, ScanStatistics
 from waf_core.scan.patterns import PatternSet
 from waf_core.scan.scanner import Scanner
+from waf_core.transaction import Transaction
 from waf_core.transformations import ENDS, KEEPS, MIXES, TRAITS
 
 DIGITS = b"0123456789"
@@ -269,7 +270,11 @@ def document(arrays: Sequence[tuple[str, str, int]]) -> bytes:
 
 
 def outcome(waf: WAF, uri: str, body: bytes) -> tuple[object, ...]:
-    tx = run(waf, uri, method="POST", headers={"Content-Type": "application/json"}, body=body)
+    return said(run(waf, uri, method="POST", headers={"Content-Type": "application/json"}, body=body))
+
+
+def said(tx: Transaction) -> tuple[object, ...]:
+    """All that rules have found, and left behind."""
     matched = [(m.rule.id, m.message, m.data, m.variable, m.value, m.matches) for m in tx.matched_rules]
     return matched, tx.tx, tx.matched_var, tx.matched_var_name
 
