@@ -17,6 +17,7 @@ from tests.crs import find_crs
 from waf_core import WAF
 from waf_core.actions import SetVar
 from waf_core.compiler import CompileOptions
+from waf_core.errors import WafError
 from waf_core.evaluation import MAX_LOGGED_BYTES, MAX_MEMORIES
 from waf_core.scan.limits import ScanLimits, ScanStatistics
 from waf_core.scan.patterns import PatternSet
@@ -301,6 +302,12 @@ def test_set_that_fails_makes_every_pattern_a_candidate(monkeypatch: pytest.Monk
     monkeypatch.setattr(expressions, "_set", FailedSet())
     assert expressions.match(b"anything") == [3, 7]
     assert statistics.set_failures == 1
+
+
+def test_a_set_refuses_what_re2_cannot_read() -> None:
+    """RE2 would leave it out, and number the others by what is left."""
+    with pytest.raises(WafError, match="RE2 cannot read"):
+        Re2Set({1: b"a", 2: b"(b", 3: b"c"}, ScanLimits().set_max_mem, ScanStatistics())
 
 
 def test_values_are_remembered_within_bounds() -> None:

@@ -25,7 +25,7 @@ class Re2Set:
     """`expressions` by their numbers.  `memory`: bytes that the automaton may use before it starts over."""
 
     def __init__(self, expressions: Mapping[int, bytes], memory: int, statistics: ScanStatistics) -> None:
-        """Raises WafError when they need more memory than MAX_SET_MEM."""
+        """Raises WafError when they need more memory than MAX_SET_MEM, or RE2 cannot read one of them."""
         self._numbers: list[int] = list(expressions)
         self._statistics: ScanStatistics = statistics
         self._set: re2._re2.Set = _compile(list(expressions.values()), memory)
@@ -47,7 +47,9 @@ def _compile(expressions: Sequence[bytes], memory: int) -> re2._re2.Set:
         scanner = re2._re2.Set(re2._re2.RE2.Anchor.UNANCHORED, re2_options(memory))
         scanner.Add(b"")  # number 0, the sentinel
         for expression in expressions:
-            scanner.Add(expression)
+            # It would be left out, and the numbers of the others be wrong.
+            if scanner.Add(expression) < 0:
+                raise WafError(f"RE2 cannot read {expression[:200]!r}")
         # A Set whose compilation failed must never be asked: it crashes.
         if scanner.Compile():
             return scanner
