@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.core.matching import matching
@@ -38,6 +38,7 @@ def families(draw: st.DrawFn) -> list[bytes]:
 
 
 @given(families(), st.integers(0, 1 << 32))
+@example([rb"(?:a)\s*\s*\s*", rb"a\s*\s*\s*\s*{q|r"], 0)
 def test_whatever_one_of_them_matches_they_match_united(expressions: list[bytes], seed: int) -> None:
     rng = random.Random(seed)
     groups = united(dict(enumerate(expressions)))
@@ -46,7 +47,8 @@ def test_whatever_one_of_them_matches_they_match_united(expressions: list[bytes]
         whole = Rx(expression)
         for number in numbers:
             text = matching(expressions[number], rng)
-            for sample in (text or b"", rng.choice((b"A", b"(", b"x", b"")) + (text or b"") + b"z", rng.randbytes(8)):
+            beside = rng.choice((b"A", b"(", b"x", b"")) + (text or b"") + b"z"
+            for sample in (text or b"", beside, rng.randbytes(8), b"r"):
                 if Rx(expressions[number]).holds(sample, NoTransaction()):
                     assert whole.holds(sample, NoTransaction()), (expressions[number], expression, sample)
 

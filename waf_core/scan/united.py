@@ -22,6 +22,7 @@ _GROUP: Final = b"(?:"
 _QUANTIFIERS: Final = frozenset((b"*", b"+", b"?", b"{"))
 _ENDS: Final = frozenset((b"|", b")"))
 """They end a sequence of elements."""
+_IN_BRACES: Final = frozenset(b"%c" % byte for byte in b"0123456789,}")
 
 
 @dataclass(slots=True)
@@ -74,6 +75,7 @@ def _sequence(expression: bytes) -> _Sequence | None:
     in_class = in_braces = False
     for token, inside in tokens(body):
         place += len(token)
+        in_braces = in_braces and token in _IN_BRACES  # else the brace stands for itself
         alone = depth == 0 and not inside and not in_class and not in_braces
         if alone and token in _ENDS:
             return None
