@@ -24,7 +24,7 @@ from extproc.ftw.run import Outcome, complaints, reflect, refused, run_stage
 from extproc.ftw.tests import Expectation, Stage, load_cases
 from extproc.requests.message import split_request
 from tests.conformance.engine import SETUP, make_waf
-from tests.core.attacks import request
+from tests.core.attacks import patterns_of, request
 from waf_core import WAF
 
 SHOWN = 4
@@ -35,6 +35,12 @@ ATTACKS = 3000
 
 ADDING_UP = range(949_000, 1_000_000)
 """CRS's evaluation and reporting rules."""
+
+ALIKE = """
+Requests for which the same rules matched; but for those that look at REQUEST_BODY, which libmodsecurity has
+for bodies of all kinds, ModSecurity v2, Coraza and ours for forms.  The texts of an XML document are one value to
+libmodsecurity, and one each to Coraza and ours.
+"""
 
 _ID = re.compile(r'\[id "(\d+)"\]')
 
@@ -135,13 +141,7 @@ def run() -> dict[str, Any]:
         tests, passed, cases = _regression_tests(waf, peer, folder)
         attacks = _attacks(waf, peer)
     print(table(["engine", "tests passed", "of"], [[name, str(passed[name]), str(cases)] for name in sorted(passed)]))
-    print(
-        "\nRequests for which the same rules matched; but for those that look at REQUEST_BODY, which libmodsecurity has"
-    )
-    print(
-        "for bodies of all kinds, ModSecurity v2, Coraza and ours for forms.  The texts of an XML document are one value to"
-    )
-    print("libmodsecurity, and one each to Coraza and ours.\n")
+    print(ALIKE)
     rows = [tests.row("of the tests"), *(each.row(f"attacks: {kind}") for kind, each in attacks.items())]
     print(table(["requests", "", "alike", "but for bodies", "rules, envoy-waf alone : libmodsecurity alone"], rows))
     return {
@@ -178,7 +178,7 @@ def _regression_tests(waf: WAF, peer: Peer, folder: Path) -> tuple[Comparison, C
 def _attacks(waf: WAF, peer: Peer) -> dict[str, Comparison]:
     """By where the attacks are."""
     out: dict[str, Comparison] = {}
-    patterns = [pattern for each in waf.program.pattern_sets for pattern in each.patterns]
+    patterns = patterns_of(waf)
     rng = random.Random(1)
     for _ in range(ATTACKS):
         kind, raw = request(patterns, rng)

@@ -9,11 +9,9 @@ import random
 import urllib.parse
 from collections.abc import Callable, Sequence
 
-from tests.core.matching import matching
+from tests.core.matching import text_of
+from waf_core import WAF
 from waf_core.scan.hyperscan_set import Pattern
-
-MAX_TEXT = 300
-"""Bytes; expressions with large numbers make longer ones."""
 
 MANY = (1, 1, 2, 8, 40)
 """So many values are in a request."""
@@ -32,12 +30,16 @@ _ENCODINGS: tuple[Callable[[bytes], bytes], ...] = (
 _BESIDE = (b"x", b"1 ", b"a'", b"\\", b'"', b"<", b">", b";", b"=", b"%", b"\n", b"\x00", b"(", b")", b"/")
 
 
+def patterns_of(waf: WAF) -> list[Pattern]:
+    """What its rules look for."""
+    return [pattern for each in waf.program.pattern_sets for pattern in each.patterns]
+
+
 def attack(patterns: Sequence[Pattern], rng: random.Random) -> bytes:
     """One text."""
-    text = b""
-    while not 0 < len(text) <= MAX_TEXT:
-        pattern = rng.choice(patterns)
-        text = (matching(pattern, rng) or b"") if isinstance(pattern, bytes) else rng.choice(pattern)
+    text = None
+    while not text:
+        text = text_of(rng.choice(patterns), rng)
     if rng.random() < 0.5:
         text = rng.choice(_ENCODINGS)(text)
     if rng.random() < 0.5:

@@ -1,4 +1,4 @@
-"""Texts that an expression matches, made at random from its syntax tree."""
+"""Texts that a pattern matches, made at random: of an expression from its syntax tree."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ import random
 from collections.abc import Iterable
 from typing import Any
 
+from waf_core.operators import Operator
 from waf_core.operators.needs import NotUnderstoodError, group_ignores_case, ignores_case, one_byte, parse
+from waf_core.operators.phrases import Phrases
+from waf_core.operators.regex import Rx
+from waf_core.scan.hyperscan_set import Pattern
+
+MAX_TEXT = 300
+"""Bytes; expressions with large numbers make longer ones."""
 
 FEW = 4
 """So often more than it must a part is usually repeated; now and then MANY times."""
@@ -14,6 +21,17 @@ FEW = 4
 MANY = 40
 READABLE = sum(1 << byte for byte in range(32, 127))
 PLAIN = sum(1 << byte for byte in b"abcdefghijklmnopqrstuvwxyz0123456789 ")
+
+
+def operator_of(pattern: Pattern) -> Operator:
+    """The operator that has such a pattern."""
+    return Rx(pattern) if isinstance(pattern, bytes) else Phrases(list(pattern))
+
+
+def text_of(pattern: Pattern, rng: random.Random) -> bytes | None:
+    """A text that is not too long; None when there is none this time."""
+    text = matching(pattern, rng) if isinstance(pattern, bytes) else rng.choice(pattern)
+    return text if text is not None and len(text) <= MAX_TEXT else None
 
 
 def matching(pattern: bytes, rng: random.Random) -> bytes | None:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from extproc.ftw.tests import Expectation, Stage
 from tests.conformance.engine import make_waf, run_stage
-from tests.core.attacks import MAX_TEXT, request
-from tests.core.matching import matching
+from tests.core.attacks import patterns_of, request
+from tests.core.matching import operator_of, text_of
 from tests.core.test_elements import ELEMENTS, document, outcome, said
 from tests.core.test_operators import NoTransaction
 from tests.core.test_scan import FRAGMENTS
@@ -20,11 +20,9 @@ from tests.core.transactions import PLAIN, make_databases
 from tests.crs import find_crs
 from waf_core import WAF
 from waf_core.compiler import CompileOptions
-from waf_core.operators.phrases import Phrases
-from waf_core.operators.regex import Rx
+from waf_core.operators import Operator
 from waf_core.scan.hyperscan_set import available
 from waf_core.scan.limits import ScanLimits
-from waf_core.scan.patterns import PatternSet
 
 MORE = [
     "busybox", "sleep(5)", "order by 9 desc", "' and ", " having 1", "curl h | sh", "<?php ", "eval(", "javascript:", "onload=",
@@ -67,32 +65,30 @@ def surrounded(text: bytes, others: list[bytes], rng: random.Random) -> bytes:
     return b"".join([*rng.choices(others, k=rng.randrange(4)), ahead, text, *rng.choices(others, k=rng.randrange(3))])
 
 
-def texts_of(patterns: PatternSet, rng: random.Random) -> list[tuple[int, bytes]]:
-    """A text for each pattern of which one can be made."""
-    out: list[tuple[int, bytes]] = []
-    for number, pattern in enumerate(patterns.patterns):
-        text = matching(pattern, rng) if isinstance(pattern, bytes) else rng.choice(pattern)
-        if text is not None and len(text) <= MAX_TEXT:
-            out.append((number, text))
-    return out
+@pytest.fixture(scope="module")
+def operators(pair: tuple[WAF, WAF]) -> list[list[Operator]]:
+    """For each set of patterns, by their numbers."""
+    return [[operator_of(pattern) for pattern in patterns.patterns] for patterns in pair[0].program.pattern_sets]
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 1 << 64))
-def test_what_a_pattern_matches_is_found_wherever_it_stands(pair: tuple[WAF, WAF], seed: int) -> None:
+def test_what_a_pattern_matches_is_found_wherever_it_stands(
+    pair: tuple[WAF, WAF], operators: list[list[Operator]], seed: int
+) -> None:
     rng = random.Random(seed)
-    for patterns in pair[0].program.pattern_sets:
-        operators = [Rx(each) if isinstance(each, bytes) else Phrases(list(each)) for each in patterns.patterns]
-        texts = texts_of(patterns, rng)
-        assert len(texts) > 0.9 * len(operators)
+    for patterns, owners in zip(pair[0].program.pattern_sets, operators, strict=True):
+        made = [(number, text_of(pattern, rng)) for number, pattern in enumerate(patterns.patterns)]
+        texts = [(number, text) for number, text in made if text is not None]
+        assert len(texts) > 0.9 * len(owners)
         others = [text for _, text in texts if len(text) < 60]
         placed = [(number, surrounded(text, others, rng)) for number, text in texts]
-        matching_ones = [(number, text) for number, text in placed if operators[number].holds(text, NoTransaction())]
-        assert len(matching_ones) > 0.5 * len(operators)
+        matching_ones = [(number, text) for number, text in placed if owners[number].holds(text, NoTransaction())]
+        assert len(matching_ones) > 0.5 * len(owners)
         patterns.begin()
         for number, text in matching_ones:
             assert patterns.find({text: 1 << number}).get(text, 0) >> number & 1, (patterns.patterns[number], text)
-        everything = (1 << len(operators)) - 1
+        everything = (1 << len(owners)) - 1
         joined = patterns.find(dict.fromkeys([text for _, text in matching_ones], everything))
         for number, text in matching_ones:
             assert joined.get(text, 0) >> number & 1, (patterns.patterns[number], text)
@@ -101,7 +97,6 @@ def test_what_a_pattern_matches_is_found_wherever_it_stands(pair: tuple[WAF, WAF
 @settings(max_examples=150, deadline=None)
 @given(st.integers(0, 1 << 64))
 def test_the_same_rules_match_requests_made_of_what_they_look_for(pair: tuple[WAF, WAF], seed: int) -> None:
-    patterns = [pattern for each in pair[0].program.pattern_sets for pattern in each.patterns]
-    _, raw = request(patterns, random.Random(seed))
+    _, raw = request(patterns_of(pair[0]), random.Random(seed))
     scanned, plain = [said(run_stage(waf, Stage(raw, Expectation()))[1]) for waf in pair]
     assert scanned == plain

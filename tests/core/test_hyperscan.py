@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from extproc.ftw.tests import load_cases
 from tests.conformance.engine import make_waf, run_stage
+from tests.core.matching import operator_of
 from tests.core.test_operators import NoTransaction
 from tests.core.transactions import ids, make, make_databases, run
 from tests.crs import find_crs
 from waf_core.compiler import CompileOptions
 from waf_core.operators import REGISTRY, OperatorEnv
 from waf_core.operators.needs import of_bytes
-from waf_core.operators.phrases import Phrases
 from waf_core.operators.regex import Rx
 from waf_core.operators.spelling import for_re2
 from waf_core.scan.databases import MAX_PART_SECONDS, DatabaseCache
@@ -36,7 +36,7 @@ PATTERNS: list[Pattern] = [
     (b"union", b"wor", b"\x00a"), (b"d\nx", b"\xe9\xff", b"$(", b"[x]"), (b"x", b"3-"),
 ]  # fmt: skip
 
-OPERATORS = [Rx(pattern) if isinstance(pattern, bytes) else Phrases(list(pattern)) for pattern in PATTERNS]
+OPERATORS = [operator_of(pattern) for pattern in PATTERNS]
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,12 @@ of what RE2's automaton has to keep in mind while it reads text that is new to i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from waf_core.operators.spelling import tokens
+from waf_core.scan.split import groups
 
 MIN_SHARED: Final = 3
 """Elements in a row that expressions must have in common, behind their first ones."""
@@ -61,16 +62,14 @@ def _unite(sequences: list[_Sequence]) -> bytes:
     return sequences[0].flags + _either(heads) + b"".join(rests[0][:shared]) + _either(tails)
 
 
-def _either(alternatives: Mapping[bytes, None]) -> bytes:
-    return b"(?:" + b"|".join(alternatives) + b")"
+def _either(alternatives: Iterable[bytes]) -> bytes:
+    return _GROUP + b"|".join(alternatives) + b")"
 
 
 def _sequence(expression: bytes) -> _Sequence | None:
     """None if it has alternatives outside groups, flags but for the first, or cannot be read."""
     body = expression.removeprefix(_ANY_CASE)
     elements: list[bytearray] = []
-    bars: list[int] = []
-    """Where alternatives of the first element end."""
     depth = place = 0
     in_class = in_braces = False
     for token, inside in tokens(body):
@@ -83,8 +82,6 @@ def _sequence(expression: bytes) -> _Sequence | None:
             elements.append(bytearray())
         elif not elements:
             return None
-        elif token == b"|" and depth == 1 and not inside and len(elements) == 1:
-            bars.append(len(elements[0]))
         elements[-1] += token
         if inside:
             continue
@@ -103,12 +100,13 @@ def _sequence(expression: bytes) -> _Sequence | None:
     if depth or not elements:
         return None
     first, *rest = map(bytes, elements)
-    return _Sequence(expression[: len(expression) - len(body)], _alternatives(first, bars), rest)
+    return _Sequence(expression[: len(expression) - len(body)], _alternatives(first), rest)
 
 
-def _alternatives(element: bytes, bars: list[int]) -> list[bytes]:
+def _alternatives(element: bytes) -> list[bytes]:
     """Of a group that is not repeated; an element of another kind is its own only one."""
     if not (element.startswith(_GROUP) and element.endswith(b")")):
         return [element]
-    starts = [len(_GROUP), *(bar + 1 for bar in bars)]
-    return [element[start:end] for start, end in zip(starts, [*bars, len(element) - 1], strict=True)]
+    whole = groups(element)[-1]
+    starts = [whole.start, *(bar + 1 for bar in whole.bars)]
+    return [element[start:end] for start, end in zip(starts, [*whole.bars, whole.end], strict=True)]
