@@ -92,6 +92,7 @@ class ExtProcService:
             deny_body=settings.deny_body,
             deny_content_type=settings.deny_content_type,
             recorded_bytes=MAX_HELD_BYTES if shadowed else RECORDED_BYTES,
+            audited=bool(settings.audit_log),
         )
 
     def open(self, call: Call) -> StreamSession:

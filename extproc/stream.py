@@ -23,7 +23,7 @@ from waf_core import Interruption, Transaction
 from waf_core.errors import UsageError
 from waf_core.exchange import Exchange
 from waf_core.persistence import Store
-from waf_core.settings import EngineMode, LimitAction
+from waf_core.settings import AuditEngine, EngineMode, LimitAction
 
 COUNTED_BYTES = 16384
 """Longer bodies are heavy anyway: in those of megabytes the counting itself would hold others up."""
@@ -53,6 +53,8 @@ class StreamOptions:
     deny_content_type: str = "text/plain; charset=utf-8"
     recorded_bytes: int = 0
     """Bytes of each body that are kept for `exchange` (explanations, shadow policies)."""
+    audited: bool = False
+    """Is there an audit log?"""
 
 
 class StreamError(Exception):
@@ -293,10 +295,8 @@ class Stream:
         tx = self.tx
         assert tx is not None
         drop_body = not end and not self._request.expects_body and self._request.mode != NONE
-        program = self.policy.waf.program
-        no_rules = tx.engine is EngineMode.OFF or tx.allowed == "all"
-        need_headers = not no_rules and (program.has_rules(3) or program.has_rules(4))
-        need_body = need_headers and program.has_rules(4) and tx.response_body.access and not self._tunnel()
+        phase = self._response_phase()
+        need_headers, need_body = phase >= 3, phase == 4 and not self._tunnel()
         if not drop_body and need_headers and need_body:
             return CONTINUE_REQUEST.headers
         return override(
@@ -304,6 +304,19 @@ class Stream:
             self._response.mode if need_body else NONE,
             need_headers,
         )
+
+    def _response_phase(self) -> int:
+        """The last phase for which the response has to be asked for: 0 (none), 3 (headers) or 4 (body)."""
+        tx = self.tx
+        assert tx is not None
+        judged = tx.engine is not EngineMode.OFF and tx.allowed != "all"
+        phase = tx.program.response_phase if judged else 0
+        if phase == 4 and not tx.response_body.access:
+            phase = 3
+        recorded = self.options.audited and tx.audit_engine is not AuditEngine.OFF
+        shadowed = self.policy.shadow is not None and self.policy.shadow.waf.program.response_phase
+        # A record has the status; a shadow sees the headers, but no body is held for it alone.
+        return max(phase, 3) if recorded or shadowed else phase
 
     def _tunnel(self) -> bool:
         head = self._head

@@ -80,6 +80,8 @@ class Program:
     """Every file that was read."""
     keep_files: bool
     keep_raw_multipart: bool
+    response_phase: int
+    """The last phase in which anything looks at the response: 0 (never), 3 (headers) or 4 (body)."""
     statistics: ScanStatistics
     has_clean_path: bool
     """Do the phases have a `clean_tx`?"""
@@ -88,10 +90,6 @@ class Program:
     record_openers: list[tuple[str, Macro]]
     """(collection, key) of initcol, setsid, setuid and setrsc, where traffic's fixed variables make
     the key: what a store may fetch ahead."""
-
-    def has_rules(self, phase: int) -> bool:
-        """Is there a live unit in this phase?"""
-        return bool(self.phases[phase].kept)
 
     @property
     def paranoia_level(self) -> int | None:

@@ -307,11 +307,11 @@ class Transaction:
 
     @property
     def wants_response_body(self) -> bool:
-        """Will phase 4 look at this response's body?  True only with SecResponseBodyAccess, a
-        MIME type of SecResponseBodyMimeType (or forced), and rules in phase 4."""
+        """Will rules look at this response's body?  True only with SecResponseBodyAccess, a MIME type of
+        SecResponseBodyMimeType (or forced), and rules in phase 4, or in phase 5 that read it."""
         if self.interruption or self.engine is _OFF or self.allowed == "all":
             return False
-        if not self.response_body.access or not self.program.has_rules(4):
+        if not self.response_body.access or self.program.response_phase < 4:
             return False
         if self.response_body.forced:
             return True

@@ -179,6 +179,24 @@ def test_block_means_what_the_default_action_says() -> None:
     assert stop.status == 405
 
 
+@pytest.mark.parametrize(
+    ("default", "actions", "status"),
+    [
+        ("deny,status:405", "deny", 405),
+        ("pass,status:405", "deny", 405),
+        ("deny,status:405", "deny,status:406", 406),
+        ("deny,status:405", "redirect:/y", 302),
+        ("deny", "deny", 403),
+    ],
+)
+def test_rules_inherit_the_status_of_the_default_action(default: str, actions: str, status: int) -> None:
+    """As in ModSecurity v2 and v3, whether they say block or what to do."""
+    rules = f'SecDefaultAction "phase:1,log,{default}"\nSecRule ARGS "@streq 1" "id:1,phase:1,{actions}"'
+    stop = run(rules, "/?a=1").interruption
+    assert stop is not None
+    assert stop.status == status
+
+
 @pytest.mark.parametrize(("allow", "later"), [("allow", [9]), ("allow:phase", [2, 3, 9]), ("allow:request", [3, 9])])
 def test_allow_reaches_as_far_as_it_says(allow: str, later: list[int]) -> None:
     rules = (
@@ -346,6 +364,33 @@ def test_response_phases_see_headers_status_and_body() -> None:
     assert tx.interruption is not None
     binary = run(rules, response=b"a secret", response_headers={"Content-Type": "image/png"})
     assert ids(binary) == [1]
+
+
+@pytest.mark.parametrize(
+    ("rule", "phase"),
+    [
+        ('SecRule ARGS "@rx a" "id:1,phase:2,deny,msg:\'%{RESPONSE_STATUS}\'"', 0),
+        ('SecRule ARGS "@eq 1" "id:1,phase:5,pass"', 0),
+        ('SecRule ARGS "@eq 1" "id:1,phase:3,pass"', 3),
+        ('SecRule ARGS "@eq 1" "id:1,phase:4,pass"', 4),
+        ('SecRule RESPONSE_STATUS "@rx ^40[13]$" "id:1,phase:5,pass"', 3),
+        ('SecRule ARGS "@eq 1" "id:1,phase:5,pass,logdata:\'%{RESPONSE_HEADERS.location}\'"', 3),
+        ('SecAction "id:1,phase:5,pass,setvar:ip.last=%{RESPONSE_STATUS}"', 3),
+        ('SecAction "id:1,phase:5,pass,expirevar:ip.last=%{RESPONSE_HEADERS.retry-after}"', 3),
+        ('SecRule ARGS "@contains %{RESPONSE_PROTOCOL}" "id:1,phase:5,pass"', 3),
+        ('SecRule RESPONSE_BODY "@contains secret" "id:1,phase:5,pass"', 4),
+        ('SecRule ARGS "@eq 1" "id:2,phase:5,pass,chain"\nSecRule RESPONSE_BODY "@contains secret"', 4),
+        ('SecRule TX:never "@eq 1" "id:2,phase:5,pass,chain"\nSecRule RESPONSE_BODY "@contains secret"', 0),
+    ],
+)
+def test_what_rules_look_at_in_the_response(rule: str, phase: int) -> None:
+    assert make(rule).program.response_phase == phase
+
+
+def test_the_logging_phase_sees_the_body_of_the_response() -> None:
+    rules = 'SecRule RESPONSE_BODY "@contains secret" "id:1,phase:5,pass,log"'
+    assert ids(run(rules, response=b"a secret", response_headers={"Content-Type": "text/html"})) == [1]
+    assert ids(run(rules, response=b"a secret", response_headers={"Content-Type": "image/png"})) == []
 
 
 def test_severity_and_rule_collection() -> None:

@@ -10,13 +10,13 @@ from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest, 
 
 from extproc.answers import CONTINUE_REQUEST, CONTINUE_RESPONSE, NO_RESPONSE_BODY
 from extproc.config import ENVOYS_OWN
-from extproc.modes import BUFFERED, BUFFERED_PARTIAL, FULL_DUPLEX, NONE, SKIP, STREAMED
+from extproc.modes import BUFFERED, BUFFERED_PARTIAL, FULL_DUPLEX, NONE, SEND, SKIP, STREAMED
 from extproc.piece import Answer, Piece
 from extproc.policies import PolicySet
 from extproc.service import LIGHT_MICROSECONDS
 from extproc.side import MAX_HELD_BYTES
 from extproc.stream import Stream, StreamError, StreamOptions
-from tests.core.transactions import make
+from tests.core.transactions import ids, make
 from tests.sidecar.messages import (
     request_body,
     request_headers,
@@ -217,9 +217,46 @@ def test_messages_that_no_rule_needs_are_not_asked_for() -> None:
     (answer, *_) = play(request_only, request_headers("/"))[1]
     assert answer[0].mode_override.response_header_mode == SKIP
     assert answer[0].mode_override.response_body_mode == NONE
+    for rules in ("", 'SecRule TX:a "@eq 1" "id:2,phase:5,pass"'):
+        logging = make(f'SecRule ARGS "@contains evil" "id:1,phase:2,deny"\n{rules}')
+        assert play(logging, request_headers("/"))[1][0][0].mode_override.response_header_mode == SKIP
     headers_only = make('SecRequestBodyAccess Off\nSecRule ARGS "@contains evil" "id:1,phase:1,deny"')
     (answer, *_) = play(headers_only, request_headers("/", end=False, mode=BUFFERED))[1]
     assert answer[0].mode_override.request_body_mode == NONE
+
+
+def test_a_rule_of_the_logging_phase_sees_the_response() -> None:
+    waf = make('SecRule RESPONSE_STATUS "@rx ^40[13]$" "id:1,phase:5,pass,log"')
+    stream, answers = play(waf, request_headers("/"), response_headers(403, end=True))
+    assert answers[0][0].mode_override.response_header_mode == SEND
+    assert answers[0][0].mode_override.response_body_mode == NONE
+    assert stream.tx is not None
+    assert ids(stream.tx) == [1]
+    waf = make('SecRule RESPONSE_BODY "@contains evil" "id:1,phase:5,pass,log"')
+    stream, _ = play(waf, request_headers("/"), response_headers(), response_body(b"evil"))
+    assert stream.tx is not None
+    assert ids(stream.tx) == [1]
+
+
+@pytest.mark.parametrize(("engine", "mode"), [("On", SEND), ("RelevantOnly", SEND), ("Off", SKIP)])
+def test_an_audit_log_has_the_status_of_the_response(engine: str, mode: int) -> None:
+    waf = make(f'SecAuditEngine {engine}\nSecRule ARGS "@contains evil" "id:1,phase:2,deny"')
+    _, answers = play(waf, request_headers("/"), audited=True)
+    assert answers[0][0].mode_override.response_header_mode == mode
+    assert answers[0][0].mode_override.response_body_mode == NONE
+
+
+def test_a_shadow_sees_the_headers_of_the_response() -> None:
+    policies = PolicySet.single(make('SecRule ARGS "@contains evil" "id:1,phase:2,deny"'))
+    shadow = PolicySet.single(make('SecRule RESPONSE_STATUS "@eq 500" "id:1,phase:3,deny"')).default
+    policies.default.shadow = shadow
+    (answer,) = Stream(policies, StreamOptions()).handle(request_headers("/"))
+    assert isinstance(answer, ProcessingResponse)
+    assert answer.mode_override.response_header_mode == SEND
+    shadow.waf = make('SecRule ARGS "@contains evil" "id:1,phase:2,deny"')
+    (answer,) = Stream(policies, StreamOptions()).handle(request_headers("/"))
+    assert isinstance(answer, ProcessingResponse)
+    assert answer.mode_override.response_header_mode == SKIP
 
 
 def test_override_never_turns_a_body_mode_on(waf: WAF) -> None:

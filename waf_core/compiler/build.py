@@ -21,6 +21,7 @@ from waf_core.compiler.leftovers import leftovers_read
 from waf_core.compiler.memo import find_memos
 from waf_core.compiler.multiphase import early_half
 from waf_core.compiler.plan import Planner
+from waf_core.compiler.reads import response_phase, variables_read
 from waf_core.compiler.routine import find_routines
 from waf_core.compiler.rules import Draft, build_link, read_actions
 from waf_core.compiler.units import Defaults, make_unit, read_defaults
@@ -259,7 +260,7 @@ class Builder:
             planner = Planner(statistics, options.limits or ScanLimits(), leftovers)
             planner.plan(phases)
             pattern_sets = planner.pattern_sets
-        names = {target.variable.name for unit in self.units for link in unit.links for target in link.targets}
+        names = variables_read(self.units)
         self._check_phases()
         compiled = Program(
             settings=self.settings,
@@ -271,6 +272,7 @@ class Builder:
             files=self.source.files,
             keep_files="FILES_TMP_CONTENT" in names,
             keep_raw_multipart=bool(names & {"FULL_REQUEST", "FULL_REQUEST_LENGTH"}),
+            response_phase=response_phase(phases),
             statistics=statistics,
             has_clean_path=False,
             pattern_sets=pattern_sets,

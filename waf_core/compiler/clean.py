@@ -17,8 +17,8 @@ from collections.abc import Iterable
 
 from waf_core import evaluation
 from waf_core.actions import RemoveRules, SetVar
-from waf_core.compiler.leftovers import macros_of_effects
 from waf_core.compiler.names import TxNames, add_written
+from waf_core.compiler.reads import macros_of_effects
 from waf_core.macros import Macro
 from waf_core.program import PhaseProgram, Program
 from waf_core.rule import Effect, Target, Unit

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from waf_core.compiler.names import CAPTURES
+from waf_core.compiler.reads import macros_of_effects
 from waf_core.macros import Macro
 from waf_core.rule import Link, Unit
 
@@ -40,16 +41,6 @@ def leftovers_read(units: Iterable[Unit]) -> Leftovers:
             evaluated = True
             captures |= not captured and _any_capture(macros_of_effects(link))
     return Leftovers(captures, matched)
-
-
-def macros_of_effects(link: Link) -> list[Macro]:
-    """All that the effects of a link expand."""
-    return [
-        macro
-        for effect in link.effects
-        for part in ("name", "value", "key")
-        if isinstance(macro := getattr(effect, part, None), Macro)
-    ]
 
 
 def _targets_captures(link: Link) -> bool:

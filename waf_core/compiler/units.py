@@ -47,10 +47,9 @@ def read_defaults(node: DirectiveNode) -> tuple[int, Defaults]:
 
 def make_unit(node: RuleNode, draft: Draft, defaults: Defaults, link: Link) -> Unit:
     """The unit of a chain, of which `node` is the first rule and `link` what is made of that."""
-    disruption, status, redirect = draft.disruption, draft.status, draft.redirect
+    disruption, status, redirect = draft.disruption, draft.status or defaults.status, draft.redirect
     if disruption in (None, "block"):
         disruption = defaults.disruption
-        status = status or defaults.status
         redirect = defaults.redirect
     if disruption == "redirect" and status not in REDIRECTS:
         status = 302
@@ -63,7 +62,7 @@ def make_unit(node: RuleNode, draft: Draft, defaults: Defaults, link: Link) -> U
         info=draft.info(node.position, node.text),
         links=[link],
         disruption=disruption or "pass",
-        status=status or 403,
+        status=status,
         redirect=macro(redirect),
         log=log,
         audit_log=audit,

@@ -1,0 +1,58 @@
+"""What rules read: the variables of their targets, and of the macros in operators, effects and messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from waf_core.macros import Macro
+from waf_core.program import PhaseProgram
+from waf_core.rule import Link, Unit
+from waf_core.variables import REGISTRY as VARIABLES
+
+LOGGING = 5
+"""The phase that comes when the response is known, as far as anybody has asked for it."""
+
+RESPONSE = 3
+"""The first phase of a response: variables that are there from it on come from the response."""
+
+
+def macros_of_effects(link: Link) -> list[Macro]:
+    """All that the effects of a link expand."""
+    return [
+        macro
+        for effect in link.effects
+        for part in ("name", "value", "key", "seconds")
+        if isinstance(macro := getattr(effect, part, None), Macro)
+    ]
+
+
+def variables_read(units: Iterable[Unit]) -> set[str]:
+    """Their names, in capitals; of macros also such as are no variables."""
+    found: set[str] = set()
+    for unit in units:
+        for link in unit.links:
+            found.update(target.variable.name for target in link.targets)
+        found.update(name for macro in _macros(unit) for name, _ in macro.names)
+    return found
+
+
+def _macros(unit: Unit) -> Iterator[Macro]:
+    for link in unit.links:
+        yield Macro(link.operator_argument)
+        yield from macros_of_effects(link)
+    for text in (unit.message, unit.data, unit.redirect):
+        if text is not None:
+            yield text
+
+
+def response_phase(phases: Mapping[int, PhaseProgram]) -> int:
+    """The last phase in which anything looks at the response: 0 (never), 3 (headers) or 4 (body).
+
+    Rules of phase 5 come after it: with them it is what they read that counts.
+    """
+    last = max([phase for phase in (3, 4) if phases[phase].kept], default=0)
+    logging = phases[LOGGING]
+    for name in variables_read([logging.units[position] for position in logging.kept]):
+        if name in VARIABLES and VARIABLES[name].phase >= RESPONSE:
+            last = max(last, VARIABLES[name].phase)
+    return last
