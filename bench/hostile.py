@@ -187,7 +187,8 @@ def run() -> dict[str, Any]:
     root = required_crs()
     ours, peer = Ours(root, 1), LibModSecurity(root, 1)
     rng = random.Random(7)
-    rows, results = [], []
+    rows: list[list[str]] = []
+    results: list[dict[str, Any]] = []
     # Warm as in service: what follows is the first sight of hostile bytes, not of the rules.
     for case in CASES.values():
         for _ in range(50):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from waf_core.limits import Limit
 from waf_core.macros import Macro
 from waf_core.operators.numeric import to_int
 from waf_core.settings import AuditEngine, EngineMode
@@ -127,7 +128,7 @@ class SetVar:
             store.pop(name, None)
             return
         if name not in store and len(store) >= MAX_COLLECTION_KEYS:
-            tx.note_limit("tx_variables")
+            tx.note_limit(Limit.TX_VARIABLES)
             return
         if self.kind == "set":
             store[name] = value

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from waf_core.actions import MAX_COLLECTION_KEYS, SetVar
 from waf_core.bodies import Pair
+from waf_core.limits import Limit
 from waf_core.operators import Captures, Operator
 from waf_core.operators.regex import MAX_CAPTURES
 from waf_core.operators.restpath import RestPath
@@ -281,7 +282,7 @@ def _text(value: bytes) -> str:
 
 def _record(tx: Transaction, unit: Unit, matches: list[Pair]) -> None:
     if len(tx.matched_rules) >= MAX_MATCHED_RULES:
-        tx.note_limit("matched_rules")
+        tx.note_limit(Limit.MATCHED_RULES)
         return
     if unit.sanitise_matched:
         tx.sanitised.update(("matched", name) for name, _ in matches)

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from operator import attrgetter
 from typing import Final, Protocol
 
+from waf_core.limits import Limit
+
 MAX_EXPANSION: Final = 64 << 10
 """Bytes that one expansion may yield; the rest is cut (values come from traffic)."""
 
@@ -25,7 +27,7 @@ class Expander(Protocol):
         """The first value of variable `name` (upper case), or b"" when there is none."""
         ...
 
-    def note_limit(self, name: str) -> None:
+    def note_limit(self, limit: Limit) -> None:
         """An operator could not do what was asked of it; each limit is noted once, and counted."""
         ...
 

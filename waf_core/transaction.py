@@ -32,6 +32,7 @@ from waf_core.bodies.response import ResponseBody
 from waf_core.bodies.urlencoded import parse_pairs
 from waf_core.cookies import parse_cookies
 from waf_core.errors import UsageError
+from waf_core.limits import Limit
 from waf_core.octets import PERCENT
 from waf_core.operators.numeric import to_int
 from waf_core.persistence import Store
@@ -100,7 +101,7 @@ class Transaction:
         self.detected: Interruption | None = None
         """The first interruption that DetectionOnly held back."""
         self.matched_rules: list[MatchedRule] = []
-        self.limits: list[str] = []
+        self.limits: list[Limit] = []
         """Names of the limits that this transaction ran into."""
         self.phase: int = 0
         self.phase_ns: list[int] = [0] * 6
@@ -195,7 +196,7 @@ class Transaction:
             self.args_get, overflow = parse_pairs(query, settings.argument_separator, settings.arguments_limit)
             self.args = self.args_get
             if overflow:
-                self.note_limit("arguments")
+                self.note_limit(Limit.ARGUMENTS)
             self.urlencoded_error = has_bad_escape(query)
 
     def add_request_header(self, name: bytes | str, value: bytes | str) -> None:
@@ -204,7 +205,7 @@ class Transaction:
         if self.phase:
             raise UsageError("request headers come before phase 1")
         if len(self.request_headers) >= MAX_REQUEST_HEADERS:
-            self.note_limit("request_headers")
+            self.note_limit(Limit.REQUEST_HEADERS)
             return
         name = _to_bytes(name)
         self.request_headers.append((name, _to_bytes(value)))
@@ -226,8 +227,10 @@ class Transaction:
                 self.request_body.note_content_type(value)
             elif lowered == b"host" and not self.server_name:
                 self.server_name = host_of(value.strip())
-        if "request_headers" in self.limits or "arguments" in self.limits:
-            return self.reject(400, "more headers or arguments than the limit allows")
+        if self.limits and self.engine is not _OFF:
+            stop = self.reject(400, "more headers or arguments than the limit allows")
+            if stop:
+                return stop
         return self._run(1)
 
     def _parse_cookies(self, value: bytes) -> None:
@@ -236,7 +239,7 @@ class Transaction:
         cookies, too_many = parse_cookies(value, separator, settings.arguments_limit - len(self.request_cookies))
         self.request_cookies += cookies
         if too_many:
-            self.note_limit("arguments")
+            self.note_limit(Limit.ARGUMENTS)
 
     # -- phase 2 --------------------------------------------------------------------------------
 
@@ -252,12 +255,12 @@ class Transaction:
         action = settings.request_body_limit_action
         if body.overruns(chunk):
             reason = f"the request body exceeds {body.limit} bytes"
-            stop = self._overrun("request_body", action, 413, reason)
+            stop = self._overrun(Limit.REQUEST_BODY, action, 413, reason)
             if stop:
                 return stop
         if body.write(chunk, self._arguments_left()):
             reason = f"the request body without files exceeds {settings.request_body_no_files_limit} bytes"
-            return self._overrun("request_body_no_files", action, 413, reason)
+            return self._overrun(Limit.REQUEST_BODY_NO_FILES, action, 413, reason)
         return None
 
     def process_request_body(self) -> Interruption | None:
@@ -272,7 +275,7 @@ class Transaction:
             if self.args_post:
                 self.args = self.args_get + self.args_post
             if overflow:
-                self.note_limit("arguments")
+                self.note_limit(Limit.ARGUMENTS)
                 stop = self.reject(400, "more arguments than SecArgumentsLimit allows")
                 if stop:
                     return stop
@@ -289,7 +292,7 @@ class Transaction:
         if self.phase > 2:
             raise UsageError("response headers come before phase 3")
         if len(self.response_headers) >= MAX_REQUEST_HEADERS:
-            self.note_limit("response_headers")
+            self.note_limit(Limit.RESPONSE_HEADERS)
             return
         self.response_headers.append((_to_bytes(name), _to_bytes(value)))
 
@@ -325,7 +328,7 @@ class Transaction:
             return self.interruption
         if body.overruns(chunk):
             action = self.program.settings.response_body_limit_action
-            stop = self._overrun("response_body", action, 500, f"the response body exceeds {body.limit} bytes")
+            stop = self._overrun(Limit.RESPONSE_BODY, action, 500, f"the response body exceeds {body.limit} bytes")
             if stop:
                 return stop
         body.write(chunk)
@@ -373,14 +376,14 @@ class Transaction:
         self.records.commit()
         return self.interruption
 
-    def note_limit(self, name: str) -> None:
+    def note_limit(self, limit: Limit) -> None:
         """A limit was reached; each is noted once."""
-        if name not in self.limits:
-            self.limits.append(name)
+        if limit not in self.limits:
+            self.limits.append(limit)
 
-    def _overrun(self, name: str, action: LimitAction, status: int, reason: str) -> Interruption | None:
+    def _overrun(self, limit: Limit, action: LimitAction, status: int, reason: str) -> Interruption | None:
         """A body ran into a limit: refuse it, if that is what is to be done then."""
-        self.note_limit(name)
+        self.note_limit(limit)
         return self.reject(status, reason) if action is LimitAction.REJECT else None
 
     def reject(self, status: int, reason: str) -> Interruption | None:

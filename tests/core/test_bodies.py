@@ -556,6 +556,17 @@ def test_more_arguments_than_the_limit_never_pass_unseen() -> None:
         assert tx.limits == ["arguments"]
 
 
+@pytest.mark.parametrize(("engine", "matched", "told"), [("DetectionOnly", [1, 2], True), ("Off", [], False)])
+def test_a_request_past_a_limit_is_judged_where_it_is_not_refused(engine: str, matched: list[int], told: bool) -> None:
+    rules = f"SecRuleEngine {engine}\nSecArgumentsLimit 3\n"
+    rules += "".join(f'SecRule ARGS:b "@streq 2" "id:{n},phase:{n},pass,log"\n' for n in (1, 2))
+    tx = run(rules, "/?a&b=2&c&d")
+    assert ids(tx) == matched
+    assert (tx.detected is not None) == told
+    assert tx.interruption is None
+    assert tx.limits == ["arguments"]
+
+
 def test_response_body_limit() -> None:
     rules = 'SecResponseBodyLimit 8\nSecRule RESPONSE_BODY "@contains evil" "id:1,phase:4,deny"'
     stop = run(rules, response=b"x" * 20).interruption

@@ -9,6 +9,7 @@ import pytest
 from demo.stack import PROJECT
 from waf_core import actions, operators, transformations, variables
 from waf_core.compiler import directives, rules
+from waf_core.limits import Limit
 
 TABLES = {
     "directives.md": [*directives.SUPPORTED, *directives.WITHOUT_EFFECT, *directives.REFUSED],
@@ -16,12 +17,13 @@ TABLES = {
     "transformations.md": [*transformations.REGISTRY],
     "variables.md": [*variables.REGISTRY, *variables.REFUSED],
     "actions.md": [*rules.REFUSED_ACTIONS, *actions.CTL],
+    "operations.md": [*Limit],
 }
 
 
 @pytest.mark.parametrize("file", TABLES)
 def test_table_is_complete(file: str) -> None:
     text = (PROJECT / "docs" / file).read_text("utf-8")
-    known = {name.lower() for name in re.findall(r"`([^`]+)`", text)}
+    known = {name.lower() for name in re.findall(r"`([^`\n]+)`", text)}
     missing = [name for name in TABLES[file] if name.lower() not in known]
     assert missing == []

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.core.transactions import ids, make, run
 from waf_core import WAF, SecLangError
+from waf_core.limits import Limit
 from waf_core.operators import REFUSED, REGISTRY, OperatorEnv, injection
 from waf_core.operators.regex import BacktrackingRx, Rx
 
@@ -31,8 +32,8 @@ class NoTransaction:
         self.matched_var = self.matched_var_name = b""
         self.limits: list[str] = []
 
-    def note_limit(self, name: str) -> None:
-        self.limits.append(name)
+    def note_limit(self, limit: Limit) -> None:
+        self.limits.append(limit)
 
     def lookup(self, name: str, key: bytes | None) -> bytes:
         raise AssertionError("a pure operator looked something up")

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from waf_core.actions import RemoveRules, SetVar, amount
 from waf_core.compiler.leftovers import Leftovers
+from waf_core.limits import Limit
 from waf_core.macros import Macro
 from waf_core.operators import REGISTRY as OPERATORS
 from waf_core.operators import Operator, OperatorEnv, OperatorError
@@ -346,5 +347,5 @@ class _NoLookup:
     def lookup(self, name: str, key: bytes | None) -> bytes:
         return b""
 
-    def note_limit(self, name: str) -> None:
+    def note_limit(self, limit: Limit) -> None:
         """No request is there to count it for."""

@@ -15,6 +15,7 @@ from weakref import WeakValueDictionary
 import re2
 import regex
 
+from waf_core.limits import Limit
 from waf_core.macros import Expander
 from waf_core.operators import Argument, Captures, Operator, OperatorEnv, OperatorError, operator
 from waf_core.operators.indexes import relaxed
@@ -27,8 +28,6 @@ RE2_MAX_MEM: Final = 16 << 20
 BACKTRACK_SECONDS: Final = 0.05
 """Time that one search of a pattern outside RE2 may take."""
 
-TIME_LIMIT: Final = "rx_time"
-INVALID: Final = "rx_invalid"
 """Limits that are noted: a search was cut, an expression with macros turned out to be none."""
 
 MAX_DYNAMIC_PATTERNS: Final = 256
@@ -162,7 +161,7 @@ class BacktrackingRx(Operator):
         try:
             found = self._regex.search(value, timeout=BACKTRACK_SECONDS)
         except TimeoutError:
-            tx.note_limit(TIME_LIMIT)
+            tx.note_limit(Limit.RX_TIME)
             return (b"",)
         if found is None:
             return None
@@ -196,7 +195,7 @@ class DynamicRx(Operator):
                 self._compiled[pattern] = None
         compiled = self._compiled[pattern]
         if compiled is None:
-            tx.note_limit(INVALID)
+            tx.note_limit(Limit.RX_INVALID)
             return None
         return compiled.match(value, tx)
 

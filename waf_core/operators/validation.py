@@ -6,10 +6,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from waf_core.limits import Limit
 from waf_core.macros import Expander
 from waf_core.operators import HIT, Captures, Operator, OperatorEnv, OperatorError, operator
 from waf_core.operators.needs import ALL, Needs, of_bytes
-from waf_core.operators.regex import TIME_LIMIT, compile_pattern
+from waf_core.operators.regex import compile_pattern
 from waf_core.transformations.url import has_bad_escape
 
 MAX_VERIFIED_NUMBERS: Final = 1024
@@ -90,7 +91,7 @@ class Verify(Operator):
             try:
                 first, end = self._pattern.place(value, start)
             except TimeoutError:
-                tx.note_limit(TIME_LIMIT)
+                tx.note_limit(Limit.RX_TIME)
                 return HIT
             if first == end:
                 return None
