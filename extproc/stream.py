@@ -311,7 +311,7 @@ class Stream:
         assert tx is not None
         judged = tx.engine is not EngineMode.OFF and tx.allowed != "all"
         phase = tx.program.response_phase if judged else 0
-        if phase == 4 and not tx.response_body.access:
+        if phase == 4 and not (tx.response_body.access or tx.program.opens_response_body):
             phase = 3
         recorded = self.options.audited and tx.audit_engine is not AuditEngine.OFF
         shadowed = self.policy.shadow is not None and self.policy.shadow.waf.program.response_phase

@@ -258,8 +258,13 @@ class SetAttribute:
     """A ctl option that sets one thing of the transaction, or of its `request_body` or `response_body`."""
 
     def __init__(self, name: str, value: object) -> None:
+        self._name = name
         self.owner, _, self.attribute = name.rpartition(".")
         self.value = value
+
+    def sets(self, name: str, value: object) -> bool:
+        """Is it this that it does?"""
+        return self._name == name and self.value == value
 
     def __call__(self, tx: Transaction) -> None:
         setattr(getattr(tx, self.owner) if self.owner else tx, self.attribute, self.value)

@@ -293,7 +293,6 @@ def _record(tx: Transaction, unit: Unit, matches: list[Pair]) -> None:
             data=_text(unit.data.expand(tx)) if unit.data else "",
             variable=_text(tx.matched_var_name),
             value=tx.matched_var,
-            disruptive=unit.disruption not in ("pass", "allow"),
             audit=unit.audit_log,
             log=unit.log,
             matches=matches[:MAX_LOGGED_MATCHES],

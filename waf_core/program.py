@@ -82,6 +82,8 @@ class Program:
     keep_raw_multipart: bool
     response_phase: int
     """The last phase in which anything looks at the response: 0 (never), 3 (headers) or 4 (body)."""
+    opens_response_body: bool
+    """May a rule turn SecResponseBodyAccess on?"""
     statistics: ScanStatistics
     has_clean_path: bool
     """Do the phases have a `clean_tx`?"""

@@ -175,7 +175,7 @@ class MatchedRule:
     """A rule that matched in a transaction, as logged.  (A dataclass's `__init__` is not compiled, and fifteen of these
     are made for an attack.)"""
 
-    __slots__ = ("audit", "data", "disruptive", "log", "matches", "message", "rule", "value", "variable")
+    __slots__ = ("audit", "data", "log", "matches", "message", "rule", "value", "variable")
 
     def __init__(
         self,
@@ -184,7 +184,6 @@ class MatchedRule:
         data: str,
         variable: str,
         value: bytes,
-        disruptive: bool,
         audit: bool,
         log: bool,
         matches: list[Pair],
@@ -194,7 +193,6 @@ class MatchedRule:
         self.data = data
         self.variable = variable
         self.value = value
-        self.disruptive = disruptive
         self.audit = audit
         self.log = log
         self.matches = matches

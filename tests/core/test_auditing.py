@@ -8,6 +8,7 @@ import pytest
 
 from tests.core.transactions import make
 from waf_core.auditing.formats import FORMATS, to_json, to_native
+from waf_core.auditing.log_line import log_line
 from waf_core.auditing.record import is_wanted, make_record
 from waf_core.transaction import Transaction
 
@@ -54,6 +55,14 @@ def test_no_format_shows_a_secret(name: str) -> None:
     text = FORMATS[name](make_record(tx))
     assert not [secret for secret in SECRETS if secret in text]
     assert "shop.example" in text
+
+
+def test_only_the_rule_that_denies_says_so() -> None:
+    late = 'SecRule ARGS:q "@rx evil" "id:5,phase:5,deny,log"'
+    tx = judge("q=evil&password=x", f'SecRule REQUEST_METHOD "@streq POST" "id:6,phase:1,allow:phase,log"{RULES}{late}')
+    lines = {matched.rule.id: log_line(tx, matched) for matched in tx.matched_rules}
+    assert {number for number, line in lines.items() if "Access denied with code 403 (phase 2)" in line} == {1}
+    assert {number for number, line in lines.items() if "Warning (phase" in line} == {5, 6}
 
 
 def test_json_has_the_shape_of_modsecurity_3() -> None:

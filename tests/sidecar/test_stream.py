@@ -238,6 +238,22 @@ def test_a_rule_of_the_logging_phase_sees_the_response() -> None:
     assert ids(stream.tx) == [1]
 
 
+@pytest.mark.parametrize("phase", [1, 2, 3])
+def test_a_rule_may_ask_for_the_body_of_the_response(phase: int) -> None:
+    waf = make(
+        f'SecResponseBodyAccess Off\nSecRule ARGS:a "@eq 1" "id:1,phase:{phase},pass,nolog,ctl:responseBodyAccess=On"\n'
+        'SecRule RESPONSE_BODY "@contains evil" "id:2,phase:4,deny"'
+    )
+    opened = request_headers("/?a=1", end=False), request_body(b""), response_headers(), response_body(b"evil")
+    _, answers = play(waf, *opened)
+    assert not answers[0][0].HasField("mode_override")
+    assert denied(answers[3]) == 403
+    _, answers = play(waf, request_headers("/?a=2"), response_headers())
+    assert answers[1] == [NO_RESPONSE_BODY]
+    closed = make('SecResponseBodyAccess Off\nSecRule RESPONSE_BODY "@contains evil" "id:2,phase:4,deny"')
+    assert play(closed, request_headers("/"))[1][0][0].mode_override.response_body_mode == NONE
+
+
 @pytest.mark.parametrize(("engine", "mode"), [("On", SEND), ("RelevantOnly", SEND), ("Off", SKIP)])
 def test_an_audit_log_has_the_status_of_the_response(engine: str, mode: int) -> None:
     waf = make(f'SecAuditEngine {engine}\nSecRule ARGS "@contains evil" "id:1,phase:2,deny"')

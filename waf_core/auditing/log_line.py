@@ -31,9 +31,9 @@ def _quoted(text: str) -> str:
 def log_line(tx: Transaction, matched: MatchedRule) -> str:
     """One line for a matched rule."""
     rule = matched.rule
-    verb = "Access denied" if matched.disruptive and tx.interruption else "Warning"
-    if matched.disruptive and tx.interruption:
-        verb += f" with code {tx.interruption.status}"
+    verb, stop = "Warning", tx.interruption
+    if stop is not None and stop.rule_id == rule.id:
+        verb = f"Access denied with code {stop.status}"
     fields = [
         ("file", rule.position.file),
         ("line", str(rule.position.line)),

@@ -21,7 +21,7 @@ from waf_core.compiler.leftovers import leftovers_read
 from waf_core.compiler.memo import find_memos
 from waf_core.compiler.multiphase import early_half
 from waf_core.compiler.plan import Planner
-from waf_core.compiler.reads import response_phase, variables_read
+from waf_core.compiler.reads import opens_response_body, response_phase, variables_read
 from waf_core.compiler.routine import find_routines
 from waf_core.compiler.rules import Draft, build_link, read_actions
 from waf_core.compiler.units import Defaults, make_unit, read_defaults
@@ -273,6 +273,7 @@ class Builder:
             keep_files="FILES_TMP_CONTENT" in names,
             keep_raw_multipart=bool(names & {"FULL_REQUEST", "FULL_REQUEST_LENGTH"}),
             response_phase=response_phase(phases),
+            opens_response_body=opens_response_body(phases),
             statistics=statistics,
             has_clean_path=False,
             pattern_sets=pattern_sets,

@@ -1,9 +1,11 @@
-"""What rules read: the variables of their targets, and of the macros in operators, effects and messages."""
+"""What rules read: the variables of their targets, and of the macros in operators, effects and messages; and whether
+they let themselves read more."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from waf_core.actions import SetAttribute
 from waf_core.macros import Macro
 from waf_core.program import PhaseProgram
 from waf_core.rule import Link, Unit
@@ -56,3 +58,14 @@ def response_phase(phases: Mapping[int, PhaseProgram]) -> int:
         if name in VARIABLES and VARIABLES[name].phase >= RESPONSE:
             last = max(last, VARIABLES[name].phase)
     return last
+
+
+def opens_response_body(phases: Mapping[int, PhaseProgram]) -> bool:
+    """May a rule turn SecResponseBodyAccess on for a transaction?"""
+    return any(
+        isinstance(effect, SetAttribute) and effect.sets("response_body.access", True)
+        for phase in phases.values()
+        for position in phase.kept
+        for link in phase.units[position].links
+        for effect in link.effects
+    )
