@@ -73,7 +73,7 @@ def _rule(traced: TracedRule) -> dict[str, Any]:
         "severity": info.severity_name,
         "file": info.position.file,
         "line": info.position.line,
-        "tags": list(info.tags),
+        "tags": [show(tag.encode("utf-8", "replace")) for tag in traced.tags],
         "decides": traced.action != "pass",
         "action": traced.action,
         "score": _added(traced),

@@ -291,6 +291,7 @@ def _record(tx: Transaction, unit: Unit, matches: list[Pair]) -> None:
             rule=unit.info,
             message=_text(unit.message.expand(tx)) if unit.message else "",
             data=_text(unit.data.expand(tx)) if unit.data else "",
+            tags=tuple([_text(tag.expand(tx)) for tag in unit.tags]) if unit.tags else unit.info.tags,
             variable=_text(tx.matched_var_name),
             value=tx.matched_var,
             audit=unit.audit_log,

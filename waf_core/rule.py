@@ -157,6 +157,8 @@ class Unit:
     audit_log: bool = True
     message: Macro | None = None
     data: Macro | None = None
+    tags: tuple[Macro, ...] = ()
+    """Its tags, if there are macros in them."""
     skip: int = 0
     skip_after: str | None = None
     sanitise_matched: bool = False
@@ -175,13 +177,14 @@ class MatchedRule:
     """A rule that matched in a transaction, as logged.  (A dataclass's `__init__` is not compiled, and fifteen of these
     are made for an attack.)"""
 
-    __slots__ = ("audit", "data", "log", "matches", "message", "rule", "value", "variable")
+    __slots__ = ("audit", "data", "log", "matches", "message", "rule", "tags", "value", "variable")
 
     def __init__(
         self,
         rule: RuleInfo,
         message: str,
         data: str,
+        tags: tuple[str, ...],
         variable: str,
         value: bytes,
         audit: bool,
@@ -191,6 +194,8 @@ class MatchedRule:
         self.rule = rule
         self.message = message
         self.data = data
+        self.tags = tags
+        """Those of the rule, with what their macros stand for."""
         self.variable = variable
         self.value = value
         self.audit = audit

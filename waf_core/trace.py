@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from waf_core.macros import Macro
 from waf_core.rule import Link, RuleInfo, Unit
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class TracedRule:
     phase: int
     action: str
     message: str
+    tags: tuple[str, ...]
     logged: bool
     matches: list[TracedMatch]
     changes: dict[bytes, tuple[bytes | None, bytes | None]]
@@ -95,5 +97,12 @@ class Trace:
         before, after = self._before, tx.tx
         names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
         changes = {name: (before.get(name), after.get(name)) for name in names}
-        message = unit.message.expand(tx).decode("utf-8", "backslashreplace") if unit.message else ""
-        self.rules.append(TracedRule(unit.info, tx.phase, unit.disruption, message, unit.log, self._matches, changes))
+        message = _text(unit.message, tx) if unit.message else ""
+        tags = tuple([_text(tag, tx) for tag in unit.tags]) or unit.info.tags
+        self.rules.append(
+            TracedRule(unit.info, tx.phase, unit.disruption, message, tags, unit.log, self._matches, changes)
+        )
+
+
+def _text(macro: Macro, tx: Transaction) -> str:
+    return macro.expand(tx).decode("utf-8", "backslashreplace")

@@ -65,6 +65,17 @@ def test_only_the_rule_that_denies_says_so() -> None:
     assert {number for number, line in lines.items() if "Warning (phase" in line} == {5, 6}
 
 
+@pytest.mark.parametrize("name", ["JSON", "Native"])
+def test_tags_say_what_their_macros_stand_for(name: str) -> None:
+    tag = "tag:'Host: %{REQUEST_HEADERS.host} %{ARGS.password}'"
+    rules = f'{RULES}SecRule ARGS:q "@rx evil" "id:5,phase:2,pass,log,tag:a,{tag}"'
+    tx = judge("q=evil&password=hunter2hunter2", rules.replace("deny", "pass"))
+    text = FORMATS[name](make_record(tx))
+    assert "Host: shop.example " in text
+    assert "hunter2" not in text
+    assert 'tag "Host: shop.example hunter2hunter2"' in log_line(tx, tx.matched_rules[-1])
+
+
 def test_json_has_the_shape_of_modsecurity_3() -> None:
     tx = judge("q=evil")
     record = json.loads(to_json(make_record(tx)))["transaction"]

@@ -179,6 +179,24 @@ def test_block_means_what_the_default_action_says() -> None:
     assert stop.status == 405
 
 
+def test_rules_inherit_what_else_the_default_action_says() -> None:
+    tx = run(
+        "SecDefaultAction \"phase:1,log,pass,tag:all,tag:'Host: %{REQUEST_HEADERS.host}',severity:ERROR,"
+        "logdata:'%{MATCHED_VAR}',capture,multiMatch,maturity:3,accuracy:4\"\n"
+        'SecRule ARGS "@rx ^(.)" "id:1,phase:1,tag:own,t:uppercase"\n'
+        'SecRule ARGS "@rx (A)" "id:2,phase:1,severity:2,logdata:own,t:uppercase,chain"\nSecRule TX:1 "@streq A"\n'
+        'SecRule ARGS "@rx ^(.)" "id:3,phase:2,log"\nSecRuleUpdateActionById 1 "tag:new"',
+        "/?a=a",
+    )
+    first, second, third = tx.matched_rules
+    assert first.tags == ("all", "Host: www.example.com", "own", "new")
+    assert (first.rule.severity, first.data, first.rule.maturity, first.rule.accuracy) == (3, "A", "3", "4")
+    assert first.matches == [(b"ARGS:a", b"a"), (b"ARGS:a", b"A")]
+    assert (second.rule.severity, second.data) == (2, "own")
+    assert second.tags == ("all", "Host: www.example.com")
+    assert (third.rule.severity, third.data, third.tags) == (None, "", ())
+
+
 @pytest.mark.parametrize(
     ("default", "actions", "status"),
     [

@@ -124,7 +124,12 @@ ERRORS = {
     'SecAction "id:1,status:999"': r"a status is a number from 200 to 599",
     'SecRule ARGS "@pmFromFile no.data" "id:1"': r"the data file 'no.data' does not exist",
     'SecRule ARGS "@ipMatch 1.2.3" "id:1"': r"'1.2.3' is no address or CIDR block",
-    'SecDefaultAction "phase:1,block"': r"SecDefaultAction cannot be block",
+    'SecDefaultAction "phase:1,block"': r"SecDefaultAction cannot have block: it says what block means",
+    "SecDefaultAction \"phase:1,pass,msg:'x'\"": r"SecDefaultAction cannot have msg",
+    'SecDefaultAction "phase:1,pass,skipAfter:END"': r"SecDefaultAction cannot have skipafter",
+    'SecDefaultAction "phase:1,pass,setvar:tx.a=1"': r"SecDefaultAction cannot change anything",
+    'SecDefaultAction "phase:1,pass,ctl:ruleRemoveById=1"': r"SecDefaultAction cannot change anything",
+    'SecDefaultAction "phase:1,pass,sanitiseMatched"': r"SecDefaultAction cannot change anything",
     "SecRuleRemoveById x": r"rules are chosen by id or range",
 }
 

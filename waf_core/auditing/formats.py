@@ -94,7 +94,7 @@ def _message(message: Message) -> dict[str, Any]:
             "severity": "" if rule.severity is None else str(rule.severity),
             "ver": rule.version,
             "rev": rule.revision,
-            "tags": list(rule.tags),
+            "tags": list(message.tags),
             "maturity": rule.maturity or "0",
             "accuracy": rule.accuracy or "0",
         },
@@ -155,7 +155,7 @@ def _native_message(message: Message) -> str:
         ("data", message.data),
         ("severity", rule.severity_name),
         ("ver", rule.version),
-        *(("tag", tag) for tag in rule.tags),
+        *(("tag", tag) for tag in message.tags),
     ]
     return f"Message: Matched at {_line(message.variable)}." + bracketed(fields)
 

@@ -45,7 +45,7 @@ def log_line(tx: Transaction, matched: MatchedRule) -> str:
         ("ver", rule.version),
         ("maturity", rule.maturity),
         ("accuracy", rule.accuracy),
-        *(("tag", tag) for tag in rule.tags),
+        *(("tag", tag) for tag in matched.tags),
         ("hostname", tx.server_name.decode("latin-1")),
         ("uri", tx.uri.decode("latin-1")),
         ("unique_id", tx.id),

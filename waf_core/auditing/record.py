@@ -36,6 +36,7 @@ class Message:
     rule: RuleInfo
     text: str
     data: str
+    tags: tuple[str, ...]
     variable: str
     value: str
     variables: tuple[str, ...]
@@ -147,9 +148,11 @@ def _message(matched: MatchedRule, hidden: Redaction) -> Message:
         value, data = mask(min(len(value), 16)), mask(min(len(data), 16)) if data else ""
     else:
         value, data = hidden.text(value), hidden.text(data)
-    return Message(
-        matched.rule, hidden.text(matched.message[:MAX_TEXT]), data, matched.variable[:MAX_TEXT], value, variables
-    )
+    text, variable = hidden.text(matched.message[:MAX_TEXT]), matched.variable[:MAX_TEXT]
+    tags = matched.tags
+    if tags is not matched.rule.tags:  # they may have what traffic brought
+        tags = tuple([hidden.text(tag[:MAX_TEXT]) for tag in tags])
+    return Message(matched.rule, text, data, tags, variable, value, variables)
 
 
 def _text(value: bytes) -> str:

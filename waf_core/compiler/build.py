@@ -172,7 +172,9 @@ class Builder:
         draft = read_actions(node.actions)
         if self._open is not None:
             unit, first = self._open
-            link = self._link(node, draft, self.defaults[unit.info.phase])
+            defaults = self.defaults[unit.info.phase]
+            defaults.inherit(draft)
+            link = self._link(node, draft, defaults)
             unit.links.append(link)
             self._note_pending(unit, draft, len(unit.links) - 1)
             if not draft.chained:
@@ -189,6 +191,7 @@ class Builder:
                 f"the id {draft.id} is already used at {known[0].position}", node.position, f"id:{draft.id}"
             )
         defaults = self.defaults[draft.phase]
+        defaults.inherit(draft)
         unit = make_unit(node, draft, defaults, self._link(node, draft, defaults))
         self._written[draft.id] = (node, defaults)
         self._note_pending(unit, draft, 0)
@@ -203,6 +206,7 @@ class Builder:
         node = replace(node, actions=(*node.actions, *actions))
         self._written[unit.info.id] = (node, defaults)
         draft = read_actions(node.actions)
+        defaults.inherit(draft)
         link = self._link(node, draft, defaults)
         link.targets = unit.links[0].targets  # SecRuleUpdateTargetBy... may have changed them
         made = make_unit(node, draft, defaults, link)

@@ -42,6 +42,7 @@ def _macros(unit: Unit) -> Iterator[Macro]:
     for link in unit.links:
         yield Macro(link.operator_argument)
         yield from macros_of_effects(link)
+    yield from unit.tags
     for text in (unit.message, unit.data, unit.redirect):
         if text is not None:
             yield text

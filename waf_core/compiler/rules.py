@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from waf_core import actions
@@ -332,3 +332,9 @@ def build_link(
 
 def macro(text: str | None) -> Macro | None:
     return Macro(_raw(text)) if text else None
+
+
+def read_tags(tags: Sequence[str]) -> tuple[Macro, ...]:
+    """Tags with macros; none when there are no macros in any."""
+    macros = tuple([Macro(_raw(tag)) for tag in tags])
+    return () if all(tag.constant is not None for tag in macros) else macros

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
-from waf_core.compiler.rules import Draft, macro, read_actions
+from waf_core.compiler.rules import Draft, macro, read_actions, read_tags
 from waf_core.errors import SecLangError
 from waf_core.rule import Link, Unit
 from waf_core.seclang.parser import parse_actions
@@ -13,6 +13,10 @@ from waf_core.seclang.tree import DirectiveNode, RuleNode
 
 REDIRECTS: Final = (301, 302, 303, 307, 308)
 """With another status a redirect is a 302, as in ModSecurity v2."""
+
+
+_NOT_BY_DEFAULT: Final = ("block", "chain", "id", "msg", "rev", "skip", "skipafter", "ver")
+"""What ModSecurity v2 refuses there, too: each rule has its own."""
 
 
 @dataclass(slots=True)
@@ -25,16 +29,37 @@ class Defaults:
     log: bool = True
     audit_log: bool = True
     transformations: tuple[str, ...] = ()
+    draft: Draft = field(default_factory=Draft)
+    """What else it says."""
+
+    def inherit(self, draft: Draft) -> None:
+        """Add to what a rule says, in place, what it leaves to the defaults."""
+        own = self.draft
+        draft.tags[:0] = own.tags
+        draft.severity = own.severity if draft.severity is None else draft.severity
+        draft.data = draft.data or own.data
+        draft.maturity = draft.maturity or own.maturity
+        draft.accuracy = draft.accuracy or own.accuracy
+        draft.capture |= own.capture
+        draft.multi_match |= own.multi_match
 
 
 def read_defaults(node: DirectiveNode) -> tuple[int, Defaults]:
     """A SecDefaultAction: (phase, what it says).  Raises SecLangError."""
     text = " ".join(node.arguments)
-    draft = read_actions(parse_actions(text, lambda offset: node.position))
-    if draft.effects or draft.id or draft.chained:
-        raise SecLangError("SecDefaultAction takes only phase, log, t and disruptive actions", node.position, text)
-    if draft.disruption == "block":
-        raise SecLangError("SecDefaultAction cannot be block: it says what block means", node.position, text)
+    nodes = parse_actions(text, lambda offset: node.position)
+    draft = read_actions(nodes)
+    own = next((each.name for each in nodes if each.name in _NOT_BY_DEFAULT), None)
+    if own is not None:
+        why = "it says what block means" if own == "block" else "each rule has its own"
+        raise SecLangError(f"SecDefaultAction cannot have {own}: {why}", node.position, text)
+    if draft.effects or draft.pending or draft.sanitise_matched:
+        raise SecLangError(
+            "SecDefaultAction cannot change anything",
+            node.position,
+            text,
+            "put setvar, ctl and the like into a SecAction of that phase",
+        )
     return draft.phase, Defaults(
         draft.disruption or "pass",
         draft.status or 403,
@@ -42,6 +67,7 @@ def read_defaults(node: DirectiveNode) -> tuple[int, Defaults]:
         draft.log if draft.log is not None else True,
         draft.audit_log if draft.audit_log is not None else draft.log is not False,
         tuple(draft.transformations),
+        draft,
     )
 
 
@@ -68,6 +94,7 @@ def make_unit(node: RuleNode, draft: Draft, defaults: Defaults, link: Link) -> U
         audit_log=audit,
         message=macro(draft.message),
         data=macro(draft.data),
+        tags=read_tags(draft.tags),
         skip=draft.skip,
         skip_after=draft.skip_after,
         sanitise_matched=draft.sanitise_matched,
