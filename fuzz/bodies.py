@@ -6,11 +6,13 @@ from fuzz.pieces import Pieces, cut
 from waf_core.bodies.json import parse_json
 from waf_core.bodies.multipart import MultipartParser
 from waf_core.bodies.urlencoded import parse_pairs
-from waf_core.bodies.xml import XmlDocument
+from waf_core.bodies.xml import MAX_FOUND, XmlDocument
+from waf_core.bodies.xpath import XPath
 from waf_core.transformations.url import url_decode
 
 LIMIT = 20
 DEPTH = 10
+XPATHS = (XPath("//*"), XPath("//a"), XPath("count(//*)"))
 
 
 def _multipart(content_type: bytes, pieces: list[bytes]) -> tuple[object, ...]:
@@ -46,8 +48,12 @@ def json(data: bytes) -> None:
 def xml(data: bytes) -> None:
     """Values, or an error in words; a document type declaration is always an error."""
     document = XmlDocument(data)
-    values = [*document.texts, *document.attributes, *document.xpath("//a"), *document.xpath("count(//*)")]
-    values += [part for pair in document.arguments() for part in pair]
+    values = [*document.texts, *document.attributes, *(part for pair in document.arguments() for part in pair)]
+    for xpath in XPATHS:
+        found, whole = document.find(xpath)
+        assert sum(map(len, found[:-1])) <= MAX_FOUND * len(data)
+        assert whole or found
+        values += found
     assert all(isinstance(value, bytes) for value in values)
     if data.startswith(b"<!DOCTYPE"):
         assert document.error is not None

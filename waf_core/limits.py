@@ -22,5 +22,7 @@ class Limit(StrEnum):
     MATCHED_RULES = "matched_rules"
     RX_TIME = "rx_time"
     """A value took longer than an expression has that RE2 cannot run: that counts as a match."""
+    XPATH = "xpath"
+    """An expression finds more than is looked at, or cannot be told: the request is refused."""
     RX_INVALID = "rx_invalid"
     """An expression with macros that is none with what they stand for: that matches nothing."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import re2
 
 from waf_core.bodies import Pair
+from waf_core.bodies.xpath import XPath
 from waf_core.errors import Position
 from waf_core.macros import Macro
 from waf_core.operators import Operator
@@ -62,7 +63,7 @@ class Target:
     variable: Variable
     key: bytes | None = None
     pattern: re2._Regexp | None = None
-    xpath: str | None = None
+    xpath: XPath | None = None
     count: bool = False
     excluded_keys: frozenset[bytes] = frozenset()
     excluded_patterns: tuple[re2._Regexp, ...] = ()
@@ -90,6 +91,8 @@ class Link:
     capture: bool
     effects: list[Effect]
     position: Position
+    namespaces: dict[str, str] = field(default_factory=dict)
+    """What prefixes in its XPath expressions stand for (`xmlns`)."""
     gate: int = NO_GATE
     """Number under which the scan notes what matches (`Hits`); NO_GATE if it does not judge this link."""
     captured: bool = False

@@ -43,7 +43,7 @@ def covers(exclusion: Target, target: Target) -> bool:
     if exclusion.variable.name != target.variable.name:
         return False
     if exclusion.xpath is not None:
-        return exclusion.xpath == target.xpath
+        return target.xpath is not None and exclusion.xpath.text == target.xpath.text
     if exclusion.key is not None:
         return exclusion.key == target.key
     if exclusion.pattern is not None:

@@ -396,6 +396,12 @@ class Transaction:
         self.detected = self.detected or stop
         return None
 
+    def refuse(self, limit: Limit, reason: str) -> None:
+        """In the midst of a phase: what rules look at cannot be told whole."""
+        self.note_limit(limit)
+        if self.interruption is None:
+            self.reject(400 if self.phase < 3 else 500, reason)
+
     def lookup(self, name: str, key: bytes | None) -> bytes:
         """For macros: the first value of a variable, b"" when there is none."""
         variable = REGISTRY.get(name)

@@ -20,6 +20,9 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 from waf_core.bodies import Pair
+from waf_core.bodies.body import Body
+from waf_core.bodies.xpath import ALL_TEXTS, XPath
+from waf_core.limits import Limit
 
 if TYPE_CHECKING:
     from waf_core.transaction import Transaction
@@ -37,7 +40,7 @@ class Variable:
     dynamic: bool = False
     phase: int = 1
     """The first phase in which it has its value."""
-    select: Callable[[Transaction, str], Sequence[Pair]] | None = None
+    select: Callable[[Transaction, XPath], Sequence[Pair]] | None = None
     settled: int = 0
     """The first phase from which on it no longer changes, where that is not `phase`."""
     read: Callable[[Transaction], bytes] | None = None
@@ -206,12 +209,25 @@ for _name in (
 _multipart_flag("MULTIPART_SEMICOLON_MISSING", "missing_semicolon")
 
 
-def _xml_select(tx: Transaction, expression: str) -> Sequence[Pair]:
-    return [(b"", text) for text in tx.request_body.xml_values(expression)]
+def _texts(tx: Transaction, body: Body, xpath: XPath) -> Sequence[Pair]:
+    values, whole = body.xml_values(xpath)
+    if not whole:
+        tx.refuse(Limit.XPATH, f"{xpath.text[:200]} finds more than is looked at, or cannot be told")
+    return [(b"", text) for text in values]
+
+
+def _request_texts(tx: Transaction, xpath: XPath) -> Sequence[Pair]:
+    return _texts(tx, tx.request_body, xpath)
+
+
+def _response_texts(tx: Transaction, xpath: XPath) -> Sequence[Pair]:
+    return _texts(tx, tx.response_body, xpath)
 
 
 for _name in ("XML", "REQUEST_XML"):
-    REGISTRY[_name] = Variable(_name, lambda tx: _xml_select(tx, "/*"), True, False, 2, _xml_select, of_body=True)
+    REGISTRY[_name] = Variable(
+        _name, lambda tx: _request_texts(tx, ALL_TEXTS), True, False, 2, _request_texts, of_body=True
+    )
 _of_body("JSON", lambda tx: tx.args_post if tx.request_body.processor == b"JSON" else ())
 
 # -- the connection ------------------------------------------------------------------------
@@ -243,11 +259,11 @@ _optional("RESPONSE_BODY", lambda tx: tx.response_body.text, phase=4)
 _collection("RESPONSE_ARGS", lambda tx: tx.response_body.arguments, phase=4)  # Coraza
 REGISTRY["RESPONSE_XML"] = Variable(
     "RESPONSE_XML",
-    lambda tx: [(b"", text) for text in tx.response_body.xml_values("/*")],
+    lambda tx: _response_texts(tx, ALL_TEXTS),
     True,
     False,
     4,
-    lambda tx, expression: [(b"", text) for text in tx.response_body.xml_values(expression)],
+    _response_texts,
 )
 _scalar("OUTBOUND_DATA_ERROR", lambda tx: _flag(tx.response_body.cut), phase=4)
 

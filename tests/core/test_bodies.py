@@ -15,6 +15,7 @@ from waf_core.bodies.multipart import MultipartParser
 from waf_core.bodies.paths import TOO_MUCH, allowance
 from waf_core.bodies.urlencoded import parse_pairs
 from waf_core.bodies.xml import MAX_MIXED, MAX_NODES, XmlDocument
+from waf_core.bodies.xpath import XPath
 from waf_core.compiler import CompileOptions
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -193,8 +194,9 @@ def test_xml_texts_and_attributes() -> None:
     assert document.error is None
     assert {b"one", b"two", b"three", b"onetwothree"} <= set(document.texts)
     assert document.attributes == [b"1", b"2"]
-    assert document.xpath("//b/text()") == [b"two"]
-    assert document.xpath("nonsense(") == []
+    assert document.find(XPath("//b/text()")) == ([b"two"], True)
+    assert document.find(XPath("count(//b)")) == ([b"1.0"], True)
+    assert document.find(XPath("//b[nonsense()]")) == ([], False)
 
 
 @pytest.mark.parametrize(

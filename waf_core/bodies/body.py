@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from waf_core.bodies.xml import XmlDocument
+from waf_core.bodies.xpath import ALL_ATTRIBUTES, ALL_TEXTS, XPath
 
 
 class Body:
@@ -46,14 +47,14 @@ class Body:
         self.length += len(chunk)
         return chunk
 
-    def xml_values(self, expression: str) -> list[bytes]:
-        """What an XPath expression finds, if the body is XML; `/*` and `//@*` are ModSecurity's (all text, all
-        attributes)."""
+    def xml_values(self, xpath: XPath) -> tuple[list[bytes], bool]:
+        """What an XPath expression finds, if the body is XML, and whether that is all; `/*` and `//@*` are
+        ModSecurity's (all text, all attributes)."""
         document = self._xml
         if document is None:
-            return []
-        if expression == "/*":
-            return document.texts
-        if expression == "//@*":
-            return document.attributes
-        return document.xpath(expression)
+            return [], True
+        if xpath == ALL_TEXTS:
+            return document.texts, True
+        if xpath == ALL_ATTRIBUTES:
+            return document.attributes, True
+        return document.find(xpath)

@@ -8,6 +8,7 @@ from typing import Final
 from lxml import etree
 
 from waf_core.bodies.paths import TOO_MUCH, allowance, share
+from waf_core.bodies.xpath import ALL_ATTRIBUTES, XPath
 
 MAX_NODES: Final = 100_000
 """Texts, and attributes, that a document may have, and arguments that are made of it."""
@@ -16,9 +17,9 @@ MAX_MIXED: Final = 3
 """Elements that mix text and elements also count with their whole text: all of them together with no more than so many
 times the document's size."""
 
-MAX_XPATH_RESULTS: Final = 10_000
-
-_ATTRIBUTES: Final = etree.XPath("//@*", smart_strings=False)
+MAX_FOUND: Final = 4
+"""What an XPath expression may find: no more than so many times the document's size (elements have the text of those
+in them, too)."""
 
 
 class XmlDocument:
@@ -47,7 +48,7 @@ class XmlDocument:
             # Entities stay unexpanded, so their text would pass unseen: refuse the document.
             self.error = "XML with a document type declaration is not accepted"
         self._read_texts(self._root)
-        found = _ATTRIBUTES(self._root)
+        found = ALL_ATTRIBUTES.evaluate(self._root)
         if isinstance(found, list):
             self.attributes = [str(value).encode("utf-8", "surrogatepass") for value in found[:MAX_NODES]]
             if len(found) > MAX_NODES:
@@ -99,19 +100,23 @@ class XmlDocument:
                     return out
                 prefix, each, elements = stack.pop()
 
-    def xpath(self, expression: str) -> list[bytes]:
-        """Any other XPath; an expression that fails yields nothing."""
+    def find(self, xpath: XPath) -> tuple[list[bytes], bool]:
+        """What an expression finds, and whether that is all: it may be more than is read, or more than can be found."""
         if self._root is None:
-            return []
+            return [], True
         try:
-            found = self._root.xpath(expression)
+            found = xpath.evaluate(self._root)
         except etree.XPathError:
-            return []
+            return [], False
         items = found if isinstance(found, list) else [found]
         out: list[bytes] = []
-        for item in items[:MAX_XPATH_RESULTS]:
+        left = MAX_FOUND * self._size
+        for item in items[:MAX_NODES]:
             out.append(_text(item) if isinstance(item, etree._Element) else str(item).encode("utf-8", "surrogatepass"))
-        return out
+            left -= len(out[-1])
+            if left < 0:
+                return out, False
+        return out, len(items) <= MAX_NODES
 
 
 def _is_mixed(element: etree._Element) -> bool:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from waf_core.actions import RemoveTarget, SetAttribute, SetVar
 from waf_core.bodies import Pair
+from waf_core.bodies.xpath import XPath
 from waf_core.compiler.leftovers import CAPTURING, Leftovers
 from waf_core.operators import Captures
 from waf_core.program import FIRST_PHASE, Hits, PhaseProgram, Scan
@@ -81,7 +82,7 @@ class Planner:
     def plan(self, phases: Mapping[int, PhaseProgram]) -> None:
         """Set `always`, `gates` and `scan` of the phases."""
         counts: dict[int, list[_Item]] = {phase: [] for phase in phases}
-        groups: dict[int, dict[tuple[str, str | None], list[_Item]]] = {phase: {} for phase in phases}
+        groups: dict[int, dict[tuple[str, XPath | None], list[_Item]]] = {phase: {} for phase in phases}
         narrowed = _narrowed(phases)
         for phase, program in phases.items():
             for position in sorted(program.kept):

@@ -26,7 +26,6 @@ REFUSED_ACTIONS = {
     "proxy": "route by an Envoy rule, or answer with redirect",
     "pause": "a paused request costs you more than the attacker; use a rate limit",
 }
-WITHOUT_EFFECT_ACTIONS = ("xmlns",)
 
 
 @dataclass(slots=True)
@@ -57,6 +56,8 @@ class Draft:
     transformations: list[str] = field(default_factory=list)
     resets_transformations: bool = False
     effects: list[Effect] = field(default_factory=list)
+    namespaces: dict[str, str] = field(default_factory=dict)
+    """By their prefixes, for XPath."""
     pending: list[tuple[str, str, Position]] = field(default_factory=list)
     """ctl options that select rules: (option, value, position), resolved at the end."""
 
@@ -90,8 +91,6 @@ def read_actions(nodes: tuple[ActionNode, ...]) -> Draft:
             )
         handler = _HANDLERS.get(node.name)
         if handler is None:
-            if node.name in WITHOUT_EFFECT_ACTIONS:
-                continue
             raise SecLangError("unknown action", node.position, node.name, "see docs/actions.md")
         if node.name in _NEED_VALUE and not node.value:
             raise SecLangError(f"the action {node.name} needs a value", node.position, node.name)
@@ -190,6 +189,13 @@ def _effect(make: Callable[[str], Effect]) -> Callable[[Draft, str, ActionNode],
     return handle
 
 
+def _namespace(draft: Draft, value: str, node: ActionNode) -> None:
+    prefix, _, namespace = value.partition("=")
+    if not prefix.strip() or not namespace.strip():
+        raise actions.ActionError("xmlns takes prefix=namespace", "for example xmlns:soap=http://example.com/")
+    draft.namespaces[prefix.strip()] = namespace.strip()
+
+
 def _ctl(draft: Draft, value: str, node: ActionNode) -> None:
     option, equals, argument = value.partition("=")
     name = option.strip().lower()
@@ -260,6 +266,7 @@ _HANDLERS: dict[str, Callable[[Draft, str, ActionNode], None]] = {
     "expirevar": _effect(actions.ExpireVar),
     "deprecatevar": _effect(actions.DeprecateVar),
     "ctl": _ctl,
+    "xmlns": _namespace,
     "sanitisearg": _sanitise("arg"),
     "sanitizearg": _sanitise("arg"),
     "sanitiserequestheader": _sanitise("request_header"),
@@ -272,9 +279,10 @@ _HANDLERS: dict[str, Callable[[Draft, str, ActionNode], None]] = {
     "sanitizematchedbytes": _sanitise("matched"),
 }
 
-_NEED_VALUE = frozenset(
-    ("id", "phase", "t", "tag", "severity", "status", "skip", "skipafter", "setvar", "ctl", "redirect", "initcol")
-)
+_NEED_VALUE = frozenset({
+    "id", "phase", "t", "tag", "severity", "status", "skip", "skipafter",
+    "setvar", "ctl", "redirect", "initcol", "xmlns",
+})  # fmt: skip
 
 
 def build_operator(node: OperatorNode, env: OperatorEnv) -> Operator:
@@ -316,7 +324,7 @@ def build_link(
     chain: tuple[Transformation, ...] = tuple(replaced.get(name) or TRANSFORMATIONS[name] for name in names)
     operator = build_operator(node.operator, env) if node.operator is not None else None
     return Link(
-        targets=apply_nodes([], node.targets),
+        targets=apply_nodes([], node.targets, draft.namespaces),
         operator=operator,
         operator_name=node.operator.name if node.operator else "",
         operator_argument=_raw(node.operator.argument) if node.operator else b"",
@@ -327,6 +335,7 @@ def build_link(
         capture=draft.capture,
         effects=draft.effects,
         position=node.position,
+        namespaces=draft.namespaces,
     )
 
 

@@ -7,6 +7,7 @@ from difflib import get_close_matches
 
 import re2
 
+from waf_core.bodies.xpath import XPath, XPathError
 from waf_core.errors import SecLangError
 from waf_core.operators.regex import re2_options
 from waf_core.operators.spelling import for_re2
@@ -39,14 +40,14 @@ def _pattern(node: TargetNode) -> re2._Regexp:
         ) from error
 
 
-def build_target(node: TargetNode) -> Target:
-    """One entry of a list, exclusion or not."""
+def build_target(node: TargetNode, namespaces: dict[str, str] | None = None) -> Target:
+    """One entry of a list, exclusion or not; `namespaces` by their prefixes."""
     variable = _variable(node)
     target = Target(variable, count=node.counted)
     if node.selector is None:
         return target
     if variable.select is not None:
-        target.xpath = node.selector
+        target.xpath = XPath(node.selector, namespaces)
     elif not variable.collection:
         raise SecLangError(
             f"{node.name} is a single value and takes no key", node.position, f"{node.name}:{node.selector}"
@@ -58,14 +59,28 @@ def build_target(node: TargetNode) -> Target:
     return target
 
 
-def apply_nodes(targets: list[Target], nodes: Sequence[TargetNode]) -> list[Target]:
+def apply_nodes(
+    targets: list[Target], nodes: Sequence[TargetNode], namespaces: dict[str, str] | None = None
+) -> list[Target]:
     """Add the entries of a list to `targets`; exclusions narrow what is there.  A new list."""
     out = [_copy(target) for target in targets]
-    out += [build_target(node) for node in nodes if not node.negated]
+    for node in nodes:
+        if not node.negated:
+            out.append(build_target(node, namespaces))
+            _check(out[-1].xpath, node)
     for node in nodes:
         if node.negated:
             out = exclude(out, build_target(node))
     return out
+
+
+def _check(xpath: XPath | None, node: TargetNode) -> None:
+    try:
+        if xpath is not None:
+            xpath.check()
+    except XPathError as error:
+        hint = "add xmlns:PREFIX=NAMESPACE to the rule's actions" if "prefix" in str(error) else ""
+        raise SecLangError(str(error), node.position, xpath.text if xpath is not None else "", hint) from error
 
 
 def exclude(targets: list[Target], exclusion: Target) -> list[Target]:

@@ -15,7 +15,7 @@ REDIRECTS: Final = (301, 302, 303, 307, 308)
 """With another status a redirect is a 302, as in ModSecurity v2."""
 
 
-_NOT_BY_DEFAULT: Final = ("block", "chain", "id", "msg", "rev", "skip", "skipafter", "ver")
+_NOT_BY_DEFAULT: Final = ("block", "chain", "id", "msg", "rev", "skip", "skipafter", "ver", "xmlns")
 """What ModSecurity v2 refuses there, too: each rule has its own."""
 
 

@@ -90,7 +90,7 @@ def _update_target(make: Callable[[str, Position], Selector]) -> Handler:
             link = unit.links[offset]
             for old in replaced:
                 link.targets = exclude_whole(link.targets, old.name)
-            link.targets = apply_nodes(link.targets, targets)
+            link.targets = apply_nodes(link.targets, targets, link.namespaces)
 
     return handle
 
@@ -99,7 +99,7 @@ def exclude_whole(targets: list[Target], name: str) -> list[Target]:
     return [target for target in targets if target.variable.name != name]
 
 
-_FIXED = ("id", "phase", "chain")
+_FIXED = ("id", "phase", "chain", "xmlns")
 """Actions that SecRuleUpdateActionById cannot change: other rules and the order of rules depend on them."""
 
 
