@@ -57,6 +57,13 @@ def test_no_format_shows_a_secret(name: str) -> None:
     assert "shop.example" in text
 
 
+def test_a_chained_rule_hides_what_the_chain_matched() -> None:
+    chain = 'SecRule ARGS:pin "@rx ^\\d+$" "id:5,phase:2,pass,log,logdata:\'%{MATCHED_VAR}\',chain"\n'
+    for more, seen in (("t:none", True), ("sanitiseMatched", False)):
+        tx = judge("pin=8642&x=1", f'{RULES}{chain}SecRule ARGS:pin "@rx 86" "{more}"')
+        assert ("8642" in to_json(make_record(tx))) == seen
+
+
 def test_only_the_rule_that_denies_says_so() -> None:
     late = 'SecRule ARGS:q "@rx evil" "id:5,phase:5,deny,log"'
     tx = judge("q=evil&password=x", f'SecRule REQUEST_METHOD "@streq POST" "id:6,phase:1,allow:phase,log"{RULES}{late}')

@@ -16,6 +16,7 @@ NOTES = {
     'SecRule WEBSERVER_ERROR_LOG "@rx a" "id:1,phase:1,pass"': r"WEBSERVER_ERROR_LOG is always empty: there is no web server",
     'SecRule REMOTE_ADDR "@geoLookup" "id:1,phase:1,pass"': r"@geoLookup never matches: set SecGeoLookupDb",
     'SecRule REMOTE_ADDR "@rbl x.example" "id:1,phase:1,pass"': r"@rbl never matches: no DNS is asked",
+    'SecRule ARGS "@rx a" "id:1,phase:2,pass,chain"\nSecRule ARGS "@rx b" "t:none,nolog"': r"2:\d+: nolog has no effect in a chained rule \(of 1\)",
     "SecTmpDir /tmp": r"SecTmpDir has no effect here: bodies stay in memory",
 }
 

@@ -127,6 +127,8 @@ ERRORS = {
     'SecDefaultAction "phase:1,block"': r"SecDefaultAction cannot have block: it says what block means",
     "SecDefaultAction \"phase:1,pass,msg:'x'\"": r"SecDefaultAction cannot have msg",
     'SecDefaultAction "phase:1,pass,skipAfter:END"': r"SecDefaultAction cannot have skipafter",
+    'SecRule ARGS "@rx a" "id:1,chain"\nSecRule ARGS "@rx b" "t:none,deny"': r"2:\d+: deny in a chained rule.*rule .*1",
+    'SecRule ARGS "@rx a" "id:1,chain"\nSecRule ARGS "@rx b" "msg:x"': r"msg in a chained rule",
     'SecDefaultAction "phase:1,pass,setvar:tx.a=1"': r"SecDefaultAction cannot change anything",
     'SecDefaultAction "phase:1,pass,ctl:ruleRemoveById=1"': r"SecDefaultAction cannot change anything",
     'SecDefaultAction "phase:1,pass,sanitiseMatched"': r"SecDefaultAction cannot change anything",

@@ -24,7 +24,7 @@ from waf_core.compiler.plan import Planner
 from waf_core.compiler.reads import opens_response_body, response_phase, variables_read
 from waf_core.compiler.routine import find_routines
 from waf_core.compiler.rules import Draft, build_link, read_actions
-from waf_core.compiler.units import Defaults, make_unit, read_defaults
+from waf_core.compiler.units import Defaults, add_link, make_unit, read_defaults
 from waf_core.errors import Position, SecLangError
 from waf_core.macros import Macro
 from waf_core.operators import OperatorEnv, Resolver
@@ -175,7 +175,7 @@ class Builder:
             defaults = self.defaults[unit.info.phase]
             defaults.inherit(draft)
             link = self._link(node, draft, defaults)
-            unit.links.append(link)
+            add_link(unit, link, node, draft, self.notes)
             self._note_pending(unit, draft, len(unit.links) - 1)
             if not draft.chained:
                 self._open = None

@@ -1,4 +1,5 @@
-"""What the actions of a chain's first rule, and SecDefaultAction where they say nothing, make of the chain."""
+"""What the actions of a chain's first rule, and SecDefaultAction where they say nothing, make of the chain; what the
+others may say."""
 
 from __future__ import annotations
 
@@ -17,6 +18,16 @@ REDIRECTS: Final = (301, 302, 303, 307, 308)
 
 _NOT_BY_DEFAULT: Final = ("block", "chain", "id", "msg", "rev", "skip", "skipafter", "ver", "xmlns")
 """What ModSecurity v2 refuses there, too: each rule has its own."""
+
+
+_OF_THE_CHAIN: Final = frozenset({
+    "accuracy", "allow", "block", "deny", "drop", "id", "logdata", "maturity", "msg", "pass", "phase", "redirect",
+    "rev", "severity", "skip", "skipafter", "tag", "ver",
+})  # fmt: skip
+"""What ModSecurity v2 takes from a chain's first rule only: anywhere else it is an error."""
+
+_WITHOUT_EFFECT: Final = frozenset({"auditlog", "log", "noauditlog", "nolog", "status"})
+"""What v2 takes from a chained rule, too, and does not heed."""
 
 
 @dataclass(slots=True)
@@ -99,3 +110,20 @@ def make_unit(node: RuleNode, draft: Draft, defaults: Defaults, link: Link) -> U
         skip_after=draft.skip_after,
         sanitise_matched=draft.sanitise_matched,
     )
+
+
+def add_link(unit: Unit, link: Link, node: RuleNode, draft: Draft, notes: list[str]) -> None:
+    """A chained rule.  Raises SecLangError for what only the first rule can say: a `deny` that does nothing would be
+    missed."""
+    for action in node.actions:
+        if action.name in _OF_THE_CHAIN:
+            raise SecLangError(
+                f"{action.name} in a chained rule",
+                action.position,
+                node.text,
+                f"write it into the first rule of the chain, {unit.info.id}",
+            )
+        if action.name in _WITHOUT_EFFECT:
+            notes.append(f"{action.position}: {action.name} has no effect in a chained rule (of {unit.info.id})")
+    unit.sanitise_matched |= draft.sanitise_matched
+    unit.links.append(link)
