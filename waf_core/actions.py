@@ -193,10 +193,10 @@ class ExpireVar:
         target, _, seconds = text.strip().partition("=")
         collection, dot, name = target.partition(".")
         self.collection = collection.strip().upper()
-        if not dot or self.collection not in WRITABLE:
-            raise ActionError(f"expirevar cannot expire {target!r}", "write expirevar:ip.name=seconds")
+        if not dot or not seconds.strip() or self.collection not in WRITABLE:
+            raise ActionError(f"expirevar cannot expire {text.strip()!r}", "write expirevar:ip.name=seconds")
         self.name = Macro(name.strip().lower().encode("utf-8", "surrogateescape"))
-        self.seconds = Macro(seconds.strip().encode() or b"0")
+        self.seconds = Macro(seconds.strip().encode())
 
     def __call__(self, tx: Transaction) -> None:
         if self.collection != "TX":

@@ -20,6 +20,7 @@ from waf_core.compiler.fold import fold
 from waf_core.compiler.leftovers import leftovers_read
 from waf_core.compiler.memo import find_memos
 from waf_core.compiler.multiphase import early_half
+from waf_core.compiler.notes import note_exclusions, note_rules, note_unreachable
 from waf_core.compiler.plan import Planner
 from waf_core.compiler.reads import opens_response_body, response_phase, variables_read
 from waf_core.compiler.routine import find_routines
@@ -38,7 +39,6 @@ from waf_core.seclang.tree import ActionNode, DirectiveNode, Node, RuleNode
 from waf_core.settings import EngineSettings
 from waf_core.transformations import Transformation
 from waf_core.transformations.url import url_decode_uni_by_map
-from waf_core.variables import ALWAYS_EMPTY
 from waf_core.variables import REGISTRY as VARIABLES
 
 PHASES = (1, 2, 3, 4, 5)
@@ -174,6 +174,7 @@ class Builder:
             unit, first = self._open
             defaults = self.defaults[unit.info.phase]
             defaults.inherit(draft)
+            self.notes += note_exclusions(node.targets, unit.info.id)
             link = self._link(node, draft, defaults)
             add_link(unit, link, node, draft, self.notes)
             self._note_pending(unit, draft, len(unit.links) - 1)
@@ -192,6 +193,7 @@ class Builder:
             )
         defaults = self.defaults[draft.phase]
         defaults.inherit(draft)
+        self.notes += note_exclusions(node.targets, draft.id)
         unit = make_unit(node, draft, defaults, self._link(node, draft, defaults))
         self._written[draft.id] = (node, defaults)
         self._note_pending(unit, draft, 0)
@@ -248,7 +250,7 @@ class Builder:
         for index, unit in enumerate(self.units):
             unit.index = index
         for unit, option, value, position, link in self.pending:
-            unit.links[link].effects.append(updates.runtime_removal(self.units, option, value, position))
+            unit.links[link].effects.append(updates.runtime_removal(self.units, option, value, position, self.notes))
         phases = {phase: self._phase(phase) for phase in PHASES}
         initial: dict[bytes, bytes] = {}
         leftovers = leftovers_read(self.units)
@@ -265,7 +267,7 @@ class Builder:
             planner.plan(phases)
             pattern_sets = planner.pattern_sets
         names = variables_read(self.units)
-        self._check_phases()
+        self.notes += note_rules(self.units, self.settings)
         compiled = Program(
             settings=self.settings,
             units=self.units,
@@ -336,37 +338,8 @@ class Builder:
         for unit in units:
             if unit.skip and unit.skip_after is None:
                 unit.skip_to = unit.position_in_phase + 1 + unit.skip
-        self._check_reachable(units)
+        self.notes += note_unreachable(units)
         return PhaseProgram(units=units)
-
-    def _check_phases(self) -> None:
-        """Note rules that cannot do what they seem to: `envoy-waf check` shows the notes."""
-        for unit in self.units:
-            for link in unit.links:
-                for target in link.targets:
-                    name = target.variable.name
-                    if target.variable.phase > unit.info.phase:
-                        self.notes.append(
-                            f"{link.position}: rule {unit.info.id} reads {name} in phase"
-                            f" {unit.info.phase}, but it has its value from phase {target.variable.phase} on"
-                        )
-                    if name in ALWAYS_EMPTY:
-                        self.notes.append(f"{link.position}: rule {unit.info.id}: {name} {ALWAYS_EMPTY[name]}")
-
-    def _check_reachable(self, units: list[Unit]) -> None:
-        """Rules behind one that always ends the phase or always jumps."""
-        for unit in units:
-            ends = unit.cuts or unit.skip_to is not None
-            if not ends or any(not link.unconditional for link in unit.links):
-                continue
-            start = unit.position_in_phase + 1
-            hidden = units[start : unit.skip_to] if not unit.cuts else units[start:]
-            if hidden:
-                ids = f"{hidden[0].info.id} to {hidden[-1].info.id}" if len(hidden) > 1 else str(hidden[0].info.id)
-                self.notes.append(
-                    f"{unit.info.position}: rule {unit.info.id} always {'ends the phase' if unit.cuts else 'jumps'}:"
-                    f" {len(hidden)} rules of phase {unit.info.phase} behind it never run ({ids})"
-                )
 
 
 def compile_nodes(nodes: Sequence[Node], source: RuleSource, options: CompileOptions | None = None) -> Program:

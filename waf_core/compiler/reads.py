@@ -34,11 +34,12 @@ def variables_read(units: Iterable[Unit]) -> set[str]:
     for unit in units:
         for link in unit.links:
             found.update(target.variable.name for target in link.targets)
-        found.update(name for macro in _macros(unit) for name, _ in macro.names)
+        found.update(name for macro in macros_of(unit) for name, _ in macro.names)
     return found
 
 
-def _macros(unit: Unit) -> Iterator[Macro]:
+def macros_of(unit: Unit) -> Iterator[Macro]:
+    """All that it expands."""
     for link in unit.links:
         yield Macro(link.operator_argument)
         yield from macros_of_effects(link)

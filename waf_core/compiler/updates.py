@@ -29,6 +29,8 @@ def by_id(text: str, position: Position) -> Selector:
         low, dash, high = part.partition("-")
         if not low.isdigit() or (dash and not high.isdigit()):
             raise SecLangError("rules are chosen by id or range", position, text, "for example 942100-942199")
+        if dash and int(low) > int(high):
+            raise SecLangError("the range ends before it begins", position, part, f"write {high}-{low}")
         ranges.append((int(low), int(high) if dash else int(low)))
     return lambda unit: any(low <= unit.info.id <= high for low, high in ranges)
 
@@ -133,7 +135,7 @@ DIRECTIVES: dict[str, Handler] = {
 _RUNTIME = {"byid": by_id, "bytag": by_tag, "bymsg": by_message}
 
 
-def runtime_removal(units: list[Unit], option: str, value: str, position: Position) -> Effect:
+def runtime_removal(units: list[Unit], option: str, value: str, position: Position, notes: list[str]) -> Effect:
     """`ctl:ruleRemoveById=...`, `ctl:ruleRemoveTargetByTag=tag;ARGS:x` and their kin."""
     by_target = option.startswith("ruleremovetarget")
     kind = option[len("ruleremovetarget" if by_target else "ruleremove") :]
@@ -142,6 +144,8 @@ def runtime_removal(units: list[Unit], option: str, value: str, position: Positi
     which, semicolon, what = value.partition(";")
     selects = _RUNTIME[kind](which.strip(), position)
     chosen = frozenset(unit.index for unit in units if selects(unit))
+    if not chosen:
+        notes.append(f"{position}: ctl:{option}={value} changes nothing: no rule fits")
     if not by_target:
         return RemoveRules(chosen)
     if not semicolon:

@@ -10,21 +10,20 @@ from typing import Final
 from waf_core.macros import Expander
 from waf_core.operators import HIT, Argument, Captures, Operator, OperatorEnv, operator
 
-_INTEGER: Final = re.compile(rb"[ \t\n\r\f\v]*([+-]?[0-9]{1,18})")
-
+_INTEGER: Final = re.compile(rb"[ \t\n\r\f\v]*([+-]?)0*([0-9]{1,18})")
 
 _SMALL: Final = {b"%d" % number: number for number in range(256)}
 
 
 def to_int(value: bytes) -> int:
-    """The leading integer of a value; 0 if there is none (digits past 18 are not read)."""
+    """The leading integer of a value; 0 if there is none (of digits that are not leading zeros 18 are read)."""
     small = _SMALL.get(value)
     if small is not None:
         return small
     if value.isdigit() and len(value) <= 18:
         return int(value)
     match = _INTEGER.match(value)
-    return int(match.group(1)) if match else 0
+    return int(match.group(1) + match.group(2)) if match else 0
 
 
 class Compare(Operator):
@@ -42,7 +41,10 @@ class Compare(Operator):
 def _register(name: str, compare: Callable[[int, int], bool]) -> None:
     @operator(name)
     def make(argument: bytes, env: OperatorEnv) -> Operator:
-        return Compare(argument, compare)
+        made = Compare(argument, compare)
+        if made.pure and _INTEGER.fullmatch(argument.strip()) is None:
+            env.notes.append(f"{argument.decode('utf-8', 'replace')!r} is no number: it counts as {to_int(argument)}")
+        return made
 
 
 for _name, _function in (

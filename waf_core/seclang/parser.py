@@ -98,8 +98,12 @@ def _include(
         if not os.path.isabs(argument) and not glob.glob(full):
             full = os.path.join(source.root, argument)
         if glob.has_magic(argument):
-            # As in Apache and Coraza, a pattern that matches nothing includes nothing.
             paths = sorted(glob.glob(full))
+            if not paths and not optional:
+                # As in Apache and ModSecurity v3: rules that are not there would let everything pass.
+                raise SecLangError(
+                    "no file fits the pattern", position, argument, "write IncludeOptional if that is meant"
+                )
         elif os.path.exists(full):
             paths = [full]
         elif optional:
