@@ -325,7 +325,6 @@ CTL: Final[dict[str, Callable[[str], Callable[[Transaction], None]]]] = {
     "ruleengine": lambda v: SetAttribute("engine", _engine(v)),
     "auditengine": lambda v: SetAttribute("audit_engine", _audit(v)),
     "auditlogparts": _audit_parts,
-    "debugloglevel": lambda v: SetAttribute("debug_log_level", _number("debugLogLevel", v)),
     "forcerequestbodyvariable": lambda v: SetAttribute("request_body.forced", _on_off("forceRequestBodyVariable", v)),
     "forceresponsebodyvariable": lambda v: SetAttribute(
         "response_body.forced", _on_off("forceResponseBodyVariable", v)
@@ -339,6 +338,9 @@ CTL: Final[dict[str, Callable[[str], Callable[[Transaction], None]]]] = {
     "parsexmlintoargs": lambda v: SetAttribute("request_body.xml_into_args", v.strip().capitalize()),
 }
 """Lower-cased name of a ctl option that needs no rules -> its maker."""
+
+CTL_WITHOUT_EFFECT: Final = ("debugloglevel",)
+"""`envoy-waf explain` tells what a debug log would."""
 
 CTL_REFUSED: Final = {
     "hashengine": "response rewriting (SecHashEngine) is not offered; remove the option",

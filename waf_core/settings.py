@@ -61,12 +61,10 @@ class EngineSettings:
     parse_xml_into_args: str = "Off"
     component_signatures: list[str] = field(default_factory=list)
     web_app_id: str = "default"
-    sensor_id: str = "default"
-    server_signature: str = ""
+    sensor_id: str = ""
     geo_database: str | None = None
     http_bl_key: str = ""
     unicode_map: dict[int, int] = field(default_factory=dict)
-    debug_log_level: int = 0
 
     def copy(self) -> EngineSettings:
         return replace(self, component_signatures=list(self.component_signatures))

@@ -80,7 +80,7 @@ class Transaction:
 
     __slots__ = (
         "allowed", "args", "args_get", "args_path", "args_post", "audit_engine", "audit_parts", "basename", "clean",
-        "client_ip", "client_port", "current_unit", "debug_log_level", "detected", "engine", "env", "filename", "geo",
+        "client_ip", "client_port", "current_unit", "detected", "engine", "env", "filename", "geo",
         "highest_severity", "hits", "id", "interruption", "limits", "logged", "matched_rules", "matched_var",
         "matched_var_name", "matched_vars", "method", "phase", "phase_ns", "program", "protocol", "query_string",
         "records", "removed_targets", "removed_units", "request_body", "request_cookies", "request_header_names",
@@ -165,7 +165,6 @@ class Transaction:
         self.sanitised: set[tuple[str, bytes]] = set()
         self.audit_engine: AuditEngine = settings.audit_engine
         self.audit_parts = settings.audit_log_parts
-        self.debug_log_level = settings.debug_log_level
 
     # -- phase 0: what arrives before any rule ------------------------------------------------
 

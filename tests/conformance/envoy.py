@@ -12,6 +12,7 @@ import asyncio
 import json
 import re
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -93,22 +94,24 @@ def outcome(status: int, event: dict[str, Any] | None) -> Outcome:
 
 def run(cases: list[Case], root: Path, bootstrap: str) -> dict[str, tuple[list[str], str]]:
     """Failing case -> what differs, and what Envoy did."""
-    settings = {"rules": [str(root / "none-*.conf")], "directives": SETUP.format(root=root, before="") + MARK,
-                "logged_rules": 4096}  # fmt: skip
     failed: dict[str, tuple[list[str], str]] = {}
-    with Stack(bootstrap, crs=root, settings=settings, edit=edit) as stack:
-        statuses = asyncio.run(send_all(stack.port, cases))
-        time.sleep(1.0)
-        events = read_log(stack.sidecar.text())
-        for case in cases:
-            for number, stage in enumerate(case.stages):
-                name = f"{case.name}.{number}"
-                event = events.get(name)
-                found = complaints(outcome(statuses[name], event), stage.expectation)
-                if found:
-                    reached = "reached the sidecar" if event else "never reached the sidecar"
-                    failed[case.name] = (found, f"Envoy answered {statuses[name]}, {reached}")
-                    break
+    with tempfile.TemporaryDirectory() as folder:
+        rules = Path(folder) / "rules.conf"
+        rules.write_text(SETUP.format(root=root, before="") + MARK)
+        settings = {"rules": [str(rules)], "logged_rules": 4096}
+        with Stack(bootstrap, crs=root, settings=settings, edit=edit) as stack:
+            statuses = asyncio.run(send_all(stack.port, cases))
+            time.sleep(1.0)
+            events = read_log(stack.sidecar.text())
+    for case in cases:
+        for number, stage in enumerate(case.stages):
+            name = f"{case.name}.{number}"
+            event = events.get(name)
+            found = complaints(outcome(statuses[name], event), stage.expectation)
+            if found:
+                reached = "reached the sidecar" if event else "never reached the sidecar"
+                failed[case.name] = (found, f"Envoy answered {statuses[name]}, {reached}")
+                break
     return failed
 
 

@@ -64,6 +64,12 @@ def test_a_chained_rule_hides_what_the_chain_matched() -> None:
         assert ("8642" in to_json(make_record(tx))) == seen
 
 
+@pytest.mark.parametrize("name", ["JSON", "Native"])
+def test_a_record_names_the_sensor(name: str) -> None:
+    assert "edge-7" not in FORMATS[name](make_record(judge("q=1")))
+    assert "edge-7" in FORMATS[name](make_record(judge("q=1", f"{RULES}SecSensorId edge-7")))
+
+
 def test_only_the_rule_that_denies_says_so() -> None:
     late = 'SecRule ARGS:q "@rx evil" "id:5,phase:5,deny,log"'
     tx = judge("q=evil&password=x", f'SecRule REQUEST_METHOD "@streq POST" "id:6,phase:1,allow:phase,log"{RULES}{late}')

@@ -500,8 +500,9 @@ def test_rules_see_bodies(headers: dict[str, str], body: bytes, variable: str) -
 def test_forced_request_body() -> None:
     text = {"Content-Type": "text/plain"}
     assert ids(run(MATCH, method="POST", headers=text, body=b"evil")) == []
-    force = 'SecAction "id:9,phase:1,nolog,pass,ctl:forceRequestBodyVariable=On"\n'
-    assert ids(run(force + MATCH, method="POST", headers=text, body=b"evil")) == [1]
+    for ctl in ("forceRequestBodyVariable=On", "requestBodyProcessor=RAW"):
+        force = f'SecAction "id:9,phase:1,nolog,pass,ctl:{ctl}"\n'
+        assert ids(run(force + MATCH, method="POST", headers=text, body=b"evil")) == [1]
 
 
 def test_request_body_limit_rejects_with_413() -> None:

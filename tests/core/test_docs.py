@@ -16,7 +16,7 @@ TABLES = {
     "operators.md": [f"@{name}" for name in (*operators.REGISTRY, *operators.REFUSED)],
     "transformations.md": [*transformations.REGISTRY],
     "variables.md": [*variables.REGISTRY, *variables.REFUSED],
-    "actions.md": [*rules.REFUSED_ACTIONS, *actions.CTL],
+    "actions.md": [*rules.REFUSED_ACTIONS, *actions.CTL, *actions.CTL_WITHOUT_EFFECT],
     "operations.md": [*Limit],
 }
 

@@ -132,6 +132,7 @@ ERRORS = {
     'SecDefaultAction "phase:1,pass,setvar:tx.a=1"': r"SecDefaultAction cannot change anything",
     'SecDefaultAction "phase:1,pass,ctl:ruleRemoveById=1"': r"SecDefaultAction cannot change anything",
     'SecDefaultAction "phase:1,pass,sanitiseMatched"': r"SecDefaultAction cannot change anything",
+    'SecAuditLogRelevantStatus "^(5"': r"SecAuditLogRelevantStatus takes a regular expression",
     "SecRuleRemoveById 9-5": r"the range ends before it begins.*write 5-9",
     "Include /nowhere/*.conf": r"1:1: no file fits the pattern: '/nowhere/\*.conf' \(write IncludeOptional",
     'SecAction "id:1,phase:1,pass,expirevar:ip.a"': r"expirevar cannot expire 'ip.a'",

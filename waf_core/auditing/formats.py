@@ -49,6 +49,7 @@ def to_json(record: AuditRecord) -> str:
             "connector": "envoy ext_proc",
             "secrules_engine": {"On": "Enabled", "Off": "Disabled"}.get(record.engine, record.engine),
             "components": record.components,
+            **({"sensor_id": record.sensor} if record.sensor else {}),
         }
     transaction["messages"] = [_message(message) for message in record.messages]
     transaction["envoy_waf"] = {
@@ -123,6 +124,8 @@ def to_native(record: AuditRecord) -> str:
             lines.append(f"Action: Intercepted ({record.action})")
         lines.append(f"Producer: {PRODUCT}; {'; '.join(record.components)}".rstrip("; "))
         lines.append(f'Engine-Mode: "{record.engine}"')
+        if record.sensor:
+            lines.append(f'Sensor-Id: "{_line(record.sensor)}"')
         sections.append(("H", "\n".join(lines)))
     if record.files:
         sections.append(("J", "\n".join(f"{_line(name)} {_line(size)}" for name, size in record.files)))

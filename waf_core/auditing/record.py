@@ -66,6 +66,8 @@ class AuditRecord:
     score: int
     engine: str
     components: list[str]
+    sensor: str = ""
+    """SecSensorId."""
     request_headers: Headers = field(default_factory=list)
     request_body: str | None = None
     response_headers: Headers = field(default_factory=list)
@@ -121,6 +123,7 @@ def make_record(tx: Transaction, hidden: Redaction | None = None, *, policy: str
         score=tx.anomaly_score,
         engine=tx.engine.value,
         components=list(settings.component_signatures),
+        sensor=settings.sensor_id,
         limits=list(tx.limits),
         parts=parts,
         policy=policy,

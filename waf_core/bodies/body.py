@@ -19,7 +19,7 @@ class Body:
         self.forced: bool = False
         """ctl:forceRequestBodyVariable, ctl:forceResponseBodyVariable."""
         self.processor: bytes = b""
-        """URLENCODED, MULTIPART, JSON or XML; b"" when none was chosen."""
+        """URLENCODED, MULTIPART, JSON, XML or RAW; b"" when none was chosen."""
         self.cut: bool = False
         """INBOUND_DATA_ERROR, OUTBOUND_DATA_ERROR: there is more of it than was seen."""
         self.length: int = 0

@@ -120,6 +120,8 @@ class RequestBody(Body):
             arguments, overflow = parse_pairs(body, settings.argument_separator, arguments_left)
             self.bad_escape = has_bad_escape(body)
             self.text = body
+        elif processor == b"RAW":
+            self.text = body
         elif processor == b"JSON":
             arguments, overflow, error = parse_json(body, settings.json_depth_limit, arguments_left)
             self.error = f"JSON parsing error: {error}" if error else ""

@@ -87,6 +87,15 @@ def _separator(settings: EngineSettings, arguments: tuple[str, ...], folder: str
     settings.argument_separator = value.encode()
 
 
+def _status(settings: EngineSettings, arguments: tuple[str, ...], folder: str) -> None:
+    """An expression that statuses are searched with; it is written by whoever writes rules."""
+    try:
+        re.compile(_one(arguments))
+    except re.error as error:
+        raise DirectiveError(f"takes a regular expression: {error}", f"found {arguments[0]!r}") from error
+    settings.audit_log_relevant_status = arguments[0]
+
+
 def _component(settings: EngineSettings, arguments: tuple[str, ...], folder: str) -> None:
     settings.component_signatures.append(" ".join(arguments))
 
@@ -160,16 +169,14 @@ SUPPORTED: dict[str, Handler] = {
     "SecCollectionTimeout": _integer("collection_timeout", 1),
     "SecAuditEngine": _choice("audit_engine", _AUDIT),
     "SecAuditLogParts": _audit_parts,
-    "SecAuditLogRelevantStatus": _text("audit_log_relevant_status"),
+    "SecAuditLogRelevantStatus": _status,
     "SecAuditLogFormat": _choice("audit_log_format", {"json": "JSON", "native": "Native", "ocsf": "OCSF"}),
     "SecParseXmlIntoArgs": _parse_xml,
     "SecComponentSignature": _component,
     "SecWebAppId": _text("web_app_id"),
     "SecSensorId": _text("sensor_id"),
-    "SecServerSignature": _text("server_signature"),
     "SecGeoLookupDb": _geo,
     "SecUnicodeMapFile": _unicode_map,
-    "SecDebugLogLevel": _integer("debug_log_level", 0, 9),
     "SecHttpBlKey": _text("http_bl_key"),
 }
 
@@ -192,6 +199,8 @@ WITHOUT_EFFECT: dict[str, str] = {
     "SecAuditLogFileMode": _SIDECAR,
     "SecAuditLogPrefix": _SIDECAR,
     "SecDebugLog": _SIDECAR,
+    "SecDebugLogLevel": "`envoy-waf explain` and POST /api/explain tell what each rule did",
+    "SecServerSignature": "Envoy writes the Server header: set `server_name` there",
     "SecStatusEngine": "no usage data is ever sent anywhere",
     "SecPcreMatchLimit": "RE2 matches in linear time; the fallback engine has a time bound of its own",
     "SecPcreMatchLimitRecursion": "RE2 matches in linear time; the fallback engine has a time bound of its own",

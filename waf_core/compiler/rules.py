@@ -203,6 +203,8 @@ def _ctl(draft: Draft, value: str, node: ActionNode) -> None:
         raise actions.ActionError("ctl takes option=value")
     if name in actions.CTL_REFUSED:
         raise actions.ActionError(f"ctl:{option} is refused", actions.CTL_REFUSED[name])
+    if name in actions.CTL_WITHOUT_EFFECT:
+        return
     if name in actions.CTL:
         draft.effects.append(actions.CTL[name](argument))
     elif name.startswith("ruleremove"):
