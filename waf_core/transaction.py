@@ -338,8 +338,8 @@ class Transaction:
         self._expect(3, 4)
         if self.interruption or self.engine is _OFF:
             return self.interruption
-        if self.wants_response_body:
-            self.response_body.parse()
+        if self.wants_response_body and self.response_body.parse():
+            self.note_limit(Limit.ARGUMENTS)
         return self._run(4)
 
     # -- phase 5 --------------------------------------------------------------------------------

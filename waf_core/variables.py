@@ -69,6 +69,7 @@ REFUSED: Final[dict[str, str]] = {
 }
 REFUSED["STREAM_INPUT_BODY"] = "bodies are never rewritten here; use REQUEST_BODY"
 REFUSED["STREAM_OUTPUT_BODY"] = "bodies are never rewritten here; use RESPONSE_BODY"
+REFUSED["SDBM_DELETE_ERROR"] = "collections are in no files; envoy_waf_store_errors_total counts what Redis refuses"
 REFUSED["MULTIPART_BUFFERED"] = "no such variable; use MULTIPART_STRICT_ERROR"
 
 
@@ -179,10 +180,9 @@ _scalar("FULL_REQUEST_LENGTH", lambda tx: b"%d" % len(_full_request(tx)), phase=
 _optional("AUTH_TYPE", _auth_type)
 _optional("REMOTE_USER", _remote_user)
 _scalar("REQBODY_PROCESSOR", attrgetter("request_body.processor"), settled=2)
-_scalar("REQBODY_ERROR", lambda tx: _flag(tx.request_body.error), phase=2)
-_scalar("REQBODY_ERROR_MSG", lambda tx: tx.request_body.error.encode("utf-8", "replace"), phase=2)
-_scalar("REQBODY_PROCESSOR_ERROR", lambda tx: _flag(tx.request_body.error), phase=2)
-_scalar("REQBODY_PROCESSOR_ERROR_MSG", lambda tx: tx.request_body.error.encode("utf-8", "replace"), phase=2)
+for _name in ("REQBODY_ERROR", "REQBODY_PROCESSOR_ERROR"):
+    _scalar(_name, lambda tx: _flag(tx.request_body.error), phase=2)
+    _scalar(f"{_name}_MSG", lambda tx: tx.request_body.error.encode("utf-8", "replace"), phase=2)
 _scalar("INBOUND_DATA_ERROR", lambda tx: _flag(tx.request_body.cut), phase=2)
 _scalar("URLENCODED_ERROR", lambda tx: _flag(tx.urlencoded_error), settled=2)
 _of_body("FILES", lambda tx: tx.request_body.files)
@@ -256,7 +256,11 @@ _scalar("STATUS_LINE", lambda tx: b"%b %d" % (tx.response_protocol, tx.response_
 _scalar("RESPONSE_CONTENT_TYPE", lambda tx: tx.response_header(b"content-type"), phase=3)
 _scalar("RESPONSE_CONTENT_LENGTH", _response_length, phase=3, settled=4)
 _optional("RESPONSE_BODY", lambda tx: tx.response_body.text, phase=4)
-_collection("RESPONSE_ARGS", lambda tx: tx.response_body.arguments, phase=4)  # Coraza
+_collection("RESPONSE_ARGS", lambda tx: tx.response_body.arguments, phase=4)  # Coraza, as RES_BODY_...
+_scalar("RES_BODY_PROCESSOR", attrgetter("response_body.processor"), phase=4)
+for _name in ("RES_BODY_ERROR", "RES_BODY_PROCESSOR_ERROR"):
+    _scalar(_name, lambda tx: _flag(tx.response_body.error), phase=4)
+    _scalar(f"{_name}_MSG", lambda tx: tx.response_body.error.encode("utf-8", "replace"), phase=4)
 REGISTRY["RESPONSE_XML"] = Variable(
     "RESPONSE_XML",
     lambda tx: _response_texts(tx, ALL_TEXTS),
@@ -299,6 +303,8 @@ _collection("MATCHED_VARS", lambda tx: tx.matched_vars, dynamic=True)
 _collection("MATCHED_VARS_NAMES", lambda tx: [(name, name) for name, _ in tx.matched_vars], dynamic=True)
 _optional("HIGHEST_SEVERITY", lambda tx: b"%d" % tx.highest_severity, dynamic=True)
 _scalar("UNIQUE_ID", lambda tx: tx.id.encode())
+_scalar("MSC_PCRE_LIMITS_EXCEEDED", lambda tx: _flag(Limit.RX_TIME in tx.limits), dynamic=True)
+_scalar("MSC_PCRE_ERROR", lambda tx: _flag(Limit.RX_TIME in tx.limits or Limit.RX_INVALID in tx.limits), dynamic=True)
 _scalar("SESSIONID", attrgetter("session_id"), dynamic=True)
 _scalar("USERID", attrgetter("user_id"), dynamic=True)
 _scalar("WEBAPPID", lambda tx: tx.program.settings.web_app_id.encode())

@@ -570,6 +570,37 @@ def test_a_request_past_a_limit_is_judged_where_it_is_not_refused(engine: str, m
     assert tx.limits == ["arguments"]
 
 
+@pytest.mark.parametrize(
+    ("processor", "body", "error"),
+    [
+        ("JSON", b'{"a": 1}', ""),
+        ("JSON", b'{"a": ', "JSON parsing error: "),
+        ("JSON", b'{"a": "%b"}' % (b"x" * 200), "the body was cut at the limit"),
+        ("XML", b"<a/>", ""),
+        ("XML", b"<a>", "XML parsing failed: "),
+    ],
+)
+def test_responses_that_cannot_be_parsed_say_so(processor: str, body: bytes, error: str) -> None:
+    rules = (
+        "SecResponseBodyMimeType text/x\nSecResponseBodyLimit 100\nSecResponseBodyLimitAction ProcessPartial\n"
+        f'SecAction "id:1,phase:3,pass,nolog,ctl:responseBodyProcessor={processor}"\n'
+        'SecRule RES_BODY_ERROR "@eq 1" "id:2,phase:4,pass,log,msg:\'%{RES_BODY_PROCESSOR} %{RES_BODY_ERROR_MSG}\'"'
+    )
+    tx = run(rules, response=body, response_headers={"Content-Type": "text/x"})
+    messages = [matched.message for matched in tx.matched_rules]
+    assert len(messages) == bool(error)
+    assert all(message.startswith(f"{processor} {error}") for message in messages)
+
+
+def test_arguments_of_responses_beyond_the_limit_are_noted() -> None:
+    rules = (
+        'SecArgumentsLimit 2\nSecAction "id:1,phase:3,pass,nolog,ctl:responseBodyProcessor=JSON"\n'
+        'SecRule RESPONSE_ARGS "@streq x" "id:2,phase:4,pass,log"\nSecRule RESPONSE_BODY "@contains x" "id:3,phase:4,log"'
+    )
+    tx = run(rules, response=b'["a", "b", "x"]', response_headers={"Content-Type": "text/html"})
+    assert (ids(tx), tx.limits) == ([3], ["arguments"])
+
+
 def test_response_body_limit() -> None:
     rules = 'SecResponseBodyLimit 8\nSecRule RESPONSE_BODY "@contains evil" "id:1,phase:4,deny"'
     stop = run(rules, response=b"x" * 20).interruption

@@ -108,6 +108,18 @@ def test_what_an_expression_cannot_do_is_noted_with_the_request() -> None:
     assert tx.interruption is not None
 
 
+def test_rules_may_ask_what_expressions_could_not_do() -> None:
+    waf = make(
+        'SecAction "id:1,phase:1,pass,nolog,setvar:tx.open=("\nSecRule ARGS:a "@rx %{tx.open}" "id:2,phase:2,pass,log"\n'
+        f'SecRule ARGS:b "@rx {SLOW.decode()}" "id:3,phase:2,pass,nolog"\n'
+        'SecRule MSC_PCRE_ERROR "@eq 1" "id:4,phase:2,pass,log"\n'
+        'SecRule MSC_PCRE_LIMITS_EXCEEDED "@eq 1" "id:5,phase:2,pass,log"'
+    )
+    assert ids(run(waf, "/?a=aa")) == [4]
+    assert ids(run(waf, "/?b=" + "a" * 60 + "b")) == [4, 5]
+    assert ids(run(waf, "/?c=1")) == []
+
+
 def test_data_files_are_found_beside_the_rules(tmp_path: Path) -> None:
     (tmp_path / "words.data").write_text("# comment\n\nevil\nWorse thing\n")
     (tmp_path / "ips.data").write_text("192.0.2.0/24\n")

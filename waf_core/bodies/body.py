@@ -9,7 +9,7 @@ from waf_core.bodies.xpath import ALL_ATTRIBUTES, ALL_TEXTS, XPath
 class Body:
     """What came of a body, up to its limit, and what is known of it.  Behind `parse` rules can see it."""
 
-    __slots__ = ("_pieces", "_xml", "access", "cut", "forced", "length", "limit", "processor", "text")
+    __slots__ = ("_pieces", "_xml", "access", "cut", "error", "forced", "length", "limit", "processor", "text")
 
     def __init__(self, access: bool, limit: int) -> None:
         self.access = access
@@ -24,6 +24,8 @@ class Body:
         """INBOUND_DATA_ERROR, OUTBOUND_DATA_ERROR: there is more of it than was seen."""
         self.length: int = 0
         """Bytes that came, up to the limit."""
+        self.error: str = ""
+        """Why it could not be parsed: REQBODY_ERROR_MSG, RES_BODY_ERROR_MSG."""
         self.text: bytes | None = None
         """REQUEST_BODY, RESPONSE_BODY; None: absent."""
         self._pieces: list[bytes] = []

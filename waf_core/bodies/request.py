@@ -23,7 +23,7 @@ class RequestBody(Body):
     """`write` its pieces, then `parse`.  `arguments_left`: how many arguments SecArgumentsLimit leaves it."""
 
     __slots__ = (
-        "_keep_files", "_keep_raw_multipart", "_multipart", "_settings", "bad_escape", "content_type", "error",
+        "_keep_files", "_keep_raw_multipart", "_multipart", "_settings", "bad_escape", "content_type",
         "file_contents", "file_names", "file_sizes", "files", "flags", "part_headers", "xml_into_args",
     )  # fmt: skip
 
@@ -35,8 +35,6 @@ class RequestBody(Body):
         self._multipart: MultipartParser | None = None
         self.content_type: bytes | None = None
         """The first such header."""
-        self.error: str = ""
-        """REQBODY_ERROR_MSG."""
         self.bad_escape: bool = False
         """A form with a `%` that is not followed by two hexadecimal digits."""
         self.xml_into_args = settings.parse_xml_into_args

@@ -29,11 +29,18 @@ class ResponseBody(Body):
         size += self.length
         return size if size > self.limit else 0
 
-    def parse(self) -> None:
-        """Let rules see it, as ctl:responseBodyProcessor says."""
+    def parse(self) -> bool:
+        """Let rules see it, as ctl:responseBodyProcessor says.  Returns whether it has more arguments than
+        SecArgumentsLimit lets it have: RESPONSE_BODY has them all."""
         body = self.text = self.kept
-        if self.processor == b"JSON":
+        overflow = False
+        if self.cut and self.processor in (b"JSON", b"XML"):
+            self.error = "the body was cut at the limit"
+        elif self.processor == b"JSON":
             settings = self._settings
-            self.arguments, _, _ = parse_json(body, settings.json_depth_limit, settings.arguments_limit)
+            self.arguments, overflow, error = parse_json(body, settings.json_depth_limit, settings.arguments_limit)
+            self.error = f"JSON parsing error: {error}" if error else ""
         elif self.processor == b"XML":
             self._xml = XmlDocument(body)
+            self.error = self._xml.error or ""
+        return overflow

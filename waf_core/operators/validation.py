@@ -81,9 +81,13 @@ class Verify(Operator):
     """A regular expression finds candidates, an arithmetic check confirms them.  Candidates may overlap: of a longer
     number `\\d{13,16}` may find the wrong sixteen digits first."""
 
-    def __init__(self, argument: bytes, env: OperatorEnv, check: Callable[[bytes], bool]) -> None:
+    def __init__(
+        self, argument: bytes, env: OperatorEnv, check: Callable[[bytes], bool], read: frozenset[int] = _DIGITS
+    ) -> None:
+        """`read`: bytes of what is found that `check` is asked about."""
         self._pattern = compile_pattern(argument, env)
         self._check = check
+        self._read = read
 
     def match(self, value: bytes, tx: Expander) -> Captures | None:
         start = 0
@@ -96,7 +100,7 @@ class Verify(Operator):
             if first == end:
                 return None
             found = value[first:end]
-            if self._check(bytes([byte for byte in found if 0x30 <= byte <= 0x39])):
+            if self._check(bytes([byte for byte in found if byte in self._read])):
                 return (found,)
             start = first + 1
         return HIT
@@ -133,6 +137,15 @@ def cpf(digits: bytes) -> bool:
     return True
 
 
+def rut(number: bytes) -> bool:
+    """Chilean RUT: weights 2 to 7 from the right, modulo 11; the check digit may be k."""
+    digits, check = number[:-1], number[-1:].lower()
+    if not 7 <= len(digits) <= 9 or b"k" in digits.lower():
+        return False
+    total = sum((byte - 0x30) * (2 + i % 6) for i, byte in enumerate(reversed(digits)))
+    return check == (b"0", b"k", *(b"%d" % n for n in range(9, 0, -1)))[total % 11]
+
+
 def svnr(digits: bytes) -> bool:
     """Austrian social security number: weights 3 7 9 - 5 8 4 2 1 6, modulo 11."""
     if len(digits) != 10 or digits[:1] == b"0":
@@ -163,6 +176,17 @@ def _register(name: str, check: Callable[[bytes], bool]) -> None:
         if not argument:
             raise OperatorError(f"@{name} needs a regular expression", r"for example \d{13,16}")
         return Verify(argument, env, check)
+
+
+@operator("validateNid")
+def _nid(argument: bytes, env: OperatorEnv) -> Operator:
+    """Coraza's: national identity numbers of Chile (cl) and the United States (us)."""
+    country, _, pattern = argument.strip().partition(b" ")
+    if country not in (b"cl", b"us") or not pattern.strip():
+        raise OperatorError("@validateNid needs cl or us, and a regular expression", r"for example cl \d{7,8}-[\dkK]")
+    if country == b"us":
+        return Verify(pattern.strip(), env, ssn)
+    return Verify(pattern.strip(), env, rut, _DIGITS.union(b"kK"))
 
 
 for _name, _check in (("verifyCC", luhn), ("verifySSN", ssn), ("verifyCPF", cpf), ("verifySVNR", svnr)):
