@@ -26,6 +26,9 @@ NOTES = {
     'SecRule REMOTE_ADDR "@rx a" "id:1,phase:2,pass,logdata:\'%{REMOTE_HOSTS}\'"': r"%\{REMOTE_HOSTS\} is no variable",
     'SecRule REMOTE_ADDR "@rx a" "id:1,phase:5,deny"': r"rule 1 cannot deny in phase 5",
     'SecRule REMOTE_ADDR "@rx a" "id:1,phase:1,pass,ctl:ruleRemoveById=7"': r"1:\d+: ctl:ruleremovebyid=7 changes nothing",
+    'SecAction "id:1,phase:1,pass"\nSecAction "id:2,phase:1,pass,ctl:ruleRemoveById=1"': r"2:\d+: ctl:ruleremovebyid=1 comes too late: rule 2 runs behind",
+    'SecRule ARGS "@rx a" "id:1,phase:2,pass,setvar:ip.a=1"\nSecRule IP:a "@eq 1" "id:2,phase:2,deny"': r"1:1: IP is never opened \(initcol\): 2 rules \(1, ...\)",
+    'SecAction "id:1,phase:1,pass,initcol:ip=%{REMOTE_ADDR},setvar:ip.a=%{SESSION.b}"': r"SESSION is never opened",
     'SecRule REMOTE_PORT "@gt x" "id:1,phase:1,pass"': r"1:22: 'x' is no number: it counts as 0",
     'SecRule RESPONSE_BODY "@rx a" "id:1,phase:4,pass"': r"SecResponseBodyAccess is Off: rule 1",
     'SecRule ARGS_POST "@rx a" "id:1,phase:2,pass"': r"SecRequestBodyAccess is Off: rule 1 looking",
@@ -45,6 +48,7 @@ def test_rules_that_do_what_they_seem_to_need_no_notes() -> None:
         "SecRule ARGS|!ARGS:x|&ARGS:/y/ \"@rx a\" \"id:1,phase:2,pass,msg:'%{RULE.id} %{TX.0} %{TIME}',logdata:'%{ENV.A}'\"\n"
         'SecRule RESPONSE_BODY|RESPONSE_HEADERS "@rx a" "id:2,phase:4,deny"\n'
         'SecRule ARGS_POST "@ge 007" "id:3,phase:2,pass,ctl:ruleRemoveTargetById=1-9;ARGS:z"\n'
+        'SecAction "id:5,phase:3,pass,ctl:ruleRemoveById=2"\nSecAction "id:6,phase:1,pass,ctl:ruleRemoveById=1-3"\n'
         'SecAction "id:4,phase:5,pass,initcol:ip=%{REMOTE_ADDR},expirevar:ip.a=%{TX.a}"'
     )
     assert make(rules).program.notes == []

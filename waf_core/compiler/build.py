@@ -250,7 +250,9 @@ class Builder:
         for index, unit in enumerate(self.units):
             unit.index = index
         for unit, option, value, position, link in self.pending:
-            unit.links[link].effects.append(updates.runtime_removal(self.units, option, value, position, self.notes))
+            unit.links[link].effects.append(
+                updates.runtime_removal(self.units, unit, option, value, position, self.notes)
+            )
         phases = {phase: self._phase(phase) for phase in PHASES}
         initial: dict[bytes, bytes] = {}
         leftovers = leftovers_read(self.units)

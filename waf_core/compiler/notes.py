@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from waf_core.compiler.reads import LOGGING, RESPONSE, macros_of
+from waf_core.actions import PERSISTENT, DeprecateVar, ExpireVar, InitCol, SetIdentity, SetVar
+from waf_core.compiler.reads import LOGGING, RESPONSE, macros_of, variables_read
 from waf_core.rule import Link, Unit
 from waf_core.seclang.tree import TargetNode
 from waf_core.settings import EngineSettings
@@ -14,7 +15,7 @@ from waf_core.variables import ALWAYS_EMPTY, REGISTRY
 def note_rules(units: Sequence[Unit], settings: EngineSettings) -> list[str]:
     """Of all rules of a program.  (Those that are judged in two phases are there twice.)"""
     notes = [note for unit in units for note in (*_of_targets(unit), *_of_macros(unit), *_of_phase(unit))]
-    return [*dict.fromkeys(notes), *_of_bodies(units, settings)]
+    return [*dict.fromkeys(notes), *_of_bodies(units, settings), *_of_collections(units)]
 
 
 def note_exclusions(nodes: Sequence[TargetNode], rule_id: int) -> list[str]:
@@ -43,6 +44,15 @@ def note_unreachable(units: Sequence[Unit]) -> list[str]:
                 f" {len(hidden)} rules of phase {unit.info.phase} behind it never run ({ids})"
             )
     return notes
+
+
+def note_removal(unit: Unit, chosen: Sequence[Unit], what: str) -> list[str]:
+    """A `ctl:ruleRemove...` of `unit` for rules that it cannot reach."""
+    if not chosen:
+        return [f"{what} changes nothing: no rule fits"]
+    if all((other.info.phase, other.index) <= (unit.info.phase, unit.index) for other in chosen):
+        return [f"{what} comes too late: rule {unit.info.id} runs behind those that it is for"]
+    return []
 
 
 def _of_targets(unit: Unit) -> Iterator[str]:
@@ -84,6 +94,31 @@ def _of_bodies(units: Sequence[Unit], settings: EngineSettings) -> Iterator[str]
         reading = [unit for unit in units if any(_reads_request_body(link) for link in unit.links)]
         if reading:
             yield f"SecRequestBodyAccess is Off: {_count(reading)} looking at bodies of requests never match"
+
+
+def _of_collections(units: Sequence[Unit]) -> Iterator[str]:
+    opened = {
+        effect.collection
+        for unit in units
+        for link in unit.links
+        for effect in link.effects
+        if isinstance(effect, InitCol | SetIdentity)
+    }
+    for collection in PERSISTENT:
+        users = [] if collection in opened else [unit for unit in units if _uses(unit, collection)]
+        if users:
+            yield (
+                f"{users[0].info.position}: {collection} is never opened (initcol): {_count(users)} using it read and"
+                " keep nothing"
+            )
+
+
+def _uses(unit: Unit, collection: str) -> bool:
+    return collection in variables_read([unit]) or any(
+        isinstance(effect, SetVar | ExpireVar | DeprecateVar) and effect.collection == collection
+        for link in unit.links
+        for effect in link.effects
+    )
 
 
 def _reads_request_body(link: Link) -> bool:

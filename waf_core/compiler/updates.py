@@ -9,6 +9,7 @@ from collections.abc import Callable
 import re2
 
 from waf_core.actions import RemoveRules, RemoveTarget
+from waf_core.compiler.notes import note_removal
 from waf_core.compiler.rules import read_actions
 from waf_core.compiler.targets import apply_nodes, build_target
 from waf_core.errors import Position, SecLangError
@@ -135,17 +136,19 @@ DIRECTIVES: dict[str, Handler] = {
 _RUNTIME = {"byid": by_id, "bytag": by_tag, "bymsg": by_message}
 
 
-def runtime_removal(units: list[Unit], option: str, value: str, position: Position, notes: list[str]) -> Effect:
-    """`ctl:ruleRemoveById=...`, `ctl:ruleRemoveTargetByTag=tag;ARGS:x` and their kin."""
+def runtime_removal(
+    units: list[Unit], unit: Unit, option: str, value: str, position: Position, notes: list[str]
+) -> Effect:
+    """`ctl:ruleRemoveById=...`, `ctl:ruleRemoveTargetByTag=tag;ARGS:x` and their kin, of `unit`."""
     by_target = option.startswith("ruleremovetarget")
     kind = option[len("ruleremovetarget" if by_target else "ruleremove") :]
     if kind not in _RUNTIME:
         raise SecLangError("unknown ctl option", position, option, "see docs/actions.md")
     which, semicolon, what = value.partition(";")
     selects = _RUNTIME[kind](which.strip(), position)
-    chosen = frozenset(unit.index for unit in units if selects(unit))
-    if not chosen:
-        notes.append(f"{position}: ctl:{option}={value} changes nothing: no rule fits")
+    fitting = [other for other in units if selects(other)]
+    notes += note_removal(unit, fitting, f"{position}: ctl:{option}={value}")
+    chosen = frozenset(other.index for other in fitting)
     if not by_target:
         return RemoveRules(chosen)
     if not semicolon:
