@@ -53,6 +53,8 @@ class EngineSettings:
     """Files without a Content-Type of their own are fields, too (CompileOptions)."""
     argument_separator: bytes = b"&"
     cookie_format: int = 0
+    cookie_separator: bytes = b";"
+    """Of cookies in format 0."""
     collection_timeout: int = 3600
     audit_engine: AuditEngine = AuditEngine.OFF
     audit_log_parts: str = "ABIJDEFHZ"

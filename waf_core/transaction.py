@@ -234,7 +234,7 @@ class Transaction:
 
     def _parse_cookies(self, value: bytes) -> None:
         settings = self.program.settings
-        separator = b"," if settings.cookie_format == 1 else b";"
+        separator = b"," if settings.cookie_format == 1 else settings.cookie_separator
         cookies, too_many = parse_cookies(value, separator, settings.arguments_limit - len(self.request_cookies))
         self.request_cookies += cookies
         if too_many:

@@ -337,6 +337,33 @@ def test_an_update_of_actions_keeps_updated_targets_and_the_chain() -> None:
     assert tx.matched_rules[0].rule.tags == ("x", "y")
 
 
+def test_the_actions_of_a_chained_rule_are_updated() -> None:
+    rules = (
+        'SecRule ARGS:a "@streq bad" "id:10,phase:2,pass,log,tag:x,sanitiseMatched,chain"\n'
+        'SecRule ARGS:b "@streq BAD" "t:none,chain"\nSecRule ARGS:c "@streq bad" "t:none,ctl:ruleRemoveById=20"\n'
+        'SecRule ARGS "@streq bad" "id:20,phase:2,pass,log"\nSecRule ARGS "@streq bad" "id:30,phase:2,pass,log"\n'
+        'SecRuleUpdateTargetById 10:1 "ARGS:d"\n'
+    )
+    assert ids(run(rules, "/?a=bad&b=bad&c=bad")) == [20, 30]
+    updates = 'SecRuleUpdateActionById 10:1 "t:uppercase"\nSecRuleUpdateActionById 10:2 "ctl:ruleRemoveById=30,setvar:tx.n=+1"\n'
+    for query in ("/?a=bad&b=bad&c=bad", "/?a=bad&d=bad&c=bad"):
+        tx = run(rules + updates + 'SecRuleUpdateActionById 10 "tag:y"', query)
+        assert ids(tx) == [10]
+        assert tx.matched_rules[0].tags == ("x", "y")
+        assert tx.lookup("TX", b"n") == b"1"
+        assert ("matched", b"ARGS:a") in tx.sanitised
+    with pytest.raises(SecLangError, match="rule 10 has 3 links"):
+        make(rules + 'SecRuleUpdateActionById 10:3 "t:none"')
+    with pytest.raises(SecLangError, match="deny in a chained rule"):
+        make(rules + 'SecRuleUpdateActionById 10:2 "deny"')
+
+
+def test_the_separator_of_cookies_is_a_setting() -> None:
+    rule = 'SecRule REQUEST_COOKIES:b "@streq 2" "id:1,phase:1,pass,log"'
+    assert ids(run(rule, headers={"Cookie": "a=1|b=2"})) == []
+    assert ids(run(f'SecCookieV0Separator "|"\n{rule}', headers={"Cookie": "a=1|b=2"})) == [1]
+
+
 @pytest.mark.parametrize("action", ["id:5", "phase:1", "chain", "deny,id:6"])
 def test_what_an_update_of_actions_cannot_change_is_said(action: str) -> None:
     with pytest.raises(SecLangError, match="cannot be changed"):

@@ -25,7 +25,7 @@ from waf_core.compiler.plan import Planner
 from waf_core.compiler.reads import opens_response_body, response_phase, variables_read
 from waf_core.compiler.routine import find_routines
 from waf_core.compiler.rules import Draft, build_link, read_actions
-from waf_core.compiler.units import Defaults, add_link, make_unit, read_defaults
+from waf_core.compiler.units import Defaults, join_chain, make_unit, read_defaults
 from waf_core.errors import Position, SecLangError
 from waf_core.macros import Macro
 from waf_core.operators import OperatorEnv, Resolver
@@ -71,6 +71,14 @@ class _Marker:
     name: str
 
 
+@dataclass(slots=True)
+class _Written:
+    """The rules of a chain, and what SecDefaultAction said when they came."""
+
+    nodes: list[RuleNode]
+    defaults: Defaults
+
+
 class Builder:
     """Collects units and settings; `build` is called once."""
 
@@ -85,8 +93,8 @@ class Builder:
         self.datasets: dict[str, Sequence[bytes]] = {}
         self.pending: list[tuple[Unit, str, str, Position, int]] = []
         self.replaced: dict[str, Transformation] = {}
-        self._written: dict[int, tuple[RuleNode, Defaults]] = {}
-        """First rules by id, and what SecDefaultAction said when they came."""
+        self._written: dict[int, _Written] = {}
+        """By id."""
         self._open: tuple[Unit, Draft] | None = None
 
     # -- walking ------------------------------------------------------------------------------
@@ -111,8 +119,8 @@ class Builder:
         elif name == "secdataset":
             self._dataset(node)
         elif name == "secruleupdateactionbyid":
-            for unit, actions in updates.updated_actions(self.units, node, self.notes):
-                self._rewrite(unit, actions)
+            for unit, offset, actions in updates.updated_actions(self.units, node, self.notes):
+                self._rewrite(unit, offset, actions)
         elif name in updates.DIRECTIVES:
             updates.DIRECTIVES[name](self.units, node, self.notes, self._folder(node))
             self._drop_removed()
@@ -175,8 +183,9 @@ class Builder:
             defaults = self.defaults[unit.info.phase]
             defaults.inherit(draft)
             self.notes += note_exclusions(node.targets, unit.info.id)
-            link = self._link(node, draft, defaults)
-            add_link(unit, link, node, draft, self.notes)
+            join_chain(unit, node, draft, self.notes)
+            unit.links.append(self._link(node, draft, defaults))
+            self._written[unit.info.id].nodes.append(node)
             self._note_pending(unit, draft, len(unit.links) - 1)
             if not draft.chained:
                 self._open = None
@@ -189,35 +198,41 @@ class Builder:
         known = self._written.get(draft.id)
         if known is not None:
             raise SecLangError(
-                f"the id {draft.id} is already used at {known[0].position}", node.position, f"id:{draft.id}"
+                f"the id {draft.id} is already used at {known.nodes[0].position}", node.position, f"id:{draft.id}"
             )
         defaults = self.defaults[draft.phase]
         defaults.inherit(draft)
         self.notes += note_exclusions(node.targets, draft.id)
         unit = make_unit(node, draft, defaults, self._link(node, draft, defaults))
-        self._written[draft.id] = (node, defaults)
+        self._written[draft.id] = _Written([node], defaults)
         self._note_pending(unit, draft, 0)
         if draft.chained:
             self._open = (unit, draft)
         else:
             self._finish(unit, draft)
 
-    def _rewrite(self, unit: Unit, actions: tuple[ActionNode, ...]) -> None:
-        """Make a unit again, in its place, as if its first rule had these actions at the end of its own."""
-        node, defaults = self._written[unit.info.id]
-        node = replace(node, actions=(*node.actions, *actions))
-        self._written[unit.info.id] = (node, defaults)
+    def _rewrite(self, unit: Unit, offset: int, actions: tuple[ActionNode, ...]) -> None:
+        """Make a rule of a chain again, in its place, as if it had these actions at the end of its own."""
+        written = self._written[unit.info.id]
+        defaults, node = written.defaults, written.nodes[offset]
+        node = written.nodes[offset] = replace(node, actions=(*node.actions, *actions))
         draft = read_actions(node.actions)
         defaults.inherit(draft)
         link = self._link(node, draft, defaults)
-        link.targets = unit.links[0].targets  # SecRuleUpdateTargetBy... may have changed them
-        made = make_unit(node, draft, defaults, link)
-        made.links += unit.links[1:]
+        link.targets = unit.links[offset].targets  # SecRuleUpdateTargetBy... may have changed them
+        made = unit
+        if offset:
+            join_chain(unit, node, draft, self.notes)
+            unit.links[offset] = link
+        else:
+            made = make_unit(node, draft, defaults, link)
+            made.links += unit.links[1:]
+            made.sanitise_matched |= unit.sanitise_matched
         self.units = [made if other is unit else other for other in self.units]
         self.order = [made if other is unit else other for other in self.order]
-        kept = [item for item in self.pending if item[0] is not unit or item[4] != 0]
+        kept = [item for item in self.pending if item[0] is not unit or item[4] != offset]
         self.pending = [(made, *item[1:]) if item[0] is unit else item for item in kept]
-        self._note_pending(made, draft, 0)
+        self._note_pending(made, draft, offset)
 
     def _finish(self, unit: Unit, draft: Draft) -> None:
         self.units.append(unit)

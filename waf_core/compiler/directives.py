@@ -80,11 +80,14 @@ def _mime_types_clear(settings: EngineSettings, arguments: tuple[str, ...], fold
     settings.response_body_mime_types = frozenset()
 
 
-def _separator(settings: EngineSettings, arguments: tuple[str, ...], folder: str) -> None:
-    value = _one(arguments)
-    if len(value) != 1:
-        raise DirectiveError("takes a single character", f"found {value!r}")
-    settings.argument_separator = value.encode()
+def _separator(attribute: str) -> Handler:
+    def handle(settings: EngineSettings, arguments: tuple[str, ...], folder: str) -> None:
+        value = _one(arguments)
+        if len(value) != 1 or not value.isascii():
+            raise DirectiveError("takes a single character", f"found {value!r}")
+        setattr(settings, attribute, value.encode())
+
+    return handle
 
 
 def _status(settings: EngineSettings, arguments: tuple[str, ...], folder: str) -> None:
@@ -164,8 +167,9 @@ SUPPORTED: dict[str, Handler] = {
     "SecResponseBodyMimeTypesClear": _mime_types_clear,
     "SecArgumentsLimit": _integer("arguments_limit", 1, 1_000_000),
     "SecUploadFileLimit": _integer("upload_file_limit", 1, 100_000),
-    "SecArgumentSeparator": _separator,
+    "SecArgumentSeparator": _separator("argument_separator"),
     "SecCookieFormat": _integer("cookie_format", 0, 1),
+    "SecCookieV0Separator": _separator("cookie_separator"),
     "SecCollectionTimeout": _integer("collection_timeout", 1),
     "SecAuditEngine": _choice("audit_engine", _AUDIT),
     "SecAuditLogParts": _audit_parts,

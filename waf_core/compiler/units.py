@@ -112,9 +112,9 @@ def make_unit(node: RuleNode, draft: Draft, defaults: Defaults, link: Link) -> U
     )
 
 
-def add_link(unit: Unit, link: Link, node: RuleNode, draft: Draft, notes: list[str]) -> None:
-    """A chained rule.  Raises SecLangError for what only the first rule can say: a `deny` that does nothing would be
-    missed."""
+def join_chain(unit: Unit, node: RuleNode, draft: Draft, notes: list[str]) -> None:
+    """A chained rule of a unit.  Raises SecLangError for what only the first rule can say: a `deny` that does nothing
+    would be missed."""
     for action in node.actions:
         if action.name in _OF_THE_CHAIN:
             raise SecLangError(
@@ -126,4 +126,3 @@ def add_link(unit: Unit, link: Link, node: RuleNode, draft: Draft, notes: list[s
         if action.name in _WITHOUT_EFFECT:
             notes.append(f"{action.position}: {action.name} has no effect in a chained rule (of {unit.info.id})")
     unit.sanitise_matched |= draft.sanitise_matched
-    unit.links.append(link)

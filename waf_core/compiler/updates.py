@@ -72,6 +72,17 @@ def _remove(make: Callable[[str, Position], Selector]) -> Handler:
     return handle
 
 
+def _with_offset(text: str) -> tuple[str, int]:
+    """`942100:1` is the first chained rule of 942100."""
+    which, colon, number = text.partition(":")
+    return (which, int(number)) if colon and number.isdigit() else (text, 0)
+
+
+def _check_offset(unit: Unit, offset: int, node: DirectiveNode) -> None:
+    if offset >= len(unit.links):
+        raise SecLangError(f"rule {unit.info.id} has {len(unit.links)} links", node.position, node.arguments[0])
+
+
 def _update_target(make: Callable[[str, Position], Selector]) -> Handler:
     def handle(units: list[Unit], node: DirectiveNode, notes: list[str], folder: str) -> None:
         if len(node.arguments) not in (2, 3):
@@ -81,15 +92,11 @@ def _update_target(make: Callable[[str, Position], Selector]) -> Handler:
                 " ".join(node.arguments),
                 'for example "!ARGS:x"',
             )
-        which, offset = node.arguments[0], 0
-        if make is by_id and ":" in which:
-            which, _, number = which.partition(":")
-            offset = int(number) if number.isdigit() else 0
+        which, offset = _with_offset(node.arguments[0]) if make is by_id else (node.arguments[0], 0)
         targets = parse_targets(node.arguments[1], lambda _: node.position)
         replaced = parse_targets(node.arguments[2], lambda _: node.position) if len(node.arguments) == 3 else ()
         for unit in _select(units, make(which, node.position), node, notes):
-            if offset >= len(unit.links):
-                raise SecLangError(f"rule {unit.info.id} has {len(unit.links)} links", node.position, node.arguments[0])
+            _check_offset(unit, offset, node)
             link = unit.links[offset]
             for old in replaced:
                 link.targets = exclude_whole(link.targets, old.name)
@@ -108,9 +115,9 @@ _FIXED = ("id", "phase", "chain", "xmlns")
 
 def updated_actions(
     units: list[Unit], node: DirectiveNode, notes: list[str]
-) -> list[tuple[Unit, tuple[ActionNode, ...]]]:
-    """SecRuleUpdateActionById: the units that it chooses, and the actions that are added to their own (where there can
-    only be one, the last one holds).  Raises SecLangError."""
+) -> list[tuple[Unit, int, tuple[ActionNode, ...]]]:
+    """SecRuleUpdateActionById: the units that it chooses, the number of the link, and the actions that are added to its
+    own (where there can only be one, the last one holds).  Raises SecLangError."""
     if len(node.arguments) != 2:
         raise SecLangError(f"{node.name} takes an id and actions", node.position, " ".join(node.arguments))
     actions = parse_actions(node.arguments[1], lambda _: node.position)
@@ -121,7 +128,11 @@ def updated_actions(
     if draft.log and draft.audit_log is None:
         # A rule with `nolog`, which says no to both, is to be logged everywhere again.
         actions = (*actions, ActionNode("auditlog", None, node.position))
-    return [(unit, actions) for unit in _select(units, by_id(node.arguments[0], node.position), node, notes)]
+    which, offset = _with_offset(node.arguments[0])
+    chosen = _select(units, by_id(which, node.position), node, notes)
+    for unit in chosen:
+        _check_offset(unit, offset, node)
+    return [(unit, offset, actions) for unit in chosen]
 
 
 DIRECTIVES: dict[str, Handler] = {
