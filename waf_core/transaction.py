@@ -396,9 +396,9 @@ class Transaction:
         return None
 
     def refuse(self, limit: Limit, reason: str) -> None:
-        """In the midst of a phase: what rules look at cannot be told whole."""
+        """In the midst of a phase: what rules look at cannot be told whole.  Phase 5 can only note it."""
         self.note_limit(limit)
-        if self.interruption is None:
+        if self.interruption is None and self.phase < 5:
             self.reject(400 if self.phase < 3 else 500, reason)
 
     def lookup(self, name: str, key: bytes | None) -> bytes:

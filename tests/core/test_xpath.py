@@ -60,6 +60,8 @@ def test_what_an_expression_finds_beyond_the_limit_does_not_pass(xpath: str, bod
     tx = run(rules, response=body, response_headers=XML)
     assert tx.interruption is not None
     assert tx.interruption.status == 500
+    late = judge(f'SecRule XML:{xpath} "@streq y" "id:1,phase:5,pass,log"', body)
+    assert (late.interruption, late.detected, late.limits) == (None, None, ["xpath"])
 
 
 @pytest.mark.parametrize(
