@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from waf_core.limits import Limit
 from waf_core.macros import Macro
 from waf_core.operators.numeric import to_int
-from waf_core.settings import AuditEngine, EngineMode
+from waf_core.settings import AUDIT_PARTS, XML_INTO_ARGS, AuditEngine, EngineMode
 
 if TYPE_CHECKING:
     from waf_core.rule import Target
@@ -298,7 +298,10 @@ def _audit(text: str) -> AuditEngine:
 
 
 def _audit_parts(text: str) -> Callable[[Transaction], None]:
-    sign, parts = (text[0], text[1:]) if text[:1] in "+-" else ("=", text)
+    text = text.strip().upper()
+    sign, parts = (text[0], text[1:]) if text[:1] in ("+", "-") else ("=", text)
+    if not AUDIT_PARTS.fullmatch(parts):
+        raise ActionError(f"ctl:auditLogParts takes letters from A to K, and Z, not {text!r}", "for example +E")
 
     def run(tx: Transaction) -> None:
         current = tx.audit_parts
@@ -310,6 +313,13 @@ def _audit_parts(text: str) -> Callable[[Transaction], None]:
             tx.audit_parts = parts
 
     return run
+
+
+def _xml_into_args(text: str) -> str:
+    for choice in XML_INTO_ARGS:
+        if choice.lower() == text.strip().lower():
+            return choice
+    raise ActionError(f"ctl:parseXmlIntoArgs takes {', '.join(XML_INTO_ARGS)}, not {text!r}")
 
 
 PROCESSORS: Final = ("URLENCODED", "MULTIPART", "XML", "JSON", "RAW")
@@ -335,7 +345,7 @@ CTL: Final[dict[str, Callable[[str], Callable[[Transaction], None]]]] = {
     "responsebodyaccess": lambda v: SetAttribute("response_body.access", _on_off("responseBodyAccess", v)),
     "responsebodylimit": lambda v: SetAttribute("response_body.limit", _number("responseBodyLimit", v)),
     "responsebodyprocessor": lambda v: SetAttribute("response_body.processor", _processor(v)),
-    "parsexmlintoargs": lambda v: SetAttribute("request_body.xml_into_args", v.strip().capitalize()),
+    "parsexmlintoargs": lambda v: SetAttribute("request_body.xml_into_args", _xml_into_args(v)),
 }
 """Lower-cased name of a ctl option that needs no rules -> its maker."""
 

@@ -6,8 +6,10 @@ Off until SecRuleEngine says otherwise, as in the reference manual.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from typing import Final
 
 
 class EngineMode(Enum):
@@ -23,6 +25,13 @@ class LimitAction(Enum):
 
     REJECT = "Reject"
     PROCESS_PARTIAL = "ProcessPartial"
+
+
+XML_INTO_ARGS: Final = ("On", "Off", "OnlyArgs")
+"""SecParseXmlIntoArgs; arguments and XML, XML alone, arguments alone (here rules see XML, too)."""
+
+AUDIT_PARTS: Final = re.compile("[A-KZ]+")
+"""Letters of SecAuditLogParts."""
 
 
 class AuditEngine(Enum):

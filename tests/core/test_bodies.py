@@ -505,6 +505,21 @@ def test_forced_request_body() -> None:
         assert ids(run(force + MATCH, method="POST", headers=text, body=b"evil")) == [1]
 
 
+@pytest.mark.parametrize(
+    ("setting", "matched"),
+    [
+        ("", []),
+        ("SecParseXmlIntoArgs On", [1]),
+        ("SecParseXmlIntoArgs onlyArgs", [1]),
+        ('SecAction "id:2,phase:1,pass,nolog,ctl:parseXmlIntoArgs=on"', [1]),
+        ('SecParseXmlIntoArgs On\nSecAction "id:2,phase:1,pass,nolog,ctl:parseXmlIntoArgs=Off"', []),
+    ],
+)
+def test_xml_becomes_arguments_where_it_is_wanted(setting: str, matched: list[int]) -> None:
+    rules = f'{PROCESSORS}{setting}\nSecRule ARGS:xml.a.b "@streq evil" "id:1,phase:2,pass,log"'
+    assert ids(run(rules, method="POST", headers=XML, body=b"<a><b>evil</b></a>")) == matched
+
+
 def test_request_body_limit_rejects_with_413() -> None:
     stop = run("SecRequestBodyLimit 10", method="POST", headers=FORM, body=b"a=" + b"x" * 20).interruption
     assert stop is not None

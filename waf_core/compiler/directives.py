@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Callable
 
-from waf_core.settings import AuditEngine, EngineMode, EngineSettings, LimitAction
+from waf_core.settings import AUDIT_PARTS, XML_INTO_ARGS, AuditEngine, EngineMode, EngineSettings, LimitAction
 
 
 class DirectiveError(ValueError):
@@ -105,7 +105,7 @@ def _component(settings: EngineSettings, arguments: tuple[str, ...], folder: str
 
 def _audit_parts(settings: EngineSettings, arguments: tuple[str, ...], folder: str) -> None:
     value = _one(arguments)
-    if not re.fullmatch("[A-KZ]+", value):
+    if not AUDIT_PARTS.fullmatch(value):
         raise DirectiveError("takes letters from A to K, and Z", f"found {value!r}")
     settings.audit_log_parts = value
 
@@ -142,13 +142,6 @@ def _unicode_map(settings: EngineSettings, arguments: tuple[str, ...], folder: s
         raise DirectiveError(f"the map has no code page {page}", path)
 
 
-def _parse_xml(settings: EngineSettings, arguments: tuple[str, ...], folder: str) -> None:
-    value = _one(arguments).capitalize()
-    if value not in ("On", "Off", "Onlyargs"):
-        raise DirectiveError("takes On, Off or OnlyArgs", f"found {arguments[0]!r}")
-    settings.parse_xml_into_args = value
-
-
 _ENGINE: dict[str, object] = {mode.value.lower(): mode for mode in EngineMode}
 _AUDIT: dict[str, object] = {mode.value.lower(): mode for mode in AuditEngine}
 _LIMIT: dict[str, object] = {action.value.lower(): action for action in LimitAction}
@@ -175,7 +168,7 @@ SUPPORTED: dict[str, Handler] = {
     "SecAuditLogParts": _audit_parts,
     "SecAuditLogRelevantStatus": _status,
     "SecAuditLogFormat": _choice("audit_log_format", {"json": "JSON", "native": "Native", "ocsf": "OCSF"}),
-    "SecParseXmlIntoArgs": _parse_xml,
+    "SecParseXmlIntoArgs": _choice("parse_xml_into_args", {choice.lower(): choice for choice in XML_INTO_ARGS}),
     "SecComponentSignature": _component,
     "SecWebAppId": _text("web_app_id"),
     "SecSensorId": _text("sensor_id"),
