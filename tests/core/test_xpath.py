@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.core.transactions import ids, make, run
 from waf_core import SecLangError, Transaction
@@ -84,6 +88,12 @@ def test_mistakes_are_told_when_rules_are_read(xpath: str, why: str) -> None:
         return
     with pytest.raises(SecLangError, match=why):
         make(rules)
+
+
+@given(st.text("/*@[]()'=:.a\x01é\udc80 |$1,", max_size=20), st.text("s=:/\x01é\udc80 '", max_size=10))
+def test_any_expression_can_be_read_or_is_told(xpath: str, namespace: str) -> None:
+    with contextlib.suppress(SecLangError):
+        judge(f'SecRule "XML:{xpath}" "@rx x" "id:1,phase:2,pass,xmlns:s={namespace}"')
 
 
 @pytest.mark.parametrize("action", ["xmlns", "xmlns:soap", "xmlns:=http://example.com/", "xmlns:soap="])

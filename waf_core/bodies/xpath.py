@@ -43,7 +43,7 @@ class XPath:
                 raise XPathError(f"the prefix {prefix} stands for no namespace")
         try:
             self.evaluate(etree.Element("none"))
-        except etree.XPathError as error:
+        except (etree.LxmlError, ValueError) as error:  # a ValueError for what no document can have
             raise XPathError(f"it is no XPath expression: {error}") from error
 
     def evaluate(self, root: etree._Element) -> object:
