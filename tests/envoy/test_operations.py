@@ -214,6 +214,24 @@ def test_what_is_hidden_changes_with_a_reload() -> None:
         assert "67890" not in stack.sidecar.text()
 
 
+@pytest.mark.parametrize("audited", [True, False])
+def test_what_comes_after_the_response_knows_its_status(tmp_path: Path, audited: bool) -> None:
+    """No rule of phases 3 and 4 asks for the response: a rule of phase 5 does, and an audit log."""
+    counts = 'SecRule RESPONSE_STATUS "@streq 503" "id:9,phase:5,pass,log,noauditlog"'
+    directives = "SecAuditLogParts ABFHZ\n" + ("" if audited else counts)
+    settings = {"rules": ["@recommended"], "directives": directives, "mode": "On"}
+    audit = tmp_path / "audit.json"
+    with Stack("buffered", settings=settings | ({"audit_log": str(audit)} if audited else {})) as stack:
+        for path in ("/hello", "/status/503"):
+            httpx.get(stack.url + path)
+        if audited:
+            (line,) = eventually(lambda: audit.read_text().splitlines() if audit.exists() else [])
+            assert json.loads(line)["transaction"]["response"]["http_code"] == 503
+        else:
+            (line,) = eventually(lambda: [line for line in stack.sidecar.text().splitlines() if '"id": 9' in line])
+            assert "/status/503" in line
+
+
 def test_a_config_map_swap_is_seen(tmp_path: Path) -> None:
     """Kubernetes writes a new folder and swaps the link `..data`; the files' names stay as they are."""
 
