@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import yaml
@@ -98,11 +99,15 @@ def test_what_an_expression_cannot_do_is_noted_with_the_request() -> None:
     waf = make(
         'SecAction "id:1,phase:1,pass,nolog,setvar:tx.open=(,setvar:tx.word=a+"\n'
         'SecRule ARGS:a "@rx %{tx.open}" "id:2,phase:2,pass,log"\n'
+        'SecRule ARGS:c "@rx %{ARGS.c}" "id:5,phase:2,pass,log"\n'
         'SecRule ARGS:a "@rx ^%{tx.word}$" "id:3,phase:2,pass,log"\n'
         f'SecRule ARGS:b "@rx {SLOW.decode()}" "id:4,phase:2,deny"'
     )
     tx = run(waf, "/?a=aa")
     assert (ids(tx), tx.limits, tx.interruption) == ([3], ["rx_invalid"], None)
+    for pattern in ("(?u)a", "(" * 4000 + "(?=a)" + ")" * 4000):
+        tx = run(waf, "/?c=" + quote(pattern))
+        assert (ids(tx), tx.limits, tx.interruption) == ([], ["rx_invalid"], None)
     tx = run(waf, "/?b=" + "a" * 60 + "b")
     assert (ids(tx), tx.limits) == ([4], ["rx_time"])
     assert tx.interruption is not None

@@ -147,6 +147,10 @@ def _is_one_group(pattern: bytes) -> bool:
     return bool(inner.ok()) and inner.NumberOfCapturingGroups() == 0
 
 
+_NO_PATTERN: Final = (regex.error, ValueError, OverflowError, RecursionError)
+"""What the library makes of one: the others are for flags of texts, numbers and depths that it does not take."""
+
+
 class BacktrackingRx(Operator):
     """A pattern beyond RE2, with a time bound: what takes longer is a match."""
 
@@ -154,7 +158,7 @@ class BacktrackingRx(Operator):
         self.pattern_text = pattern
         try:
             self._regex = regex.compile(for_regex(pattern), regex.DOTALL | regex.VERSION1)
-        except regex.error as error:
+        except _NO_PATTERN as error:
             raise OperatorError(f"the pattern is no regular expression: {error}") from error
 
     def match(self, value: bytes, tx: Expander) -> Captures | None:
