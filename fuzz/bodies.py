@@ -6,7 +6,7 @@ from fuzz.pieces import Pieces, cut
 from waf_core.bodies.json import parse_json
 from waf_core.bodies.multipart import MultipartParser
 from waf_core.bodies.urlencoded import parse_pairs
-from waf_core.bodies.xml import MAX_FOUND, XmlDocument
+from waf_core.bodies.xml import MAX_FOUND, MIN_FOUND_BYTES, XmlDocument
 from waf_core.bodies.xpath import XPath
 from waf_core.transformations.url import url_decode
 
@@ -51,7 +51,7 @@ def xml(data: bytes) -> None:
     values = [*document.texts, *document.attributes, *(part for pair in document.arguments() for part in pair)]
     for xpath in XPATHS:
         found, whole = document.find(xpath)
-        assert sum(map(len, found[:-1])) <= MAX_FOUND * len(data)
+        assert sum(map(len, found[:-1])) <= max(MAX_FOUND * len(data), MIN_FOUND_BYTES)
         assert whole or found
         values += found
     assert all(isinstance(value, bytes) for value in values)

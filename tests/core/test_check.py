@@ -43,6 +43,14 @@ def test_note(rules: str) -> None:
     assert len(notes) <= 2
 
 
+def test_what_is_there_without_a_body_needs_no_note() -> None:
+    rules = (
+        'SecRule OUTBOUND_DATA_ERROR "@eq 1" "id:1,phase:4,pass"\nSecRule &RESPONSE_BODY "@eq 0" "id:2,phase:4,pass"\n'
+        'SecRule REQBODY_ERROR "@eq 1" "id:3,phase:2,pass"\nSecRule &ARGS_POST "@eq 0" "id:4,phase:2,pass"'
+    )
+    assert WAF.from_directives(rules).program.notes == []
+
+
 def test_rules_that_do_what_they_seem_to_need_no_notes() -> None:
     rules = (
         "SecRule ARGS|!ARGS:x|&ARGS:/y/ \"@rx a\" \"id:1,phase:2,pass,msg:'%{RULE.id} %{TX.0} %{TIME}',logdata:'%{ENV.A}'\"\n"

@@ -31,6 +31,9 @@ def judge(rules: str, body: bytes = SOAP) -> Transaction:
         ("//q/@a", [b"evil"]),
         ("//*[local-name()='Body']", [b"evil", b"plain"]),
         ("/env:Envelope/env:Header", []),
+        ("/*", [b"evil", b"plain"]),
+        ("//@*", [b"evil"]),
+        ("//*", [b"evilplain", b"evil", b"evil", b"plain"]),
     ],
 )
 def test_prefixes_stand_for_the_namespaces_of_the_rule(xpath: str, values: list[bytes]) -> None:
@@ -48,7 +51,7 @@ def test_a_rule_is_updated_with_its_own_namespaces() -> None:
 @pytest.mark.parametrize(
     ("xpath", "body"),
     [
-        ("//a", b"<a>" * 200 + b"x" * 1000 + b"</a>" * 200),
+        ("//a", b"<a>" * 200 + b"x" * 10_000 + b"</a>" * 200),
         ("//b", b"<a>" + b"<b/>" * 100_001 + b"</a>"),
         ("//b[nonsense()]", b"<a><b/></a>"),
     ],

@@ -55,8 +55,8 @@ class Body:
         document = self._xml
         if document is None:
             return [], True
-        if xpath == ALL_TEXTS:
+        if xpath.text == ALL_TEXTS.text:
             return document.texts, True
-        if xpath == ALL_ATTRIBUTES:
+        if xpath.text == ALL_ATTRIBUTES.text:
             return document.attributes, True
         return document.find(xpath)

@@ -18,8 +18,9 @@ MAX_MIXED: Final = 3
 times the document's size."""
 
 MAX_FOUND: Final = 4
-"""What an XPath expression may find: no more than so many times the document's size (elements have the text of those
-in them, too)."""
+MIN_FOUND_BYTES: Final = 1 << 20
+"""What an XPath expression may find: so many times the document's size, and so much in any document (elements have the
+text of those in them, too)."""
 
 
 class XmlDocument:
@@ -110,7 +111,7 @@ class XmlDocument:
             return [], False
         items = found if isinstance(found, list) else [found]
         out: list[bytes] = []
-        left = MAX_FOUND * self._size
+        left = max(MAX_FOUND * self._size, MIN_FOUND_BYTES)
         for item in items[:MAX_NODES]:
             out.append(_text(item) if isinstance(item, etree._Element) else str(item).encode("utf-8", "surrogatepass"))
             left -= len(out[-1])

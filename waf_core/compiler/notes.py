@@ -126,7 +126,10 @@ def _reads_request_body(link: Link) -> bool:
 
 
 def _reads_response_body(link: Link) -> bool:
-    return bool(link.targets) and all(target.variable.phase > RESPONSE and not target.count for target in link.targets)
+    return bool(link.targets) and all(
+        target.variable.phase > RESPONSE and target.variable.read is None and not target.count
+        for target in link.targets
+    )
 
 
 def _count(units: Sequence[Unit]) -> str:
