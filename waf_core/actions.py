@@ -6,13 +6,13 @@ decide its flow, are read by waf_core/compiler/rules.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from waf_core.limits import Limit
 from waf_core.macros import Macro
 from waf_core.operators.numeric import to_int
-from waf_core.settings import AUDIT_PARTS, XML_INTO_ARGS, AuditEngine, EngineMode
+from waf_core.settings import AUDIT_ENGINES, AUDIT_PARTS, ENGINE_MODES, XML_INTO_ARGS
 
 if TYPE_CHECKING:
     from waf_core.rule import Target
@@ -258,13 +258,8 @@ class SetAttribute:
     """A ctl option that sets one thing of the transaction, or of its `request_body` or `response_body`."""
 
     def __init__(self, name: str, value: object) -> None:
-        self._name = name
         self.owner, _, self.attribute = name.rpartition(".")
         self.value = value
-
-    def sets(self, name: str, value: object) -> bool:
-        """Is it this that it does?"""
-        return self._name == name and self.value == value
 
     def __call__(self, tx: Transaction) -> None:
         setattr(getattr(tx, self.owner) if self.owner else tx, self.attribute, self.value)
@@ -283,18 +278,11 @@ def _number(name: str, text: str) -> int:
     return int(text.strip())
 
 
-def _engine(text: str) -> EngineMode:
-    for mode in EngineMode:
-        if mode.value.lower() == text.strip().lower():
-            return mode
-    raise ActionError(f"ctl:ruleEngine takes On, Off or DetectionOnly, not {text!r}")
-
-
-def _audit(text: str) -> AuditEngine:
-    for mode in AuditEngine:
-        if mode.value.lower() == text.strip().lower():
-            return mode
-    raise ActionError(f"ctl:auditEngine takes On, Off or RelevantOnly, not {text!r}")
+def _choice(name: str, choices: Mapping[str, object], words: str, text: str) -> object:
+    found = choices.get(text.strip().lower())
+    if found is None:
+        raise ActionError(f"ctl:{name} takes {words}, not {text!r}")
+    return found
 
 
 def _audit_parts(text: str) -> Callable[[Transaction], None]:
@@ -315,13 +303,6 @@ def _audit_parts(text: str) -> Callable[[Transaction], None]:
     return run
 
 
-def _xml_into_args(text: str) -> str:
-    for choice in XML_INTO_ARGS:
-        if choice.lower() == text.strip().lower():
-            return choice
-    raise ActionError(f"ctl:parseXmlIntoArgs takes {', '.join(XML_INTO_ARGS)}, not {text!r}")
-
-
 PROCESSORS: Final = ("URLENCODED", "MULTIPART", "XML", "JSON", "RAW")
 
 
@@ -332,8 +313,10 @@ def _processor(text: str) -> bytes:
 
 
 CTL: Final[dict[str, Callable[[str], Callable[[Transaction], None]]]] = {
-    "ruleengine": lambda v: SetAttribute("engine", _engine(v)),
-    "auditengine": lambda v: SetAttribute("audit_engine", _audit(v)),
+    "ruleengine": lambda v: SetAttribute("engine", _choice("ruleEngine", ENGINE_MODES, "On, Off or DetectionOnly", v)),
+    "auditengine": lambda v: SetAttribute(
+        "audit_engine", _choice("auditEngine", AUDIT_ENGINES, "On, Off or RelevantOnly", v)
+    ),
     "auditlogparts": _audit_parts,
     "forcerequestbodyvariable": lambda v: SetAttribute("request_body.forced", _on_off("forceRequestBodyVariable", v)),
     "forceresponsebodyvariable": lambda v: SetAttribute(
@@ -345,7 +328,9 @@ CTL: Final[dict[str, Callable[[str], Callable[[Transaction], None]]]] = {
     "responsebodyaccess": lambda v: SetAttribute("response_body.access", _on_off("responseBodyAccess", v)),
     "responsebodylimit": lambda v: SetAttribute("response_body.limit", _number("responseBodyLimit", v)),
     "responsebodyprocessor": lambda v: SetAttribute("response_body.processor", _processor(v)),
-    "parsexmlintoargs": lambda v: SetAttribute("request_body.xml_into_args", _xml_into_args(v)),
+    "parsexmlintoargs": lambda v: SetAttribute(
+        "request_body.xml_into_args", _choice("parseXmlIntoArgs", XML_INTO_ARGS, "On, Off, OnlyArgs", v)
+    ),
 }
 """Lower-cased name of a ctl option that needs no rules -> its maker."""
 

@@ -27,9 +27,6 @@ class LimitAction(Enum):
     PROCESS_PARTIAL = "ProcessPartial"
 
 
-XML_INTO_ARGS: Final = ("On", "Off", "OnlyArgs")
-"""SecParseXmlIntoArgs; arguments and XML, XML alone, arguments alone (here rules see XML, too)."""
-
 AUDIT_PARTS: Final = re.compile("[A-KZ]+")
 """Letters of SecAuditLogParts."""
 
@@ -40,6 +37,15 @@ class AuditEngine(Enum):
     ON = "On"
     OFF = "Off"
     RELEVANT_ONLY = "RelevantOnly"
+
+
+ENGINE_MODES: Final = {mode.value.lower(): mode for mode in EngineMode}
+"""By what directives and ctl say, in lower case; so are the next two."""
+
+AUDIT_ENGINES: Final = {mode.value.lower(): mode for mode in AuditEngine}
+
+XML_INTO_ARGS: Final = {choice.lower(): choice for choice in ("On", "Off", "OnlyArgs")}
+"""SecParseXmlIntoArgs: arguments and XML, XML alone, arguments alone (here rules see XML, too)."""
 
 
 @dataclass(slots=True)

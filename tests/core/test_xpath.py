@@ -8,18 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.core.test_bodies import PROCESSORS, XML
 from tests.core.transactions import ids, make, run
 from waf_core import SecLangError, Transaction
 
-XML = {"Content-Type": "text/xml"}
-PROCESSOR = (
-    'SecRule REQUEST_HEADERS:Content-Type "@contains xml" "id:91,phase:1,nolog,pass,ctl:requestBodyProcessor=XML"\n'
-)
 SOAP = b'<s:Envelope xmlns:s="http://example.com/soap"><s:Body><q a="evil">evil</q></s:Body><Body>plain</Body></s:Envelope>'
 
 
 def judge(rules: str, body: bytes = SOAP) -> Transaction:
-    return run(PROCESSOR + rules, method="POST", headers=XML, body=body)
+    return run(PROCESSORS + rules, method="POST", headers=XML, body=body)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from lxml import etree
@@ -14,19 +15,31 @@ _EVERYWHERE: Final = frozenset({"xml"})
 """Prefixes that need no `xmlns`."""
 
 
+MAX_COMPILED: Final = 1024
+"""Expressions that are kept ready: many rules have the same."""
+
+
 class XPathError(ValueError):
     """The expression is none, or has a prefix that stands for nothing."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+@lru_cache(MAX_COMPILED)
+def _compile(text: str, namespaces: tuple[tuple[str, str], ...]) -> etree.XPath:
+    return etree.XPath(text, namespaces=dict(namespaces), smart_strings=False)
 
 
 class XPath:
     """Equal when they mean the same.  `check` tells mistakes early: until then nothing is compiled."""
 
-    __slots__ = ("_compiled", "_namespaces", "text")
+    __slots__ = ("_namespaces", "text")
 
     def __init__(self, text: str, namespaces: dict[str, str] | None = None) -> None:
         self.text = text
         self._namespaces = tuple(sorted((namespaces or {}).items()))
-        self._compiled: etree.XPath | None = None
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, XPath) and (self.text, self._namespaces) == (other.text, other._namespaces)
@@ -40,7 +53,9 @@ class XPath:
         known = _EVERYWHERE.union(prefix for prefix, _ in self._namespaces)
         for prefix in _PREFIX.findall(_LITERAL.sub("''", self.text)):
             if prefix not in known:
-                raise XPathError(f"the prefix {prefix} stands for no namespace")
+                raise XPathError(
+                    f"the prefix {prefix} stands for no namespace", "add xmlns:PREFIX=NAMESPACE to the rule's actions"
+                )
         try:
             self.evaluate(etree.Element("none"))
         except (etree.LxmlError, ValueError) as error:  # a ValueError for what no document can have
@@ -48,9 +63,7 @@ class XPath:
 
     def evaluate(self, root: etree._Element) -> object:
         """What it finds below a document's root.  Raises lxml.etree.XPathError."""
-        if self._compiled is None:
-            self._compiled = etree.XPath(self.text, namespaces=dict(self._namespaces), smart_strings=False)
-        return self._compiled(root)
+        return _compile(self.text, self._namespaces)(root)
 
 
 ALL_TEXTS: Final = XPath("/*")

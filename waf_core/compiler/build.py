@@ -283,8 +283,9 @@ class Builder:
             planner = Planner(statistics, options.limits or ScanLimits(), leftovers)
             planner.plan(phases)
             pattern_sets = planner.pattern_sets
-        names = variables_read(self.units)
-        self.notes += note_rules(self.units, self.settings)
+        reads = [variables_read(unit) for unit in self.units]
+        names: set[str] = set().union(*reads)
+        self.notes += note_rules(self.units, reads, self.settings)
         compiled = Program(
             settings=self.settings,
             units=self.units,

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from waf_core.settings import AUDIT_PARTS, XML_INTO_ARGS, AuditEngine, EngineMode, EngineSettings, LimitAction
+from waf_core.settings import AUDIT_ENGINES, AUDIT_PARTS, ENGINE_MODES, XML_INTO_ARGS, EngineSettings, LimitAction
 
 
 class DirectiveError(ValueError):
@@ -61,7 +61,7 @@ def _text(attribute: str) -> Handler:
     return handle
 
 
-def _choice(attribute: str, choices: dict[str, object]) -> Handler:
+def _choice(attribute: str, choices: Mapping[str, object]) -> Handler:
     def handle(settings: EngineSettings, arguments: tuple[str, ...], folder: str) -> None:
         value = _one(arguments).lower()
         if value not in choices:
@@ -142,12 +142,10 @@ def _unicode_map(settings: EngineSettings, arguments: tuple[str, ...], folder: s
         raise DirectiveError(f"the map has no code page {page}", path)
 
 
-_ENGINE: dict[str, object] = {mode.value.lower(): mode for mode in EngineMode}
-_AUDIT: dict[str, object] = {mode.value.lower(): mode for mode in AuditEngine}
 _LIMIT: dict[str, object] = {action.value.lower(): action for action in LimitAction}
 
 SUPPORTED: dict[str, Handler] = {
-    "SecRuleEngine": _choice("engine", _ENGINE),
+    "SecRuleEngine": _choice("engine", ENGINE_MODES),
     "SecRequestBodyAccess": _flag("request_body_access"),
     "SecRequestBodyLimit": _integer("request_body_limit"),
     "SecRequestBodyNoFilesLimit": _integer("request_body_no_files_limit"),
@@ -164,11 +162,11 @@ SUPPORTED: dict[str, Handler] = {
     "SecCookieFormat": _integer("cookie_format", 0, 1),
     "SecCookieV0Separator": _separator("cookie_separator"),
     "SecCollectionTimeout": _integer("collection_timeout", 1),
-    "SecAuditEngine": _choice("audit_engine", _AUDIT),
+    "SecAuditEngine": _choice("audit_engine", AUDIT_ENGINES),
     "SecAuditLogParts": _audit_parts,
     "SecAuditLogRelevantStatus": _status,
     "SecAuditLogFormat": _choice("audit_log_format", {"json": "JSON", "native": "Native", "ocsf": "OCSF"}),
-    "SecParseXmlIntoArgs": _choice("parse_xml_into_args", {choice.lower(): choice for choice in XML_INTO_ARGS}),
+    "SecParseXmlIntoArgs": _choice("parse_xml_into_args", XML_INTO_ARGS),
     "SecComponentSignature": _component,
     "SecWebAppId": _text("web_app_id"),
     "SecSensorId": _text("sensor_id"),

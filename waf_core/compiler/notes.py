@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 
 from waf_core.actions import PERSISTENT, DeprecateVar, ExpireVar, InitCol, SetIdentity, SetVar
-from waf_core.compiler.reads import LOGGING, RESPONSE, macros_of, variables_read
+from waf_core.compiler.reads import LOGGING, RESPONSE
 from waf_core.rule import Link, Unit
 from waf_core.seclang.tree import TargetNode
 from waf_core.settings import EngineSettings
 from waf_core.variables import ALWAYS_EMPTY, REGISTRY
 
 
-def note_rules(units: Sequence[Unit], settings: EngineSettings) -> list[str]:
-    """Of all rules of a program.  (Those that are judged in two phases are there twice.)"""
-    notes = [note for unit in units for note in (*_of_targets(unit), *_of_macros(unit), *_of_phase(unit))]
-    return [*dict.fromkeys(notes), *_of_bodies(units, settings), *_of_collections(units)]
+def note_rules(units: Sequence[Unit], reads: Sequence[Set[str]], settings: EngineSettings) -> list[str]:
+    """Of all rules of a program, and what each reads.  (Those that are judged in two phases are there twice.)"""
+    notes = [
+        note
+        for unit, names in zip(units, reads, strict=True)
+        for note in (*_of_targets(unit), *_of_macros(unit, names), *_of_phase(unit))
+    ]
+    return [*dict.fromkeys(notes), *_of_bodies(units, settings), *_of_collections(units, reads)]
 
 
 def note_exclusions(nodes: Sequence[TargetNode], rule_id: int) -> list[str]:
@@ -70,9 +74,8 @@ def _of_targets(unit: Unit) -> Iterator[str]:
                 yield f"{link.position}: rule {unit.info.id}: {name} {ALWAYS_EMPTY[name]}"
 
 
-def _of_macros(unit: Unit) -> Iterator[str]:
-    names = dict.fromkeys(name for macro in macros_of(unit) for name, _ in macro.names)
-    for name in names:
+def _of_macros(unit: Unit, names: Set[str]) -> Iterator[str]:
+    for name in sorted(names):
         if name not in REGISTRY:
             yield f"{unit.info.position}: rule {unit.info.id}: %{{{name}}} is no variable: it stands for nothing"
 
@@ -96,29 +99,24 @@ def _of_bodies(units: Sequence[Unit], settings: EngineSettings) -> Iterator[str]
             yield f"SecRequestBodyAccess is Off: {_count(reading)} looking at bodies of requests never match"
 
 
-def _of_collections(units: Sequence[Unit]) -> Iterator[str]:
-    opened = {
-        effect.collection
-        for unit in units
-        for link in unit.links
-        for effect in link.effects
-        if isinstance(effect, InitCol | SetIdentity)
-    }
-    for collection in PERSISTENT:
-        users = [] if collection in opened else [unit for unit in units if _uses(unit, collection)]
-        if users:
+def _of_collections(units: Sequence[Unit], reads: Sequence[Set[str]]) -> Iterator[str]:
+    opened: set[str] = set()
+    users: dict[str, list[Unit]] = {collection: [] for collection in PERSISTENT}
+    for unit, names in zip(units, reads, strict=True):
+        used = set(names)
+        for effect in (effect for link in unit.links for effect in link.effects):
+            if isinstance(effect, InitCol | SetIdentity):
+                opened.add(effect.collection)
+            elif isinstance(effect, SetVar | ExpireVar | DeprecateVar):
+                used.add(effect.collection)
+        for collection in used.intersection(users):
+            users[collection].append(unit)
+    for collection, using in users.items():
+        if using and collection not in opened:
             yield (
-                f"{users[0].info.position}: {collection} is never opened (initcol): {_count(users)} using it read and"
+                f"{using[0].info.position}: {collection} is never opened (initcol): {_count(using)} using it read and"
                 " keep nothing"
             )
-
-
-def _uses(unit: Unit, collection: str) -> bool:
-    return collection in variables_read([unit]) or any(
-        isinstance(effect, SetVar | ExpireVar | DeprecateVar) and effect.collection == collection
-        for link in unit.links
-        for effect in link.effects
-    )
 
 
 def _reads_request_body(link: Link) -> bool:

@@ -3,7 +3,7 @@ they let themselves read more."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from waf_core.actions import SetAttribute
 from waf_core.macros import Macro
@@ -28,18 +28,14 @@ def macros_of_effects(link: Link) -> list[Macro]:
     ]
 
 
-def variables_read(units: Iterable[Unit]) -> set[str]:
+def variables_read(unit: Unit) -> set[str]:
     """Their names, in capitals; of macros also such as are no variables."""
-    found: set[str] = set()
-    for unit in units:
-        for link in unit.links:
-            found.update(target.variable.name for target in link.targets)
-        found.update(name for macro in macros_of(unit) for name, _ in macro.names)
+    found = {target.variable.name for link in unit.links for target in link.targets}
+    found.update(name for macro in _macros(unit) for name, _ in macro.names)
     return found
 
 
-def macros_of(unit: Unit) -> Iterator[Macro]:
-    """All that it expands."""
+def _macros(unit: Unit) -> Iterator[Macro]:
     for link in unit.links:
         yield Macro(link.operator_argument)
         yield from macros_of_effects(link)
@@ -56,7 +52,7 @@ def response_phase(phases: Mapping[int, PhaseProgram]) -> int:
     """
     last = max([phase for phase in (3, 4) if phases[phase].kept], default=0)
     logging = phases[LOGGING]
-    for name in variables_read([logging.units[position] for position in logging.kept]):
+    for name in set().union(*(variables_read(logging.units[position]) for position in logging.kept)):
         if name in VARIABLES and VARIABLES[name].phase >= RESPONSE:
             last = max(last, VARIABLES[name].phase)
     return last
@@ -65,7 +61,8 @@ def response_phase(phases: Mapping[int, PhaseProgram]) -> int:
 def opens_response_body(phases: Mapping[int, PhaseProgram]) -> bool:
     """May a rule turn SecResponseBodyAccess on for a transaction?"""
     return any(
-        isinstance(effect, SetAttribute) and effect.sets("response_body.access", True)
+        isinstance(effect, SetAttribute)
+        and (effect.owner, effect.attribute, effect.value) == ("response_body", "access", True)
         for phase in phases.values()
         for position in phase.kept
         for link in phase.units[position].links

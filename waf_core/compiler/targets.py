@@ -66,21 +66,20 @@ def apply_nodes(
     out = [_copy(target) for target in targets]
     for node in nodes:
         if not node.negated:
-            out.append(build_target(node, namespaces))
-            _check(out[-1].xpath, node)
+            out.append(target := build_target(node, namespaces))
+            if target.xpath is not None:
+                _check(target.xpath, node)
     for node in nodes:
         if node.negated:
             out = exclude(out, build_target(node))
     return out
 
 
-def _check(xpath: XPath | None, node: TargetNode) -> None:
+def _check(xpath: XPath, node: TargetNode) -> None:
     try:
-        if xpath is not None:
-            xpath.check()
+        xpath.check()
     except XPathError as error:
-        hint = "add xmlns:PREFIX=NAMESPACE to the rule's actions" if "prefix" in str(error) else ""
-        raise SecLangError(str(error), node.position, xpath.text if xpath is not None else "", hint) from error
+        raise SecLangError(str(error), node.position, xpath.text, error.hint) from error
 
 
 def exclude(targets: list[Target], exclusion: Target) -> list[Target]:
