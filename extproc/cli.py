@@ -27,6 +27,7 @@ from extproc.commands.ftw import test_command
 from extproc.commands.replay import replay_command
 from extproc.commands.tune import tune_command
 from extproc.config import ConfigError, Reread, Settings, default_data_dir
+from extproc.idle import idle_settings
 from extproc.policies import PolicySet, compile_policies
 from extproc.watch import watched_files
 from waf_core.errors import WafError
@@ -96,6 +97,8 @@ def serve(config: Path | None, **flags: Any) -> None:
 def _tell(policies: PolicySet, settings: Settings) -> None:
     """Say what will serve."""
     logger = structlog.get_logger("envoy_waf")
+    for note in idle_settings(settings):
+        logger.warning("a setting does nothing", note=note)
     for policy in policies.policies:
         program = policy.waf.program
         for note in program.notes:
@@ -134,6 +137,7 @@ def check(config: Path | None, as_json: bool, **flags: Any) -> None:
         fail(str(error))
     program, info = policies.default.waf.program, policies.default.info
     live = {phase: len(p.kept) for phase, p in program.phases.items()}
+    notes = _all_notes(policies, settings)
     if as_json:
         print(
             json.dumps(
@@ -146,7 +150,7 @@ def check(config: Path | None, as_json: bool, **flags: Any) -> None:
                     "mode": program.settings.engine.value,
                     "policies": {p.name: len(p.waf.program.units) for p in policies.policies},
                     "files": program.files,
-                    "notes": program.notes,
+                    "notes": notes,
                 }
             )
         )
@@ -159,9 +163,17 @@ def check(config: Path | None, as_json: bool, **flags: Any) -> None:
     for policy in policies.policies[1:]:
         other = policy.waf.program
         print(f"policy          {policy.name}: {len(other.units)} rules, {other.settings.engine.value}")
-    for note in program.notes:
+    for note in notes:
         print(f"note: {note}")
     print("ok")
+
+
+def _all_notes(policies: PolicySet, settings: Settings) -> list[str]:
+    """On the settings, and on the rules of all policies; each once."""
+    notes = idle_settings(settings)
+    for policy in policies.policies:
+        notes += policy.waf.program.notes
+    return list(dict.fromkeys(notes))
 
 
 @main.group("crs")

@@ -7,6 +7,7 @@ Precedence, low to high: defaults, a YAML file (`--config`), environment variabl
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -27,9 +28,12 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from extproc.match import Fit, MatchSettings, fits
 from waf_core.auditing.redaction import DEFAULT_ARGUMENTS, DEFAULT_HEADERS
 
 PREFIX = "ENVOY_WAF_"
+
+_SERVICE_HOST = "_SERVICE_HOST"
 
 ENVOYS_OWN = ("x-forwarded-proto", "x-request-id", "x-envoy-external-address", "x-envoy-internal")
 """Headers that Envoy adds, or takes over from a client that it trusts."""
@@ -55,25 +59,6 @@ def _switch(value: Any) -> Any:
 EngineModeName = Annotated[Literal["On", "DetectionOnly", "Off"], BeforeValidator(_switch)]
 
 
-class MatchSettings(BaseModel):
-    """Which requests: all kinds that are given have to fit, any entry of a kind does."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    hosts: list[str] = Field(default_factory=list, description="authorities, exact or `*.example.com`, without port")
-    paths: list[str] = Field(default_factory=list, description="prefixes of the normalized path, by whole segments")
-    routes: list[str] = Field(default_factory=list, description="names of Envoy's routes (attribute xds.route_name)")
-
-    @model_validator(mode="after")
-    def _something(self) -> MatchSettings:
-        if not (self.hosts or self.paths or self.routes):
-            raise ValueError("a match needs hosts, paths or routes")
-        for path in self.paths:
-            if not path.startswith("/"):
-                raise ValueError(f"the path {path!r} has to begin with /")
-        return self
-
-
 class PolicySettings(BaseModel):
     """A named policy; what it does not set is as at the top of the file."""
 
@@ -90,6 +75,16 @@ class PolicySettings(BaseModel):
     untyped_files_as_fields: bool | None = None
     blocking_percent: float | None = Field(None, ge=0, le=100)
     shadow: str | None = None
+
+
+def _refuse_doubles(policies: Sequence[PolicySettings]) -> None:
+    """Raises ValueError when two policies are for the same requests: one of them would judge none."""
+    owners: dict[Fit, str] = {}
+    for policy in policies:
+        for fit in (fit for match in policy.match for fit in fits(match)):
+            owner = owners.setdefault(fit, policy.name)
+            if owner != policy.name:
+                raise ValueError(f"the policies {owner!r} and {policy.name!r} are both for the same requests: {fit}")
 
 
 class Settings(BaseSettings):
@@ -195,6 +190,7 @@ class Settings(BaseSettings):
         for owner, shadow in (("default", self.shadow), *((p.name, p.shadow) for p in self.policies)):
             if shadow is not None and (shadow not in names or shadow == owner):
                 raise ValueError(f"policy {owner!r} has the shadow {shadow!r}, which is no other policy")
+        _refuse_doubles(self.policies)
         addresses = [worker_address(self.listen, index) for index in range(self.workers)]
         for name in ("admin", "admin_grpc"):
             if getattr(self, name) and getattr(self, name) in addresses:
@@ -203,6 +199,8 @@ class Settings(BaseSettings):
             raise ValueError("admin_tls_cert and admin_tls_key belong together")
         if self.admin_tls_client_ca and not self.admin_tls_cert:
             raise ValueError("admin_tls_client_ca needs admin_tls_cert and admin_tls_key")
+        if self.admin_tls_cert and not self.admin_grpc:
+            raise ValueError("admin_tls_cert is for admin_grpc, which is not set; `admin` speaks plain HTTP")
         return self
 
     def for_policy(self, policy: PolicySettings) -> Settings:
@@ -290,7 +288,7 @@ def load_settings(path: Path | None = None, **flags: Any) -> Settings:
         from_file = loaded or {}
     given = {name: value for name, value in flags.items() if value is not None}
     # The environment beats the file: values of the file are defaults for what it does not set.
-    environment = {name[len(PREFIX) :].lower() for name in os.environ if name.startswith(PREFIX)}
+    environment = _own_variables(os.environ)
     unknown = environment - set(Settings.model_fields) - {"config"}
     if unknown:
         raise ConfigError(f"unknown environment variable {PREFIX}{min(unknown).upper()}")
@@ -307,6 +305,21 @@ def load_settings(path: Path | None = None, **flags: Any) -> Settings:
                 hint = f"; known settings: {', '.join(sorted(Settings.model_fields))}"
             lines.append(f"{name} ({where}): {item['msg'].removeprefix('Value error, ')}{hint}")
         raise ConfigError("\n".join(lines)) from error
+
+
+def _own_variables(environment: Mapping[str, str]) -> set[str]:
+    """Settings in the environment, by name.
+
+    Kubernetes tells each pod of all services in its namespace by variables (SERVICE_HOST, SERVICE_PORT, PORT, ...) with
+    the service's name before them: of one that is called `envoy-waf`, or `envoy-waf-...`, they are not settings.
+    """
+    services = [name.removesuffix(_SERVICE_HOST) for name in environment if name.endswith(_SERVICE_HOST)]
+    of_services = tuple(f"{service}_{kind}" for service in services for kind in ("SERVICE", "PORT"))
+    return {
+        name[len(PREFIX) :].lower()
+        for name in environment
+        if name.startswith(PREFIX) and not name.startswith(of_services)
+    }
 
 
 class Reread:

@@ -13,7 +13,7 @@ import structlog
 from extproc.audit_log import AuditLog
 from extproc.config import Settings
 from extproc.metrics import Metrics
-from extproc.policies import Policy
+from extproc.policies import ADDRESS_ATTRIBUTE, ROUTE_ATTRIBUTE, Policy
 from extproc.stream import Stream
 from extproc.summary import Summary
 from waf_core.auditing.formats import FORMATS
@@ -35,6 +35,12 @@ MAX_WATCHERS = 64
 WATCHER_QUEUE = 256
 """Events that one watcher may lag behind; then it misses some."""
 
+_WITHOUT = {
+    ADDRESS_ATTRIBUTE: "clients have no address: rules and counters that go by it treat all alike",
+    ROUTE_ATTRIBUTE: "policies that match routes judge nothing",
+}
+"""What is wrong when Envoy does not send it."""
+
 
 def _text(value: bytes, limit: int = MAX_LOGGED_TEXT) -> str:
     return value[:limit].decode("utf-8", "backslashreplace")
@@ -54,6 +60,8 @@ class Recorder:
         self._exchanges: OrderedDict[str, tuple[str, Exchange]] = OrderedDict()
         self._exchange_bytes = 0
         self._watchers: set[asyncio.Queue[dict[str, Any]]] = set()
+        self._missed: set[str] = set()
+        """Attributes whose absence has been logged."""
 
     def finished(self, stream: Stream, seconds: float) -> None:
         """Count and log a stream.  `seconds`: time spent in the engine."""
@@ -64,6 +72,8 @@ class Recorder:
             if stream.refused_by_envoy:
                 metrics.requests.labels(policy, "refused_by_envoy", "", "").inc()
             return
+        for name in stream.missing_attributes:
+            self._miss(name)
         stop = tx.interruption
         series = metrics.of_policy(policy)
         if stop is not None:
@@ -114,6 +124,16 @@ class Recorder:
             self._audit.put(FORMATS[name](record))
         if stream.policy.shadow is not None:
             self._judge_aside(stream, stream.policy.shadow, hidden)
+
+    def _miss(self, name: str) -> None:
+        self._metrics.attributes_missing.labels(name).inc()
+        if name not in self._missed:
+            self._missed.add(name)
+            self._log.error(
+                "Envoy does not send an attribute that the policies need: add it to the filter's request_attributes",
+                attribute=name,
+                without_it=_WITHOUT[name],
+            )
 
     def _redaction(self, tx: Transaction) -> Redaction:
         return Redaction(tx, self.settings.redact_headers, self.settings.redact_arguments)

@@ -69,6 +69,11 @@ class Metrics:
             "Streams that ended wrongly: engine (failed closed), protocol, cancelled, overload, connection",
             ["kind"],
         )
+        self.attributes_missing = counter(
+            "attributes_missing",
+            "Requests that came without an attribute that the policies need (request_attributes of Envoy's filter)",
+            ["name"],
+        )
         self.limits = counter("limits", "Requests that ran into a limit, by limit", ["limit"])
         self.uninspected = counter(
             "bodies_uninspected",

@@ -4,27 +4,25 @@ A policy is chosen, in this order, by
 
   1. gRPC initial metadata `x-envoy-waf-policy` (Envoy's route: ExtProcPerRoute, grpc_initial_metadata);
   2. the matches of the policies: route name, authority, path; the most telling one wins (a route over an
-     exact authority over a wildcard, then the longer path);
+     exact authority over a wildcard, a longer wildcard over a shorter one, then the longer path);
   3. `default`.
-
-The path that is compared is decoded and normalized, so that `//admin`, `/x/../admin` and `/%61dmin` are
-`/admin`, and `SHOP.example.com.` is `shop.example.com`: a client cannot choose a weaker policy by spelling.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from extproc.config import MatchSettings, PolicySettings, Settings
+from extproc.config import PolicySettings, Settings
+from extproc.match import ANY_SUBDOMAIN, MatchSettings, normal_host, normal_path
 from extproc.rulesets import RuleSetInfo, RuleSets
 from waf_core import WAF
-from waf_core.request_target import host_of, origin_form
-from waf_core.transformations.path import normalize_path
-from waf_core.transformations.url import url_decode
 
 METADATA_KEY = "x-envoy-waf-policy"
+
+ADDRESS_ATTRIBUTE = "source.address"
+ROUTE_ATTRIBUTE = "xds.route_name"
 
 _SHARES = 10_000
 
@@ -55,17 +53,23 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    rank: tuple[int, int]
+    """A policy's request: `hosts` are exact, or there is a `suffix`, or any host will do."""
+
     hosts: frozenset[str]
-    suffixes: tuple[str, ...]
+    suffix: str
     path: str
     routes: frozenset[str]
     policy: Policy
 
+    @property
+    def rank(self) -> tuple[bool, bool, int, int]:
+        """How telling it is."""
+        return bool(self.routes), bool(self.hosts), len(self.suffix), len(self.path)
+
     def fits(self, host: str, path: str, route: str) -> bool:
         if self.routes and route not in self.routes:
             return False
-        if (self.hosts or self.suffixes) and host not in self.hosts and not host.endswith(self.suffixes or ("\0",)):
+        if (self.hosts and host not in self.hosts) or not host.endswith(self.suffix):
             return False
         return not self.path or path == self.path or path.startswith(self.path.rstrip("/") + "/")
 
@@ -81,6 +85,9 @@ class PolicySet:
             rule for policy in policies for match in matches.get(policy.name, ()) for rule in _rules(match, policy)
         ]
         self._rules = sorted(rules, key=lambda rule: rule.rank, reverse=True)
+        by_route = any(rule.routes for rule in rules)
+        self.attributes = (ADDRESS_ATTRIBUTE, ROUTE_ATTRIBUTE) if by_route else (ADDRESS_ATTRIBUTE,)
+        """Attributes of Envoy's without which requests are not judged as the settings say."""
 
     @classmethod
     def single(cls, waf: WAF, info: RuleSetInfo | None = None) -> PolicySet:
@@ -100,7 +107,7 @@ class PolicySet:
             return policy
         if not self._rules:
             return self.default
-        host = host_of(authority).decode("latin-1").lower().removesuffix(".")
+        host = normal_host(authority)
         path = normal_path(uri)
         for rule in self._rules:
             if rule.fits(host, path, route):
@@ -108,24 +115,14 @@ class PolicySet:
         return self.default
 
 
-def normal_path(uri: bytes) -> str:
-    """The path of a URI as servers understand it: decoded, without `//`, `/./` and `/../`."""
-    path = origin_form(uri).partition(b"?")[0].partition(b"#")[0]
-    if not path.startswith(b"/"):
-        return "/"
-    path = url_decode(path.replace(b"+", b"%2B")).partition(b";")[0]
-    if path.endswith((b"/.", b"/..")):
-        path += b"/"  # RFC 3986, section 5.2.4: the folder, which ModSecurity writes without its slash
-    return normalize_path(path).decode("latin-1")
-
-
-def _rules(match: MatchSettings, policy: Policy) -> list[_Rule]:
-    exact = frozenset(host.lower() for host in match.hosts if not host.startswith("*."))
-    suffixes = tuple(host[1:].lower() for host in match.hosts if host.startswith("*."))
-    kind = 4 * bool(match.routes) + 2 * bool(exact) + bool(suffixes)
-    return [
-        _Rule((kind, len(path)), exact, suffixes, path, frozenset(match.routes), policy) for path in match.paths or [""]
-    ]
+def _rules(match: MatchSettings, policy: Policy) -> Iterator[_Rule]:
+    exact = frozenset(host for host in match.hosts if not host.startswith(ANY_SUBDOMAIN))
+    suffixes = [host.removeprefix(ANY_SUBDOMAIN) for host in match.hosts if host.startswith(ANY_SUBDOMAIN)]
+    hosts = [(exact, "")] if exact or not suffixes else []
+    hosts += [(frozenset(), suffix) for suffix in suffixes]
+    for path in match.paths or [""]:
+        for names, suffix in hosts:
+            yield _Rule(names, suffix, path, frozenset(match.routes), policy)
 
 
 def compile_policies(settings: Settings) -> PolicySet:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from extproc.config import Settings
+from extproc.overrides import override
 from waf_core import WAF
 from waf_core.baseline import resolve as resolve_packaged
 from waf_core.compiler import CompileOptions, compile_nodes
@@ -110,33 +111,22 @@ class RuleSets:
             )
         return RuleSetInfo("custom", "", f"rules from {', '.join(rules)}")
 
-    def _parse(self, source: RuleSource) -> list[Node]:
-        """Overrides that rules read come first, the user's own directives last."""
+    def _parse(self, source: RuleSource) -> tuple[list[Node], list[str]]:
+        """The rules with what the settings override, the user's own directives last; and notes."""
         settings = self.settings
         nodes: list[Node] = []
         for rule in settings.rules or self.default_rules():
-            if rule.startswith(("@crs/", "@baseline")):
-                nodes += parse_text(self._overrides(), source, file=f"<settings{self._of}>")
             nodes += parse_text(f'Include "{rule}"', source, file=f"<rules{self._of}>")
         nodes += parse_text(settings.directives, source, file=f"<directives{self._of}>")
+        nodes, notes = override(nodes, settings, source, f"<settings{self._of}>")
         if settings.mode:
             nodes += parse_text(f"SecRuleEngine {settings.mode}", source, file=f"<mode{self._of}>")
-        return nodes
-
-    def _overrides(self) -> str:
-        settings = self.settings
-        actions = []
-        if settings.paranoia_level is not None:
-            actions.append(f"setvar:tx.blocking_paranoia_level={settings.paranoia_level}")
-            actions.append(f"setvar:tx.detection_paranoia_level={settings.paranoia_level}")
-        if settings.anomaly_threshold is not None:
-            actions.append(f"setvar:tx.inbound_anomaly_score_threshold={settings.anomaly_threshold}")
-        return f'SecAction "id:8199001,phase:1,pass,nolog,{",".join(actions)}"' if actions else ""
+        return nodes, notes
 
     def compile(self, options: CompileOptions | None = None) -> WAF:
         """Compile what the settings say.  Raises SecLangError."""
         source = RuleSource(".", self.resolve)
-        nodes = self._parse(source)
+        nodes, notes = self._parse(source)
         if options is None:
             resolver = _resolver() if self.settings.dns and any(map(_asks_dns, nodes)) else None
             folder = self.settings.cache_dir or self.settings.data_dir / "cache"
@@ -147,4 +137,6 @@ class RuleSets:
                 resolver=resolver,
                 limits=limits,
             )
-        return WAF(compile_nodes(nodes, source, options))
+        program = compile_nodes(nodes, source, options)
+        program.notes += notes
+        return WAF(program)

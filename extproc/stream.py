@@ -17,7 +17,7 @@ from extproc.client import client_address, split_address
 from extproc.head import RequestHead, read_head
 from extproc.modes import BUFFERED_PARTIAL, FULL_DUPLEX, NONE, STREAMED
 from extproc.piece import Answer
-from extproc.policies import Policy, PolicySet, UnknownPolicyError
+from extproc.policies import ADDRESS_ATTRIBUTE, ROUTE_ATTRIBUTE, Policy, PolicySet, UnknownPolicyError
 from extproc.side import MAX_HELD_BYTES, Side
 from waf_core import Interruption, Transaction
 from waf_core.errors import UsageError
@@ -86,6 +86,8 @@ class Stream:
         self.store_failed = False
         self.uninspected: list[str] = []
         """Why bodies went unseen: the metric envoy_waf_bodies_uninspected_total tells."""
+        self.missing_attributes: list[str] = []
+        """Those that the policies need and Envoy does not send."""
         self.trace_parent = ""
         """The traceparent header (W3C Trace Context) that Envoy or the client sent."""
         self._on_finish = on_finish
@@ -242,14 +244,15 @@ class Stream:
         options = self.options
         head = self._head = read_head(message, options.hidden_request_headers)
         self.trace_parent = head.trace_parent
-        route = head.attributes.get("xds.route_name", "")
+        self.missing_attributes = [name for name in self._policies.attributes if name not in head.attributes]
+        route = head.attributes.get(ROUTE_ATTRIBUTE, "")
         try:
             policy = self._policies.select(self._named_policy, head.authority, head.path, route)
         except UnknownPolicyError as error:
             raise StreamError(str(error)) from error
         self.policy = policy
         tx = policy.waf.new_transaction(head.request_id, self._store)
-        peer, port = split_address(head.attributes.get("source.address", ""))
+        peer, port = split_address(head.attributes.get(ADDRESS_ATTRIBUTE, ""))
         server, server_port = split_address(head.attributes.get("destination.address", ""))
         address = client_address(peer, head.forwarded, options.trusted_hops)
         tx.process_connection(address, port, server, server_port)

@@ -95,8 +95,9 @@ class Program:
 
     @property
     def paranoia_level(self) -> int | None:
-        """CRS's blocking paranoia level, if it is known when compiled."""
-        return self._constant(b"blocking_paranoia_level")
+        """CRS's blocking paranoia level (in CRS 3 there is but one), if it is known when compiled."""
+        level = self._constant(b"blocking_paranoia_level")
+        return level if level is not None else self._constant(b"paranoia_level")
 
     @property
     def anomaly_threshold(self) -> int | None:

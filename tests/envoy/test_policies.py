@@ -95,3 +95,28 @@ def test_what_each_policy_did_is_counted(stack: Stack) -> None:
     ):
         assert eventually(partial(told, series)), series
     assert "shadow policy differs" in stack.sidecar.text()
+
+
+def without_attributes(config: dict[str, Any], stack: Stack) -> None:
+    del http_manager(config)["http_filters"][0]["typed_config"]["request_attributes"]
+
+
+def test_attributes_that_envoy_does_not_send_are_told_once_and_counted() -> None:
+    """Without them a policy for a route judges nothing, and no client has an address."""
+    settings = {"rules": ["@recommended"], "policies": SETTINGS["policies"][-1:]}
+    with Stack("buffered", settings=settings, edit=without_attributes) as running:
+
+        def missed(name: str) -> bool:
+            metrics = httpx.get(f"http://127.0.0.1:{running.admin_port}/metrics").text
+            return f'envoy_waf_attributes_missing_total{{name="{name}"}} 2.0' in metrics
+
+        for _ in range(2):
+            assert httpx.get(f"{running.url}/hello", headers=BROWSER).status_code == 200
+        assert eventually(partial(missed, "xds.route_name"))
+        assert eventually(partial(missed, "source.address"))
+        assert running.sidecar.text().count("Envoy does not send an attribute") == 2
+
+
+def test_attributes_that_envoy_sends_are_not_missed(stack: Stack) -> None:
+    httpx.get(f"{stack.url}/hello", headers=BROWSER)
+    assert "does not send an attribute" not in stack.sidecar.text()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from extproc.config import ConfigError, load_settings
-from extproc.policies import Policy, PolicySet, UnknownPolicyError, compile_policies, normal_path
+from extproc.match import normal_path
+from extproc.policies import Policy, PolicySet, UnknownPolicyError, compile_policies
 from waf_core import WAF, SecLangError
 from waf_core.operators.regex import Rx
 
@@ -14,6 +15,9 @@ POLICIES = [
     {"name": "deep", "match": [{"paths": ["/admin/users"]}]},
     {"name": "host", "match": [{"hosts": ["api.example.com"]}]},
     {"name": "wild", "match": [{"hosts": ["*.example.com"]}]},
+    {"name": "deeper", "match": [{"hosts": ["*.eu.example.com", "shop.example.net."]}]},
+    {"name": "ipv6", "match": [{"hosts": ["[2001:db8::1]"]}]},
+    {"name": "spelled", "match": [{"paths": ["/a//b/../%63", "/\u00fcber", "/10%2A"]}]},
     {"name": "route", "match": [{"routes": ["checkout"]}]},
     {"name": "both", "match": [{"hosts": ["api.example.com"], "paths": ["/v1/"]}]},
 ]
@@ -46,11 +50,31 @@ def policies() -> PolicySet:
         ("api.example.com", "/v1/items", "", "both"),
         ("www.example.com", "/", "", "wild"),
         ("example.com", "/", "", "default"),
+        ("www.eu.example.com", "/", "", "deeper"),
+        ("SHOP.example.net", "/", "", "deeper"),
+        ("[2001:DB8::1]:8443", "/", "", "ipv6"),
+        ("x.org", "/a/c/d", "", "spelled"),
+        ("x.org", "/%c3%bcber", "", "spelled"),
+        ("x.org", "/10*/x", "", "spelled"),
         ("api.example.com", "/admin", "checkout", "route"),
     ],
 )
 def test_selection(policies: PolicySet, host: str, uri: str, route: str, expected: str) -> None:
     assert policies.select("", host.encode(), uri.encode(), route).name == expected
+
+
+def test_an_exact_host_beats_a_wildcard_whatever_else_its_match_lists() -> None:
+    found = compile_policies(
+        load_settings(
+            rules=["@recommended"],
+            policies=[
+                {"name": "exact", "match": [{"hosts": ["www.example.com"]}]},
+                {"name": "mixed", "match": [{"hosts": ["api.example.org", "*.example.com"]}]},
+            ],
+        )
+    )
+    assert found.select("", b"www.example.com", b"/", "").name == "exact"
+    assert found.select("", b"api.example.org", b"/", "").name == "mixed"
 
 
 def test_envoy_may_name_the_policy_and_a_wrong_name_is_an_error(policies: PolicySet) -> None:
@@ -102,6 +126,25 @@ def test_policies_differ_where_they_say_so() -> None:
         ([{"name": "a", "shadow": "b"}], "has the shadow 'b'"),
         ([{"name": "a", "match": [{}]}], "a match needs hosts, paths or routes"),
         ([{"name": "a", "match": [{"paths": ["x"]}]}], "has to begin with /"),
+        ([{"name": "a", "match": [{"paths": ["/admin/*"]}]}], "/admin is for all below it"),
+        ([{"name": "a", "match": [{"paths": ["/a?b=1"]}]}], "a query is not compared"),
+        ([{"name": "a", "match": [{"paths": ["/a;b"]}]}], "a parameter is not compared"),
+        ([{"name": "a", "match": [{"hosts": ["*"]}]}], "leave .hosts. out"),
+        ([{"name": "a", "match": [{"hosts": ["x.org:443"]}]}], "ports are not compared"),
+        ([{"name": "a", "match": [{"hosts": ["2001:db8::1"]}]}], "IPv6 addresses in brackets"),
+        ([{"name": "a", "match": [{"hosts": ["https://x.org"]}]}], "without scheme and path"),
+        ([{"name": "a", "match": [{"hosts": ["www.*.org"]}]}], "is none: write"),
+        ([{"name": "a", "match": [{"hosts": ["*example.com"]}]}], "is none: write"),
+        ([{"name": "a", "match": [{"hosts": [""]}]}], "is none: write"),
+        ([{"name": "a", "match": [{"hosts": ["m\u00fcller.example"]}]}], "in ASCII"),
+        ([{"name": "a", "match": [{"routes": [""]}]}], "name of a route is empty"),
+        (
+            [
+                {"name": "a", "match": [{"hosts": ["x.org", "y.org"], "paths": ["/v1/"]}]},
+                {"name": "b", "match": [{"hosts": ["Y.org."], "paths": ["//v1"]}]},
+            ],
+            "'a' and 'b' are both for the same requests: host y.org, path /v1",
+        ),
         ([{"name": "a b"}], "policies.0.name"),
         ([{"name": "a", "paranoia": 2}], "policies.0.paranoia"),
     ],

@@ -8,8 +8,10 @@ import pytest
 
 from extproc.client import client_address, split_address
 from extproc.config import ConfigError, load_settings, parse_address
+from extproc.idle import idle_settings
 from extproc.rulesets import RuleSets
 from tests.core.transactions import run
+from tests.crs import find_crs
 
 
 def test_flags_beat_environment_beats_file_beats_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,6 +37,7 @@ def test_flags_beat_environment_beats_file_beats_defaults(tmp_path: Path, monkey
         ("listen: unix:relative", r"a Unix socket needs an absolute path"),
         ("- a\n- b", r"expected `name: value` lines, found list"),
         ("a: [", r"is no YAML"),
+        ("admin_tls_cert: /a\nadmin_tls_key: /b", r"is for admin_grpc, which is not set"),
         ("mode: Maybe", r"mode .*'On', 'DetectionOnly' or 'Off'"),
     ],
 )
@@ -48,6 +51,17 @@ def test_errors_name_setting_source_and_remedy(tmp_path: Path, text: str, messag
 def test_unknown_environment_variable_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ENVOY_WAF_PARANOIA", "2")
     with pytest.raises(ConfigError, match="unknown environment variable ENVOY_WAF_PARANOIA"):
+        load_settings()
+
+
+def test_kubernetes_variables_of_a_service_of_our_name_are_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for service in ("ENVOY_WAF", "ENVOY_WAF_CANARY"):
+        for name in ("SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP_ADMIN", "PORT", "PORT_9002_TCP_ADDR"):
+            monkeypatch.setenv(f"{service}_{name}", "tcp://10.0.0.1:9002")
+    monkeypatch.setenv("ENVOY_WAF_LOG_LEVEL", "error")
+    assert load_settings().log_level == "error"
+    monkeypatch.delenv("ENVOY_WAF_SERVICE_HOST")
+    with pytest.raises(ConfigError, match="unknown environment variable ENVOY_WAF_PORT"):
         load_settings()
 
 
@@ -89,6 +103,67 @@ def test_levels_and_thresholds_reach_the_rules(tmp_path: Path) -> None:
     waf = RuleSets(settings).compile()
     assert waf.program.paranoia_level == 2
     assert run(waf).tx[b"inbound_anomaly_score_threshold"] == b"9"
+
+
+READERS = """
+SecRuleEngine On
+SecAction "id:1,phase:1,pass,nolog,setvar:tx.blocking_paranoia_level=1,setvar:tx.inbound_anomaly_score_threshold=50"
+SecRule REQUEST_METHOD "@streq GET" "id:2,phase:1,pass,nolog,chain"
+SecRule TX:Blocking_Paranoia_Level "@ge 3" "setvar:tx.strict=1"
+SecRule REQUEST_METHOD "@eq %{tx.inbound_anomaly_score_threshold}" "id:3,phase:1,pass,nolog"
+"""
+
+
+def test_they_are_set_behind_the_set_up_of_rules_wherever_these_lie(tmp_path: Path) -> None:
+    path = tmp_path / "own.conf"
+    path.write_text(READERS)
+    settings = load_settings(data_dir=tmp_path, rules=[str(path)], paranoia_level=3, anomaly_threshold=9)
+    tx = run(RuleSets(settings).compile())
+    assert (tx.tx[b"strict"], tx.tx[b"inbound_anomaly_score_threshold"]) == (b"1", b"9")
+    assert b"executing_paranoia_level" not in tx.tx
+
+
+def test_crs_may_be_named_in_parts() -> None:
+    crs_root = find_crs()
+    if crs_root is None:
+        pytest.skip("no Core Rule Set here")
+    parts = ["@recommended", "@crs-setup", "@crs/REQUEST-9*.conf", "@crs/RESPONSE-9*.conf"]
+    waf = RuleSets(load_settings(crs_root=crs_root, rules=parts, paranoia_level=4)).compile()
+    by_path = ["@recommended", str(crs_root / "crs-setup.conf.example"), str(crs_root / "rules" / "*.conf")]
+    other = RuleSets(load_settings(rules=by_path, paranoia_level=4)).compile()
+    assert waf.program.paranoia_level == other.program.paranoia_level == 4
+    assert waf.program.notes == other.program.notes == []
+
+
+def test_settings_that_no_rule_reads_are_noted(tmp_path: Path) -> None:
+    settings = load_settings(data_dir=tmp_path, rules=["@recommended"], paranoia_level=2, anomaly_threshold=9)
+    assert RuleSets(settings).compile().program.notes == [
+        "<settings>: paranoia_level has no effect: no rule reads tx.blocking_paranoia_level",
+        "<settings>: anomaly_threshold has no effect: no rule reads tx.inbound_anomaly_score_threshold",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "idle"),
+    [
+        ({"audit_files": 3}, "audit_files has no effect: audit_log is not set"),
+        ({"audit_files": 3, "audit_log": "stdout"}, "audit_files has no effect: audit_log is no file"),
+        ({"audit_files": 3, "audit_log": "/a"}, ""),
+        ({"redis_on_failure": "closed"}, "redis_on_failure has no effect: redis_url is not set"),
+        ({"cache_dir": "/c", "hyperscan": False}, "cache_dir has no effect: hyperscan is false"),
+        ({"runtime_dir": "/r"}, "runtime_dir has no effect: there is one worker"),
+        ({"admin_token": "t", "admin": ""}, "admin_token has no effect: there is no admin server"),
+        ({"crs_root": "/crs", "rules": ["@baseline"]}, "crs_root has no effect: no rules are @crs"),
+        ({"crs_root": "/crs", "rules": ["@crs/*.conf"]}, ""),
+        ({"blocking_percent": 5, "mode": "On"}, ""),
+        (
+            {"mode": "Off", "policies": [{"name": "a", "blocking_percent": 5}]},
+            "policy a: blocking_percent has no effect: mode is not On: nothing is blocked",
+        ),
+    ],
+)
+def test_settings_that_do_nothing_beside_others_are_told(given: dict[str, object], idle: str) -> None:
+    assert idle_settings(load_settings(**given)) == ([idle] if idle else [])
 
 
 def test_own_directives_come_last_and_errors_point_at_them(tmp_path: Path) -> None:

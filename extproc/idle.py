@@ -1,0 +1,37 @@
+"""Settings that are given and do nothing, as the others are: `envoy-waf check` tells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from extproc.config import Settings
+
+_IDLE: tuple[tuple[str, Callable[[Settings], bool], str], ...] = (
+    *(
+        (name, lambda s: not s.audit_log, "audit_log is not set")
+        for name in ("audit_format", "audit_queue", "audit_file_bytes", "audit_files")
+    ),
+    *(
+        (name, lambda s: bool(s.audit_log) and not s.audit_log.startswith("/"), "audit_log is no file")
+        for name in ("audit_file_bytes", "audit_files")
+    ),
+    ("redis_on_failure", lambda s: s.redis_url is None, "redis_url is not set"),
+    ("cache_dir", lambda s: not s.hyperscan, "hyperscan is false"),
+    ("runtime_dir", lambda s: s.workers == 1, "there is one worker"),
+    ("admin_token", lambda s: not (s.admin or s.admin_grpc), "there is no admin server"),
+    ("blocking_percent", lambda s: s.mode in ("DetectionOnly", "Off"), "mode is not On: nothing is blocked"),
+    ("crs_root", lambda s: bool(s.rules) and not any(r.startswith("@crs") for r in s.rules), "no rules are @crs"),
+)
+"""(setting, when it is idle, why)."""
+
+
+def idle_settings(settings: Settings) -> list[str]:
+    """Each in a sentence."""
+    parts = [("", settings, settings.model_fields_set)]
+    parts += [(f"policy {p.name}: ", settings.for_policy(p), p.model_fields_set) for p in settings.policies]
+    return [
+        f"{owner}{name} has no effect: {why}"
+        for owner, own, given in parts
+        for name, idle, why in _IDLE
+        if name in given and idle(own)
+    ]
