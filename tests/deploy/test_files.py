@@ -12,15 +12,20 @@ import pytest
 import yaml
 
 from demo.stack import PROJECT, find_envoy, http_manager
-from extproc.config import load_settings
+from extproc.config import Settings, load_settings
 from extproc.metrics import Metrics
+from extproc.rulesets import RuleSets
+
+PLAIN = {"nodeSelector", "affinity", "podAnnotations", "resources"}
+"""Values that Kubernetes checks."""
 
 HELM = PROJECT / ".tools" / "bin" / "helm"
 CHART = PROJECT / "helm" / "envoy-waf"
 
 EVERYTHING = (
-    "istio.enabled=true", "envoyGateway.enabled=true", "workers=3", "serviceMonitor.enabled=true", "prometheusRule.enabled=true",
-    "autoscaling.enabled=true", "networkPolicy.enabled=true", "adminTokenSecret=waf-admin", r"rules.own\.conf=SecAction id:1",
+    "istio.enabled=true", "envoyGateway.enabled=true", "serviceMonitor.enabled=true", "prometheusRule.enabled=true",
+    "autoscaling.enabled=true", "networkPolicy.enabled=true", "networkPolicy.envoySelector.matchLabels.app=envoy",
+    "adminTokenSecret=waf-admin", r"rules.own\.conf=SecAction id:1", r"rules.bad\.data=x",
 )  # fmt: skip
 
 
@@ -47,12 +52,103 @@ def test_the_settings_are_settings(tmp_path: Path) -> None:
     path = tmp_path / "settings.yaml"
     path.write_text(documents["ConfigMap", "waf-envoy-waf"]["data"]["settings.yaml"])
     settings = load_settings(path)
-    assert (settings.workers, settings.mode) == (3, "DetectionOnly")
-    assert settings.rules[-1] == "/etc/envoy-waf/rules/own.conf"
+    assert (settings.workers, settings.mode) == (1, "DetectionOnly")
+    own = "/etc/envoy-waf/rules/own.conf"
+    assert settings.rules == [*RuleSets(load_settings(crs_root=tmp_path)).default_rules(), own]
+
+
+def test_the_schema_knows_every_setting_but_those_of_the_chart() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    given = schema["properties"]["settings"]["properties"].keys()
+    assert given == Settings.model_fields.keys() - {
+        "listen",
+        "admin",
+        "workers",
+        "data_dir",
+        "cache_dir",
+        "admin_token",
+    }
+
+
+def test_every_value_is_in_the_schema_and_every_other_is_refused() -> None:
+    def check(values: Any, schema: dict[str, Any], path: str) -> None:
+        if "properties" in schema:
+            assert schema["additionalProperties"] is False, path
+            assert values.keys() <= schema["properties"].keys(), path
+            for name, value in values.items():
+                check(value, schema["properties"][name], f"{path}.{name}")
+
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    check(values, schema, "")
+    for name, value in values.items():
+        assert (
+            not isinstance(value, dict) or not value or "properties" in schema["properties"][name] or name in PLAIN
+        ), name
+
+
+def test_the_pod_ends_later_than_the_streams_it_drains() -> None:
+    pod = render("settings.drain_seconds=60")["Deployment", "waf-envoy-waf"]["spec"]["template"]["spec"]
+    assert pod["terminationGracePeriodSeconds"] == 80
+
+
+def test_variables_of_kubernetes_are_no_settings() -> None:
+    pod = render()["Deployment", "waf-envoy-waf"]["spec"]["template"]["spec"]
+    assert pod["enableServiceLinks"] is False
+
+
+def test_secrets_and_volumes_of_ones_own() -> None:
+    pod = render(
+        "env[0].name=ENVOY_WAF_REDIS_URL", "env[0].valueFrom.secretKeyRef.name=r", "extraVolumes[0].name=audit",
+        "extraVolumeMounts[0].name=audit", "extraVolumeMounts[0].mountPath=/audit",
+    )["Deployment", "waf-envoy-waf"]["spec"]["template"]["spec"]  # fmt: skip
+    container = pod["containers"][0]
+    assert container["env"][-1] == {"name": "ENVOY_WAF_REDIS_URL", "valueFrom": {"secretKeyRef": {"name": "r"}}}
+    assert pod["volumes"][-1]["name"] == "audit"
+    assert container["volumeMounts"][-1] == {"name": "audit", "mountPath": "/audit"}
+
+
+def test_the_filter_reaches_gateways_of_all_namespaces_unless_told_otherwise() -> None:
+    found = render("istio.enabled=true")["EnvoyFilter", "waf-envoy-waf"]
+    assert found["metadata"]["namespace"] == "istio-system"
+    assert found["spec"]["workloadSelector"] == {"labels": {"istio": "ingressgateway"}}
+    own = render("istio.enabled=true", "istio.namespace=shop", "istio.selector.app=shop")[
+        "EnvoyFilter", "waf-envoy-waf"
+    ]
+    assert own["metadata"]["namespace"] == "shop"
+    assert own["spec"]["workloadSelector"] == {"labels": {"app": "shop"}}
+
+
+def test_a_policy_in_the_gateways_namespace_may_use_the_service() -> None:
+    assert ("ReferenceGrant", "waf-envoy-waf") not in render("envoyGateway.enabled=true")
+    documents = render("envoyGateway.enabled=true", "envoyGateway.namespace=gateways", "envoyGateway.messageTimeout=3s")
+    policy = documents["EnvoyExtensionPolicy", "waf-envoy-waf"]
+    grant = documents["ReferenceGrant", "waf-envoy-waf"]["spec"]
+    assert policy["metadata"]["namespace"] == grant["from"][0]["namespace"] == "gateways"
+    processor = policy["spec"]["extProc"][0]
+    assert processor["backendRefs"] == [{"name": "waf-envoy-waf", "namespace": "prod", "port": 9002}]
+    assert (processor["failOpen"], processor["messageTimeout"]) == (False, "3s")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (("workers=2", "istio.enabled=true"), "set replicas"),
+        (("workers=2", "envoyGateway.enabled=true"), "set replicas"),
+        (("workers=2", "service.adminPort=9012"), "is the port of worker 1, too"),
+        (("networkPolicy.enabled=true",), "networkPolicy.envoySelector is empty"),
+        (("istio.enabled=true", "istio.context=SIDECAR_INBOUND"), "istio.selector is empty"),
+        (("settings.rules={@baseline}", r"rules.own\.conf=x"), "settings.rules says which rules serve"),
+    ],
+)
+def test_values_that_would_do_nothing_are_refused(values: tuple[str, ...], message: str) -> None:
+    found = helm("template", "waf", str(CHART), *(part for value in values for part in ("--set", value)))
+    assert found.returncode != 0
+    assert message in found.stderr
 
 
 def test_ports_of_workers_service_and_container_agree() -> None:
-    documents = render(*EVERYTHING)
+    documents = render("workers=3")
     service = documents["Service", "waf-envoy-waf"]["spec"]["ports"]
     container = documents["Deployment", "waf-envoy-waf"]["spec"]["template"]["spec"]["containers"][0]
     assert [port["port"] for port in service] == [9002, 9012, 9022, 9003]
@@ -70,8 +166,12 @@ def test_the_pod_has_no_rights() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["workers=0", "replicas=none", "nonsense=1", "settings.listen=0.0.0.0:1", "istio.context=X"]
-)
+    "value",
+    [
+        "workers=0", "replicas=none", "nonsense=1", "settings.listen=0.0.0.0:1", "istio.context=X", "settings.paranoia=2",
+        "istio.failureModeallow=true", "settings.data_dir=/x", "settings.paranoia_level=5",
+    ],
+)  # fmt: skip
 def test_wrong_values_are_refused(value: str) -> None:
     found = helm("template", "waf", str(CHART), "--set", value)
     assert found.returncode != 0

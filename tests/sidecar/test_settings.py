@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -162,7 +163,7 @@ def test_settings_that_no_rule_reads_are_noted(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_settings_that_do_nothing_beside_others_are_told(given: dict[str, object], idle: str) -> None:
+def test_settings_that_do_nothing_beside_others_are_told(given: dict[str, Any], idle: str) -> None:
     assert idle_settings(load_settings(**given)) == ([idle] if idle else [])
 
 
