@@ -209,6 +209,22 @@ class Settings(BaseSettings):
         changed = {name: value for name, value in own.items() if value is not None}
         return self.model_copy(update={**changed, "shadow": policy.shadow})
 
+    @field_validator(
+        "admin_token", "redis_url", "otlp_endpoint", "shadow", "crs_root", "cache_dir", "runtime_dir", "admin_tls_cert",
+        "admin_tls_key", "admin_tls_client_ca", mode="before",
+    )  # fmt: skip
+    @classmethod
+    def _none_if_empty(cls, value: Any) -> Any:
+        """An empty variable (`ENVOY_WAF_ADMIN_TOKEN=`) is none: no token that everybody has, no folder `.`."""
+        return None if value == "" else value
+
+    @field_validator("data_dir", mode="before")
+    @classmethod
+    def _some_folder(cls, value: Any) -> Any:
+        if value == "":
+            raise ValueError("write a folder")
+        return value
+
     @field_validator("audit_log")
     @classmethod
     def _audit_target(cls, value: str) -> str:

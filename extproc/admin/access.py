@@ -30,9 +30,10 @@ def is_local(address: str) -> bool:
 
 def token_fits(settings: Settings, authorization: str) -> bool:
     """Is this `Bearer TOKEN` with the right token?"""
-    if settings.admin_token is None:
-        return False
+    secret = settings.admin_token.get_secret_value() if settings.admin_token is not None else ""
     kind, _, token = authorization.partition(" ")
-    return kind.lower() == "bearer" and hmac.compare_digest(
-        token.strip().encode(), settings.admin_token.get_secret_value().encode()
+    return (
+        bool(secret)
+        and kind.lower() == "bearer"
+        and hmac.compare_digest(token.strip().encode("utf-8", "surrogateescape"), secret.encode())
     )

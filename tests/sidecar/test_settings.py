@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from extproc.admin.access import token_fits
 from extproc.client import client_address, split_address
 from extproc.config import ConfigError, load_settings, parse_address
 from extproc.idle import idle_settings
@@ -64,6 +65,24 @@ def test_kubernetes_variables_of_a_service_of_our_name_are_no_settings(monkeypat
     monkeypatch.delenv("ENVOY_WAF_SERVICE_HOST")
     with pytest.raises(ConfigError, match="unknown environment variable ENVOY_WAF_PORT"):
         load_settings()
+
+
+def test_empty_variables_are_no_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compose and shells set variables that they have no value for."""
+    file = tmp_path / "waf.yaml"
+    file.write_text("admin_token: ''\nredis_url: redis://r/0\n")
+    for name in ("ADMIN_TOKEN", "CRS_ROOT", "REDIS_URL", "CACHE_DIR", "ADMIN"):
+        monkeypatch.setenv(f"ENVOY_WAF_{name}", "")
+    settings = load_settings(file)
+    assert (settings.admin_token, settings.crs_root, settings.redis_url, settings.cache_dir) == (None,) * 4
+    assert settings.admin == ""
+    for header in ("Bearer", "Bearer ", "bearer  ", ""):
+        assert not token_fits(settings, header)
+    assert token_fits(load_settings(admin_token="s3cret"), "bearer s3cret ")
+    assert not token_fits(load_settings(admin_token="s3cret"), "Bearer \udcff")
+    monkeypatch.setenv("ENVOY_WAF_DATA_DIR", "")
+    with pytest.raises(ConfigError, match=r"data_dir \(environment\): write a folder"):
+        load_settings(file)
 
 
 def test_missing_file_is_an_error(tmp_path: Path) -> None:
