@@ -30,10 +30,13 @@ def is_local(address: str) -> bool:
 
 def token_fits(settings: Settings, authorization: str) -> bool:
     """Is this `Bearer TOKEN` with the right token?"""
-    secret = settings.admin_token.get_secret_value() if settings.admin_token is not None else ""
+    if settings.admin_token is None:
+        return False
     kind, _, token = authorization.partition(" ")
-    return (
-        bool(secret)
-        and kind.lower() == "bearer"
-        and hmac.compare_digest(token.strip().encode("utf-8", "surrogateescape"), secret.encode())
-    )
+    sent, secret = token.strip(), settings.admin_token.get_secret_value()
+    return kind.lower() == "bearer" and secret != "" and hmac.compare_digest(_bytes(sent), _bytes(secret))
+
+
+def _bytes(text: str) -> bytes:
+    """A header may have bytes that are no text."""
+    return text.encode("utf-8", "surrogateescape")
