@@ -11,9 +11,11 @@ without their records, and that is counted (`redis_on_failure: open`), or they a
 
 from __future__ import annotations
 
+import hashlib
 import re
 import time
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import redis.asyncio as redis
 from redis.exceptions import RedisError
@@ -21,26 +23,33 @@ from redis.exceptions import RedisError
 from waf_core.operators.numeric import to_int
 from waf_core.persistence import Change, StoreUnavailableError
 from waf_core.persistence.buffered import Key
+from waf_core.persistence.memory import MAX_VARIABLES
 
 BREAKER_FAILURES = 3
 """Failures in a row that open the breaker."""
 
 BREAKER_SECONDS = 5.0
 CALL_SECONDS = 0.25
-MAX_FIELDS = 512
+MAX_FIELDS = 3 * MAX_VARIABLES
+"""Of a record: a value, its end and its decay for each variable."""
+
 MAX_FIELD_BYTES = 4096
+
+MAX_KEY_BYTES = 1024
+"""Of longer keys a hash stands in the name of the record."""
+
 PREFIX = b"envoy-waf:"
 _TIME = re.compile(rb"\d+(?:\.\d+)?")
+_DECAY = re.compile(rb"(\d+)/(\d+)/(" + _TIME.pattern + rb")")
 
 
 class RedisStore:
     """`url` is redis://HOST:PORT/DB, rediss:// for TLS, or unix:///PATH."""
 
-    def __init__(self, url: str, timeout: int) -> None:
+    def __init__(self, url: str) -> None:
         self._client = redis.Redis.from_url(
             url, socket_timeout=CALL_SECONDS, socket_connect_timeout=CALL_SECONDS, decode_responses=False
         )
-        self._timeout = timeout
         self._failures = 0
         self._open_until = 0.0
         self.errors = 0
@@ -59,17 +68,17 @@ class RedisStore:
         now = time.time()
         return {key: _live(answer, now) for key, answer in zip(keys, answers, strict=True)}
 
-    async def commit(self, changes: Iterable[tuple[Key, Change]]) -> None:
-        """Send changes in order.  Raises StoreUnavailableError."""
+    async def commit(self, changes: Iterable[tuple[Key, Change, int]]) -> None:
+        """Send changes in order; a record ends so many seconds after its last one.  Raises StoreUnavailableError."""
         self._check()
         pipe = self._client.pipeline(transaction=False)
-        touched: set[bytes] = set()
-        for key, change in changes:
+        touched: dict[bytes, int] = {}
+        for key, change, timeout in changes:
             name = _name(key)
-            touched.add(name)
+            touched[name] = timeout
             _queue(pipe, name, change)
-        for name in touched:
-            pipe.expire(name, self._timeout)
+        for name, timeout in touched.items():
+            pipe.expire(name, timeout)
         await self._run(pipe)
 
     def _check(self) -> None:
@@ -77,9 +86,9 @@ class RedisStore:
             self.skipped += 1
             raise StoreUnavailableError("the circuit breaker is open")
 
-    async def _run(self, pipe: redis.client.Pipeline) -> list[dict[bytes, bytes]]:
+    async def _run(self, pipe: redis.client.Pipeline) -> list[Any]:
         try:
-            answers: list[dict[bytes, bytes]] = await pipe.execute(raise_on_error=False)
+            answers: list[Any] = await pipe.execute(raise_on_error=False)
         except (RedisError, OSError, TimeoutError) as error:
             self.errors += 1
             self._failures += 1
@@ -87,24 +96,51 @@ class RedisStore:
                 self._open_until = time.monotonic() + BREAKER_SECONDS
             raise StoreUnavailableError(str(error)) from error
         self._failures = 0
+        refused = next((answer for answer in answers if isinstance(answer, Exception)), None)
+        if refused is not None:  # no memory left, a replica that is read-only, no permission
+            self.errors += 1
+            raise StoreUnavailableError(f"Redis refuses: {refused}") from refused
         return answers
 
 
 def _name(key: Key) -> bytes:
-    return PREFIX + key[0].lower().encode() + b":" + key[1][:MAX_FIELD_BYTES]
+    collection, own = key
+    if len(own) > MAX_KEY_BYTES:
+        own = hashlib.sha256(own).hexdigest().encode()
+    return PREFIX + collection.lower().encode() + b":" + own
 
 
-# One change of one variable; a value whose time is over counts as absent.  Redis runs a script
-# as a whole, so changes of other replicas come before or after it, never in between.
+# One change of one variable.  A value whose time is over counts as absent; what it has lost meanwhile is taken away
+# first.  Redis runs a script as a whole, so changes of other replicas come before or after it, never in between.
 _CHANGE = """
-local record, name, kind, value, now = KEYS[1], ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local record, name, kind, value, now, most = KEYS[1], ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
+local function integer(text)
+  return tonumber(string.match(text or '', '^%s*([-+]?%d+)')) or 0
+end
 local deadline = redis.call('HGET', record, 'x:' .. name)
-if deadline and tonumber(deadline) <= now then
+if deadline and (tonumber(deadline) or 0) <= now then
   redis.call('HDEL', record, 'v:' .. name, 'x:' .. name)
 end
+local amount, period, since = string.match(redis.call('HGET', record, 'd:' .. name) or '', '^(%d+)/(%d+)/([%d.]+)$')
+if amount then
+  period = math.max(tonumber(period), 1)
+  local steps = math.floor((now - tonumber(since)) / period)
+  if steps > 0 then
+    redis.call('HSET', record, 'd:' .. name,
+      amount .. '/' .. period .. '/' .. string.format('%.3f', tonumber(since) + steps * period))
+    local old = redis.call('HGET', record, 'v:' .. name)
+    if old then
+      redis.call('HSET', record, 'v:' .. name, string.format('%.0f', math.max(integer(old) - steps * amount, 0)))
+    end
+  end
+end
+local field = ({add = 'v:', set = 'v:', expire = 'x:', deprecate = 'd:'})[kind]
+if field and redis.call('HEXISTS', record, field .. name) == 0 and redis.call('HLEN', record) >= most then
+  return 0
+end
 if kind == 'add' then
-  local old = tonumber(redis.call('HGET', record, 'v:' .. name) or '0') or 0
-  redis.call('HSET', record, 'v:' .. name, string.format('%.0f', old + tonumber(value)))
+  local old = redis.call('HGET', record, 'v:' .. name)
+  redis.call('HSET', record, 'v:' .. name, string.format('%.0f', integer(old) + tonumber(value)))
 elseif kind == 'set' then
   redis.call('HSET', record, 'v:' .. name, value)
 elseif kind == 'delete' then
@@ -128,6 +164,7 @@ def _queue(pipe: redis.client.Pipeline, name: bytes, change: Change) -> None:
         change.kind,
         value,
         b"%.3f" % time.time(),
+        MAX_FIELDS,
     )
 
 
@@ -136,7 +173,7 @@ def _live(answer: object, now: float) -> dict[bytes, bytes]:
     if not isinstance(answer, dict):
         return {}
     out: dict[bytes, bytes] = {}
-    for field, value in list(answer.items())[:MAX_FIELDS]:
+    for field, value in answer.items():
         kind, name = field[:2], field[2:]
         if kind != b"v:":
             continue
@@ -145,11 +182,19 @@ def _live(answer: object, now: float) -> dict[bytes, bytes]:
             continue
         decay = answer.get(b"d:" + name)
         if decay is not None:
-            amount, period, since = decay.split(b"/")
-            steps = int((now - _seconds(since)) // max(to_int(period), 1))
-            value = b"%d" % max(to_int(value) - steps * to_int(amount), 0)
+            value = _decayed(value, decay, now)
         out[name] = value
     return out
+
+
+def _decayed(value: bytes, decay: bytes, now: float) -> bytes:
+    """`decay` is what `_CHANGE` has written: amount/period/since."""
+    parts = _DECAY.fullmatch(decay)
+    if parts is None:
+        return value
+    amount, period, since = parts.groups()
+    steps = int((now - float(since)) // max(to_int(period), 1))
+    return b"%d" % max(to_int(value) - steps * to_int(amount), 0) if steps > 0 else value
 
 
 def _seconds(text: bytes) -> float:

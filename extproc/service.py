@@ -76,6 +76,8 @@ class ExtProcService:
         self.log = structlog.get_logger("envoy_waf")
         self.threads = ThreadPoolExecutor(HEAVY_THREADS, thread_name_prefix="heavy")
         self.streams = 0
+        self._store_failing: set[str] = set()
+        """Calls that were not answered the last time."""
         self.settings: Settings
         self.policies: PolicySet
         self.options: StreamOptions
@@ -94,6 +96,20 @@ class ExtProcService:
             recorded_bytes=MAX_HELD_BYTES if shadowed else RECORDED_BYTES,
             audited=bool(settings.audit_log),
         )
+
+    def store_fails(self, call: str, error: StoreUnavailableError) -> None:
+        """Count a request without its records; the log says it once, until such a call is answered again."""
+        self.metrics.store_errors.inc()
+        if call not in self._store_failing:
+            self._store_failing.add(call)
+            choice = "refused (503)" if self.settings.redis_on_failure == "closed" else "judged without them"
+            self.log.error("Redis fails", call=call, error=str(error), requests=choice)
+
+    def store_answers(self, call: str) -> None:
+        """It has given (load) or taken (commit) records."""
+        if call in self._store_failing:
+            self._store_failing.remove(call)
+            self.log.info("Redis answers again", call=call)
 
     def open(self, call: Call) -> StreamSession:
         """Serve one stream."""
@@ -245,8 +261,9 @@ class StreamSession:
             return
         try:
             buffered.records.update(await records.load(keys))
-        except StoreUnavailableError:
-            self._store_failed()
+            self._service.store_answers("load")
+        except StoreUnavailableError as error:
+            self._store_failed("load", error)
 
     async def _exchange_records(self, buffered: BufferedStore) -> None:
         """Send what rules changed, and bring what they opened unforeseen."""
@@ -254,19 +271,23 @@ class StreamSession:
         assert records is not None
         changes, buffered.changes = buffered.changes, []
         missing, buffered.missing = buffered.missing, []
+        call = "load"
         try:
             if missing and not stream.store_failed:
                 for key, record in (await records.load(missing)).items():
                     if stream.tx is not None:
                         stream.tx.records.merge(key[0], record)
+                self._service.store_answers(call)
             if changes:
+                call = "commit"
                 await records.commit(changes)
-        except StoreUnavailableError:
-            self._store_failed()
+                self._service.store_answers(call)
+        except StoreUnavailableError as error:
+            self._store_failed(call, error)
 
-    def _store_failed(self) -> None:
+    def _store_failed(self, call: str, error: StoreUnavailableError) -> None:
         self._stream.store_failed = True
-        self._service.metrics.store_errors.inc()
+        self._service.store_fails(call, error)
 
     # -- the end ----------------------------------------------------------------------------------
 

@@ -79,8 +79,7 @@ class Worker:
         if settings.redis_url:
             from extproc.redis_store import RedisStore  # 7 MB that others need not hold
 
-            timeout = policies.default.waf.program.settings.collection_timeout
-            self.records = RedisStore(settings.redis_url, timeout)
+            self.records = RedisStore(settings.redis_url)
         self._service = ExtProcService(self._metrics, self._recorder, self._tracer, self.records)
         self._service.serve(settings, policies)
         self._health = Health(("", SERVICE))

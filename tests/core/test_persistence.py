@@ -87,7 +87,7 @@ def test_buffered_store_foresees_records_and_hands_over_changes() -> None:
     tx.process_request_headers()
     assert dict(tx.records.pairs("IP"))[b"n"] == b"42"
     assert store.missing == [("SESSION", b"abc")]
-    assert [(key, change.kind, change.value) for key, change in store.changes] == [
+    assert [(key, change.kind, change.value) for key, change, _ in store.changes] == [
         (("IP", b"192.0.2.1"), "add", b"1"),
         (("SESSION", b"abc"), "add", b"1"),
     ]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import re
 import shutil
 import subprocess
 import tempfile
@@ -15,11 +17,11 @@ import pytest
 import redis
 
 from demo.stack import PROJECT, Stack, free_port
-from extproc.redis_store import RedisStore
+from extproc.redis_store import MAX_FIELDS, RedisStore
 from tests.envoy.conftest import BROWSER
 from tests.envoy.test_verdicts import FORM
 from tests.waiting import eventually
-from waf_core.persistence import Change
+from waf_core.persistence import Change, MemoryStore
 
 pytestmark = pytest.mark.xdist_group("redis")
 LIMITS = str(PROJECT / "deploy" / "rules" / "rate-limits.conf")
@@ -117,13 +119,13 @@ def test_variables_end_and_decay_when_their_time_is_over(
     seen: list[dict[bytes, bytes]] = []
 
     async def steps() -> None:
-        store = RedisStore(server.url, 3600)
+        store = RedisStore(server.url)
         key = ("IP", b"192.0.2.1")
 
         async def at(moment: float, *changes: Change) -> None:
             with monkeypatch.context() as patch:
                 patch.setattr(time, "time", lambda: moment)
-                await store.commit([(key, change) for change in changes])
+                await store.commit([(key, change, 3600) for change in changes])
                 seen.append((await store.load([key]))[key])
 
         await at(1000.9, Change("set", b"a", b"1"), Change("expire", b"a", b"1"))
@@ -142,6 +144,79 @@ def test_variables_end_and_decay_when_their_time_is_over(
         {b"a": b"1", b"b": b"3"},
         {b"a": b"1"},
     ]
+
+
+def test_a_record_is_in_redis_what_it_is_in_memory(
+    server: RedisServer, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counters go on after they have decayed to nothing, too."""
+    rng = random.Random(5)
+    now = 1000.0
+    monkeypatch.setattr(time, "time", lambda: now)
+    key = ("IP", b"192.0.2.1")
+
+    def change() -> Change:
+        name = rng.choice((b"a", b"b"))
+        value = {
+            "add": b"%d" % rng.randrange(-2, 9), "set": rng.choice((b"7", b"40", b"12 or so", b"x", b"")),
+            "delete": b"", "expire": b"%d" % rng.randrange(1, 30), "deprecate": b"%d/%d" % (rng.randrange(4), rng.randrange(1, 9)),
+        }  # fmt: skip
+        kind = rng.choices([*value], weights=[6, 2, 1, 2, 2])[0]
+        return Change(kind, name, value[kind])
+
+    async def compare() -> None:
+        nonlocal now
+        redis_store = RedisStore(server.url)
+        for _ in range(60):
+            server.client.flushall()
+            memory = MemoryStore(time.time)
+            for _ in range(12):
+                now += rng.choice((0, 0, 0.5, 1, 3, 40))
+                changes = [change() for _ in range(rng.randrange(1, 4))]
+                memory.commit(*key, changes, 3600)
+                await redis_store.commit([(key, one, 3600) for one in changes])
+                now += rng.choice((0, 0.5, 1, 7))
+                assert (await redis_store.load([key]))[key] == memory.load(*key, 3600)
+        await redis_store.close()
+
+    asyncio.run(compare())
+
+
+def test_records_are_bounded_and_end_when_their_rules_say_so(server: RedisServer, client: httpx.Client) -> None:
+    async def fill() -> dict[bytes, bytes]:
+        store = RedisStore(server.url)
+        key, long = ("IP", b"192.0.2.1"), ("SESSION", b"k" * 5000)
+        names = [Change("set", b"%d" % number, b"1") for number in range(1000)]
+        await store.commit([(key, change, 60) for change in names])
+        await store.commit([(long, names[0], 7), (("SESSION", b"k" * 5001), names[1], 8)])
+        found = await store.load([key, long])
+        await store.close()
+        assert found[long] == {b"0": b"1"}
+        return found[key]
+
+    assert len(asyncio.run(fill())) == MAX_FIELDS
+    assert server.client.ttl("envoy-waf:ip:192.0.2.1") == 60
+    others = server.client.keys("envoy-waf:session:*")
+    assert sorted(map(server.client.ttl, others)) == [7, 8]
+    assert all(len(name) < 100 for name in others)
+
+
+def test_what_redis_refuses_is_counted_and_told_once(server: RedisServer, client: httpx.Client) -> None:
+    """A server without memory answers, and takes nothing."""
+    settings = {"redis_url": server.url, "rules": ["@recommended", LIMITS]}
+    with Stack("buffered", settings=settings) as stack:
+        server.client.config_set("maxmemory", 1)
+        try:
+            assert [client.get(stack.url + "/hello").status_code for _ in range(3)] == [200] * 3
+        finally:
+            server.client.config_set("maxmemory", 0)
+        assert eventually(lambda: stack.sidecar.text().count("Redis fails") == 1)
+        assert "not allowed when used memory" in stack.sidecar.text()
+        metrics = client.get(f"http://127.0.0.1:{stack.admin_port}/metrics").text
+        (count,) = re.findall(r"^envoy_waf_store_errors_total (\S+)", metrics, re.MULTILINE)
+        assert float(count) >= 3
+        client.get(stack.url + "/hello")
+        assert eventually(lambda: "Redis answers again" in stack.sidecar.text())
 
 
 def test_record_that_nobody_foresaw_counts_all_the_same(server: RedisServer, client: httpx.Client) -> None:

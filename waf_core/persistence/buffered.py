@@ -24,7 +24,8 @@ class BufferedStore:
     def __init__(self) -> None:
         self.records: dict[Key, Mapping[bytes, bytes]] = {}
         self.missing: list[Key] = []
-        self.changes: list[tuple[Key, Change]] = []
+        self.changes: list[tuple[Key, Change, int]] = []
+        """In order; the number is SecCollectionTimeout of the rules, seconds."""
 
     def load(self, collection: str, key: bytes, timeout: int) -> dict[bytes, bytes]:
         record = self.records.get((collection, key))
@@ -35,4 +36,4 @@ class BufferedStore:
 
     def commit(self, collection: str, key: bytes, changes: Sequence[Change], timeout: int) -> None:
         if len(self.changes) < MAX_CHANGES:
-            self.changes += [((collection, key), change) for change in changes]
+            self.changes += [((collection, key), change, timeout) for change in changes]

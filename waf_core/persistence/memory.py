@@ -97,6 +97,7 @@ class MemoryStore:
         if change.kind == "delete":
             values.pop(name, None)
             record.expiry.pop(name, None)
+            record.decay.pop(name, None)
         elif change.kind == "expire":
             if name in record.expiry or len(record.expiry) < MAX_VARIABLES:
                 record.expiry[name] = now + to_int(change.value)
