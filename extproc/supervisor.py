@@ -31,6 +31,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from extproc.admin.servers import AdminServers
 from extproc.config import ConfigError, Reread, Settings, worker_address
 from extproc.control import ControlError
+from extproc.fixed import kept
 from extproc.policies import compile_policies
 from extproc.requests.plain import exchange_to_json
 from extproc.summary import merge
@@ -268,12 +269,13 @@ class Supervisor:
     async def reload(self) -> dict[str, Any]:
         """In all workers.  The rules are tried here first, so that either all take them or none."""
         try:
-            settings = self._reread()
+            settings = kept(self._reread(), self.settings, self._log)
             policies = await asyncio.to_thread(compile_policies, settings)
         except (WafError, ConfigError) as error:
             self._log.error("reload failed; the old rules stay", error=str(error))
             status = await self.status()
             return {"ok": False, "generation": status["generation"], "error": str(error)}
+        self.settings = settings
         self._files = watched_files(policies, self._reread)
         del policies
         release()

@@ -21,6 +21,7 @@ from extproc.control import ControlError
 from extproc.databases import DatabaseLoader
 from extproc.events import Recorder
 from extproc.explain import explain
+from extproc.fixed import kept
 from extproc.listening import listening
 from extproc.metrics import Metrics
 from extproc.policies import PolicySet, compile_policies
@@ -37,12 +38,6 @@ from waf_core.memory import keep, settle
 
 if TYPE_CHECKING:
     from extproc.redis_store import RedisStore
-
-FIXED_SETTINGS = (
-    "listen", "admin", "admin_grpc", "workers", "redis_url", "audit_log", "audit_queue", "audit_file_bytes",
-    "audit_files", "otlp_endpoint", "log_level", "log_format", "data_dir", "cache_dir", "runtime_dir", "max_streams",
-)  # fmt: skip
-"""What a reload does not change: addresses, files and connections."""
 
 SWITCH_SECONDS = 0.0002
 """How long a thread may keep the interpreter when the event loop waits for it (Python's own value: 5 ms)."""
@@ -154,6 +149,7 @@ class Worker:
         async with self._reloading:
             try:
                 settings = self._reread() if self._reread is not None else self.settings
+                settings = kept(settings, self.settings, self._log)
                 policies = await asyncio.to_thread(compile_policies, settings)
                 loader = DatabaseLoader([policy.waf for policy in policies.policies])
                 await asyncio.to_thread(loader.prepare)
@@ -165,7 +161,7 @@ class Worker:
             for policy in policies.policies:
                 old = self.policies.by_name.get(policy.name, self.policies.default)
                 policy.waf.program.store = old.waf.program.store
-            self.settings = self._kept(settings)
+            self.settings = settings
             self.policies = policies
             self._service.serve(self.settings, policies)
             self._recorder.settings = self.settings
@@ -182,13 +178,6 @@ class Worker:
             settle()
             self._load_databases(loader)
             return {"ok": True, "generation": self.generation, "error": ""}
-
-    def _kept(self, settings: Settings) -> Settings:
-        """Settings that a running process cannot change stay; the log says so."""
-        changed = [name for name in FIXED_SETTINGS if getattr(settings, name) != getattr(self.settings, name)]
-        if changed:
-            self._log.warning("settings that need a restart have changed; they stay as they are", settings=changed)
-        return settings.model_copy(update={name: getattr(self.settings, name) for name in FIXED_SETTINGS})
 
     async def status(self) -> dict[str, Any]:
         """What serves."""

@@ -97,6 +97,21 @@ def test_a_hangup_reloads_all_workers_and_opens_their_logs_anew(running: tuple[S
     assert eventually(lambda: all(log.exists() and log.stat().st_size for log in logs))
 
 
+def test_a_token_may_change_while_it_runs_and_the_log_says_what_may_not(running: tuple[Stack, Path]) -> None:
+    stack, _ = running
+    file = stack.folder / "settings.yaml"
+    before = file.read_text()
+    url = f"http://127.0.0.1:{stack.admin_port}/status"
+    file.write_text(f"{before}\nadmin_token: s3cret\nadmin_tls_cert: /c\nadmin_tls_key: /k\nadmin_grpc: 127.0.0.1:1\n")
+    try:
+        assert eventually(lambda: httpx.get(url).status_code == 401)
+        assert httpx.get(url, headers={"Authorization": "Bearer s3cret"}).status_code == 200
+        assert "'admin_grpc', 'admin_tls_cert', 'admin_tls_key'" in stack.sidecar.text().replace('"', "'")
+    finally:
+        file.write_text(before)
+    assert eventually(lambda: httpx.get(url).status_code == 200)
+
+
 def test_a_worker_that_dies_comes_back(running: tuple[Stack, Path]) -> None:
     stack, _ = running
     victim = admin(stack, "/status")["workers"][0]["pid"]
