@@ -7,6 +7,7 @@ not fit is dropped and counted, and so is what a collector does not take.
 from __future__ import annotations
 
 import contextlib
+import http.client
 import queue
 import sys
 import threading
@@ -17,6 +18,8 @@ from collections.abc import Callable
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Protocol
+
+import structlog
 
 from extproc.config import Settings
 
@@ -32,23 +35,34 @@ CLOSE_SECONDS = 5.0
 """How long closing waits for the queue to be written."""
 
 
+STDOUT = ("stdout", "/dev/stdout")
+
+
 class AuditTargetError(OSError):
     """The audit log cannot be written there."""
 
 
+class AuditLossError(Exception):
+    """`count` records were not taken; the message says why."""
+
+    def __init__(self, count: int, why: Exception) -> None:
+        self.count = count
+        super().__init__(f"{type(why).__name__}: {why}")
+
+
 class _Target(Protocol):
-    def write(self, lines: list[str]) -> int:
-        """Write; returns how many were lost."""
+    def write(self, lines: list[str]) -> None:
+        """Raises AuditLossError, or what else goes wrong with all of them."""
         ...
 
     def reopen(self) -> None: ...
 
 
 class _Stdout:
-    def write(self, lines: list[str]) -> int:
-        sys.stdout.write("".join(line + "\n" for line in lines))
+    def write(self, lines: list[str]) -> None:
+        text = "".join(line + "\n" for line in lines)
+        sys.stdout.buffer.write(text.encode("utf-8", "replace"))
         sys.stdout.flush()
-        return 0
 
     def reopen(self) -> None:
         pass
@@ -60,17 +74,24 @@ class _File:
     def __init__(self, path: Path, size: int, files: int) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            if path.exists() and not path.is_file():
+                raise AuditTargetError(
+                    f"cannot write the audit log {path}: it is no file; write a file's path, or stdout"
+                )
             self._handler = RotatingFileHandler(
                 path, maxBytes=size, backupCount=files, encoding="utf-8", errors="replace"
             )
+            path.chmod(0o640)
+        except AuditTargetError:
+            raise
         except OSError as error:
             raise AuditTargetError(f"cannot write the audit log {path}: {error.strerror}") from error
-        path.chmod(0o640)
         self._size = size
         self._lock = threading.Lock()
 
-    def write(self, lines: list[str]) -> int:
+    def write(self, lines: list[str]) -> None:
         lost = 0
+        why: Exception | None = None
         with self._lock:
             for line in lines:
                 try:
@@ -80,11 +101,12 @@ class _File:
                     if self._size and handler.stream.tell() + len(line) > self._size:
                         handler.doRollover()
                     handler.stream.write(line + "\n")
-                except OSError:
+                    handler.flush()
+                except (OSError, ValueError) as error:
                     lost += 1
-            with contextlib.suppress(OSError):
-                self._handler.flush()
-        return lost
+                    why = error
+        if why is not None:
+            raise AuditLossError(lost, why)
 
     def reopen(self) -> None:
         with self._lock:
@@ -100,16 +122,19 @@ class _Http:
         self._url = url
         self._headers = {"Content-Type": content_type}
 
-    def write(self, lines: list[str]) -> int:
-        body = ("\n".join(lines) + "\n").encode()
+    def write(self, lines: list[str]) -> None:
+        body = ("\n".join(lines) + "\n").encode("utf-8", "replace")
+        why: Exception | None = None
         for attempt in range(HTTP_ATTEMPTS):
             request = urllib.request.Request(self._url, data=body, headers=self._headers, method="POST")  # noqa: S310  (checked: http or https)
             try:
                 with urllib.request.urlopen(request, timeout=HTTP_SECONDS):  # noqa: S310
-                    return 0
-            except (urllib.error.URLError, OSError, ValueError):
+                    return
+            except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
+                why = error
                 time.sleep(0.2 * 2**attempt)
-        return len(lines)
+        if why is not None:
+            raise AuditLossError(len(lines), why)
 
     def reopen(self) -> None:
         pass
@@ -121,10 +146,12 @@ class AuditLog:
     def __init__(self, settings: Settings, worker: int, dropped: Callable[[int], None]) -> None:
         """Raises AuditTargetError when the file cannot be written."""
         self._dropped = dropped
+        self._log = structlog.get_logger("envoy_waf")
+        self._losing = False
         self._queue: queue.Queue[str | None] = queue.Queue(settings.audit_queue)
         target = settings.audit_log
         self._target: _Target
-        if target == "stdout":
+        if target in STDOUT:
             self._target = _Stdout()
         elif target.startswith("/"):
             # Processes must not rotate each other's files.
@@ -141,7 +168,14 @@ class AuditLog:
         try:
             self._queue.put_nowait(line)
         except queue.Full:
-            self._dropped(1)
+            self._lose(1, f"{self._queue.maxsize} records wait already (audit_queue)")
+
+    def _lose(self, count: int, why: str) -> None:
+        """Count them; the log says it once, until records are taken again."""
+        self._dropped(count)
+        if not self._losing:
+            self._losing = True
+            self._log.error("audit records are lost", error=why)
 
     def reopen(self) -> None:
         """The file has been moved away: open it anew."""
@@ -152,6 +186,8 @@ class AuditLog:
         with contextlib.suppress(queue.Full):
             self._queue.put(None, timeout=CLOSE_SECONDS)
         self._thread.join(CLOSE_SECONDS)
+        if self._thread.is_alive():
+            self._lose(self._queue.qsize(), f"they could not be written within {CLOSE_SECONDS:.0f} seconds of stopping")
 
     def _run(self) -> None:
         while True:
@@ -162,8 +198,16 @@ class AuditLog:
                     lines.append(self._queue.get_nowait())
             texts = [line for line in lines if line is not None]
             if texts:
-                lost = self._target.write(texts)
-                if lost:
-                    self._dropped(lost)
+                self._write(texts)
             if len(texts) < len(lines):
                 return
+
+    def _write(self, lines: list[str]) -> None:
+        try:
+            self._target.write(lines)
+        except AuditLossError as error:
+            self._lose(error.count, str(error))
+        except Exception as error:  # the thread goes on, whatever a record or a target has in store
+            self._lose(len(lines), f"{type(error).__name__}: {error}")
+        else:
+            self._losing = False

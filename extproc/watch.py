@@ -7,6 +7,7 @@ that a ConfigMap's files point through, which changes none of the files by name.
 from __future__ import annotations
 
 import asyncio
+import glob
 import os
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -22,10 +23,12 @@ DEBOUNCE_MS = 400
 POLL_MS = 5000
 RETRY_SECONDS = 5.0
 MAX_FOLDERS = 256
+MAX_FITTING = 10_000
+"""Files that fit one pattern."""
 
 
 def folders_of(files: Sequence[str]) -> list[str]:
-    """The folders to watch for these files: where they are by name, and where links lead."""
+    """The folders to watch for these files and patterns: where they are by name, and where links lead."""
     found: dict[str, None] = {}
     for file in files:
         if not os.path.isabs(file) and file.startswith("<"):
@@ -37,21 +40,22 @@ def folders_of(files: Sequence[str]) -> list[str]:
     return list(found)[:MAX_FOLDERS]
 
 
-def _state(files: Sequence[str]) -> dict[str, tuple[str, int, int]]:
-    """What tells that a file has changed: where it really is, its size and its time."""
-    state = {}
+def _state(files: Sequence[str]) -> dict[str, object]:
+    """What tells that a file has changed: where it really is, its size and its time.  Of a pattern: which files fit."""
+    state: dict[str, object] = {}
     for file in files:
         try:
             info = os.stat(file)
         except OSError:
-            state[file] = ("", 0, 0)
+            state[file] = sorted(glob.glob(file))[:MAX_FITTING]
         else:
             state[file] = (os.path.realpath(file), info.st_size, info.st_mtime_ns)
     return state
 
 
 async def watch_files(files: Callable[[], Sequence[str]], changed: Callable[[], Awaitable[object]]) -> None:
-    """Call `changed` whenever one of the files, asked for anew each time, has changed.  Runs until cancelled."""
+    """Call `changed` whenever one of the files, asked for anew each time, has changed, or others fit one of the
+    patterns among them.  Runs until cancelled."""
     log = structlog.get_logger("envoy_waf")
     state = _state(files())
     while True:
@@ -74,7 +78,10 @@ async def watch_files(files: Callable[[], Sequence[str]], changed: Callable[[], 
                 state = now
                 if different:
                     log.info("files changed; reloading", files=different[:5])
-                    await changed()
+                    try:
+                        await changed()
+                    except Exception:
+                        log.exception("reload failed; the old rules stay")
                     break
         except (OSError, RuntimeError) as error:
             log.warning("files cannot be watched", error=str(error))
@@ -82,6 +89,7 @@ async def watch_files(files: Callable[[], Sequence[str]], changed: Callable[[], 
 
 
 def watched_files(policies: PolicySet, reread: Reread) -> list[str]:
-    """Files whose change means a reload: those of the rules, and the settings file."""
-    files = [file for policy in policies.policies for file in policy.waf.program.files]
+    """What a change of means a reload: files of the rules, patterns of Include, and the settings file."""
+    programs = [policy.waf.program for policy in policies.policies]
+    files = [name for program in programs for name in (*program.files, *program.sought)]
     return [*dict.fromkeys(files), *([str(reread.path)] if reread.path else [])]

@@ -78,6 +78,8 @@ class Program:
     """Warnings for the person who wrote the rules, with positions."""
     files: list[str]
     """Every file that was read."""
+    sought: list[str]
+    """Patterns and optional files of Include."""
     keep_files: bool
     keep_raw_multipart: bool
     response_phase: int

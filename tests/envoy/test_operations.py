@@ -6,9 +6,8 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent import futures
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -251,72 +250,3 @@ def test_a_config_map_swap_is_seen(tmp_path: Path) -> None:
         assert (status("one"), status("two")) == (403, 200)
         publish("..2", "two")
         assert eventually(lambda: (status("one"), status("two")) == (200, 403))
-
-
-class _Collector(BaseHTTPRequestHandler):
-    bodies: list[str]
-    statuses: list[int]
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-        status = self.statuses.pop(0) if self.statuses else 200
-        if status == 200:
-            self.bodies.append(body)
-        self.send_response(status)
-        self.end_headers()
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-
-@pytest.fixture
-def http_collector() -> Iterator[tuple[str, type[_Collector]]]:
-    handler = type("Handler", (_Collector,), {"bodies": [], "statuses": []})
-    server = HTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/audit", handler
-    server.shutdown()
-
-
-def test_an_http_collector_gets_the_records_also_after_an_error(
-    http_collector: tuple[str, type[_Collector]], make_log: Callable[..., tuple[Any, list[int]]]
-) -> None:
-    url, handler = http_collector
-    handler.statuses[:] = [503]
-    log, dropped = make_log(audit_log=url)
-    for number in range(5):
-        log.put(f'{{"n":{number}}}')
-    log.close()
-    assert [line for body in handler.bodies for line in body.splitlines()] == [f'{{"n":{n}}}' for n in range(5)]
-    assert dropped == []
-
-
-def test_what_no_collector_takes_is_counted(make_log: Callable[..., tuple[Any, list[int]]]) -> None:
-    log, dropped = make_log(audit_log=f"http://127.0.0.1:{free_port()}/", audit_queue=2)
-    for number in range(50):
-        log.put(str(number))
-    log.close()
-    assert eventually(lambda: sum(dropped) == 50)
-
-
-def test_files_are_rotated(tmp_path: Path, make_log: Callable[..., tuple[Any, list[int]]]) -> None:
-    path = tmp_path / "audit.json"
-    log, _ = make_log(audit_log=str(path), audit_file_bytes=4096, audit_files=2)
-    for number in range(300):
-        log.put(f"{number:060}")
-    log.close()
-    assert {p.name for p in tmp_path.iterdir()} == {"audit.json", "audit.json.1", "audit.json.2"}
-    assert all(p.stat().st_size <= 4096 for p in tmp_path.iterdir())
-
-
-@pytest.fixture
-def make_log() -> Callable[..., tuple[Any, list[int]]]:
-    from extproc.audit_log import AuditLog
-    from extproc.config import load_settings
-
-    def make(**settings: Any) -> tuple[Any, list[int]]:
-        dropped: list[int] = []
-        return AuditLog(load_settings(**settings), 0, dropped.append), dropped
-
-    return make

@@ -60,3 +60,23 @@ def test_reload_swaps_rules_under_load_and_refuses_mistakes(tmp_path: Path) -> N
         assert (status("one"), status("two"), generation()) == (200, 403, 2)
         metrics = httpx.get(f"{admin}/metrics").text
         assert 'envoy_waf_reloads_total{result="failed"} 1.0' in metrics
+
+
+def test_a_new_file_that_fits_a_pattern_serves(tmp_path: Path) -> None:
+    (tmp_path / "one.conf").write_text(rule("one"))
+    later = tmp_path / "sub" / "later.conf"
+    later.parent.mkdir()
+    (tmp_path / "two.conf").write_text(f'IncludeOptional "{later}"\n')
+    with Stack("buffered", settings={"rules": ["@recommended", str(tmp_path / "*.conf")]}) as stack:
+
+        def status(word: str) -> int:
+            return httpx.get(f"{stack.url}/hello?a={word}", headers=BROWSER).status_code
+
+        assert [status(word) for word in ("one", "three", "four")] == [403, 200, 200]
+        (tmp_path / "three.conf").write_text(rule("three").replace("id:1", "id:3"))
+        assert eventually(lambda: status("three") == 403)
+        later.write_text(rule("four").replace("id:1", "id:4"))
+        assert eventually(lambda: status("four") == 403)
+        (tmp_path / "three.conf").unlink()
+        assert eventually(lambda: status("three") == 200)
+        assert status("one") == 403

@@ -9,6 +9,7 @@ import dns.message
 import dns.rcode
 import dns.resolver
 import dns.rrset
+import pytest
 
 from extproc.config import Settings
 from extproc.dns import MAX_PENDING, CachingResolver
@@ -67,7 +68,7 @@ def test_first_request_passes_later_ones_know() -> None:
     asyncio.run(scenario())
 
 
-def test_what_waits_is_bounded_and_failures_count() -> None:
+def test_what_waits_is_bounded() -> None:
     async def scenario() -> None:
         asks = dns.asyncresolver.Resolver(configure=False)
         asks.nameservers = ["127.0.0.1"]
@@ -79,6 +80,20 @@ def test_what_waits_is_bounded_and_failures_count() -> None:
         assert resolver.queries == MAX_PENDING
 
     asyncio.run(scenario())
+
+
+def test_a_dns_that_does_not_answer_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    async def scenario() -> None:
+        asks = dns.asyncresolver.Resolver(configure=False)  # it has nobody to ask
+        resolver = CachingResolver(asks)
+        for number in range(3):
+            assert resolver(f"{number}.example") is None
+        await asyncio.sleep(0.2)
+        assert resolver.failures == 3
+        assert resolver("0.example") is False
+
+    asyncio.run(scenario())
+    assert capsys.readouterr().out.count("the DNS does not answer") == 1
 
 
 def test_threads_may_ask_too() -> None:

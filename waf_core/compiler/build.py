@@ -11,6 +11,7 @@ from waf_core.compiler import updates
 from waf_core.compiler.clean import find_clean_path
 from waf_core.compiler.directives import (
     BY_LOWER_NAME,
+    FILE_DIRECTIVES,
     REFUSED,
     SUPPORTED,
     WITHOUT_EFFECT,
@@ -162,6 +163,8 @@ class Builder:
             return
         try:
             SUPPORTED[canonical](self.settings, node.arguments, self._folder(node))
+            if canonical in FILE_DIRECTIVES:
+                self.source.files.append(os.path.join(self._folder(node), node.arguments[0]))
             if canonical == "SecUnicodeMapFile":
                 self.replaced["urldecodeuni"] = url_decode_uni_by_map(self.settings.unicode_map)
         except DirectiveError as error:
@@ -294,6 +297,7 @@ class Builder:
             store=options.store or MemoryStore(),
             notes=self.notes,
             files=self.source.files,
+            sought=self.source.sought,
             keep_files="FILES_TMP_CONTENT" in names,
             keep_raw_multipart=bool(names & {"FULL_REQUEST", "FULL_REQUEST_LENGTH"}),
             response_phase=response_phase(phases),

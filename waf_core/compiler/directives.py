@@ -142,6 +142,9 @@ def _unicode_map(settings: EngineSettings, arguments: tuple[str, ...], folder: s
         raise DirectiveError(f"the map has no code page {page}", path)
 
 
+FILE_DIRECTIVES = frozenset({"SecGeoLookupDb", "SecUnicodeMapFile"})
+"""Those whose first argument is a file that is read."""
+
 _LIMIT: dict[str, object] = {action.value.lower(): action for action in LimitAction}
 
 SUPPORTED: dict[str, Handler] = {

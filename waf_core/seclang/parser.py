@@ -33,6 +33,8 @@ class RuleSource:
     resolver: Resolver | None = None
     files: list[str] = field(default_factory=list)
     """Every file read, in order: what a reloader has to watch."""
+    sought: list[str] = field(default_factory=list)
+    """Patterns and optional files of Include, with or without such files: a new one means a reload, too."""
 
 
 def parse_text(text: str, source: RuleSource | None = None, *, file: str = "<directives>") -> list[Node]:
@@ -97,6 +99,8 @@ def _include(
         full = argument if os.path.isabs(argument) else os.path.join(base, argument)
         if not os.path.isabs(argument) and not glob.glob(full):
             full = os.path.join(source.root, argument)
+        if optional or glob.has_magic(argument):
+            source.sought.append(full)
         if glob.has_magic(argument):
             paths = sorted(glob.glob(full))
             if not paths and not optional:
