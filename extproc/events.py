@@ -181,7 +181,7 @@ class Recorder:
             "rules": [
                 {
                     "id": matched.rule.id,
-                    "msg": matched.message[:MAX_LOGGED_TEXT],
+                    "msg": hidden.text(matched.message[: 4 * MAX_LOGGED_TEXT])[:MAX_LOGGED_TEXT],
                     "on": matched.variable[:MAX_LOGGED_TEXT],
                     "value": value(matched.variable.encode(), _text(matched.value, 4 * MAX_LOGGED_TEXT)),
                     **({"data": value(matched.variable.encode(), matched.data)} if matched.data else {}),

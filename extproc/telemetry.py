@@ -86,7 +86,7 @@ class StreamTracer:
         )
         for matched in tx.matched_rules[:MAX_RULES]:
             if matched.log:
-                details: dict[str, Any] = {"waf.rule_id": matched.rule.id, "waf.message": matched.message[:200]}
+                details: dict[str, Any] = {"waf.rule_id": matched.rule.id, "waf.message": matched.rule.message[:200]}
                 span.add_event("rule matched", {**details, "waf.variable": matched.variable[:200]})
         if tx.interruption is not None:
             span.set_status(self._error)

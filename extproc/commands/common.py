@@ -14,6 +14,7 @@ from rich.markup import escape
 from extproc.config import ConfigError, Settings, load_settings
 from extproc.policies import Policy, PolicySet, compile_policies
 from waf_core.errors import WafError
+from waf_core.exchange import Exchange
 
 EXIT_WRONG = 1
 """The rules, settings or input are wrong."""
@@ -69,12 +70,20 @@ def compile_all(settings: Settings) -> PolicySet:
         fail(str(error))
 
 
-def choose(policies: PolicySet, name: str | None) -> Policy:
+def choose(policies: PolicySet, name: str) -> Policy:
     """A policy by name, or the error and the end."""
-    found = policies.by_name.get(name or "default")
+    found = policies.by_name.get(name)
     if found is None:
         fail(f"there is no policy {name!r}; there are: {', '.join(policies.by_name)}")
     return found
+
+
+def policy_for(policies: PolicySet, named: str | None, exchange: Exchange) -> Policy:
+    """The policy that is named, or the one that judges such a request (whose route nobody knows)."""
+    if named is not None:
+        return choose(policies, named)
+    host = next((value for name, value in exchange.headers if name.lower() == b"host"), b"")
+    return policies.select("", host, exchange.uri, "")
 
 
 def print_json(data: Any) -> None:

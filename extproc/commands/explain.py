@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from extproc.commands.common import EXIT_FOUND, choose, compile_all, fail, load, print_json, settings_options
+from extproc.commands.common import EXIT_FOUND, compile_all, fail, load, policy_for, print_json, settings_options
 from extproc.explain import explain, render
 from extproc.requests.curl import parse_curl
 from extproc.requests.files import from_raw, read_exchanges
@@ -66,8 +66,7 @@ def explain_command(
         policies = compile_all(load(config, flags))
         found = []
         for exchange in exchanges:
-            host = next((v for n, v in exchange.headers if n.lower() == b"host"), b"")
-            chosen = choose(policies, policy) if policy else policies.select("", host, exchange.uri, "")
+            chosen = policy_for(policies, policy, exchange)
             found.append(explain(chosen.waf, exchange, chosen.name))
     if as_json:
         print_json(found[0] if len(found) == 1 else found)

@@ -11,7 +11,17 @@ import click
 from rich.console import Console
 from rich.progress import track
 
-from extproc.commands.common import EXIT_FOUND, choose, compile_all, fail, load, print_json, settings_options
+from extproc.commands.common import (
+    EXIT_FOUND,
+    choose,
+    compile_all,
+    fail,
+    load,
+    policy_for,
+    print_json,
+    settings_options,
+)
+from extproc.policies import PolicySet
 from extproc.printable import printable
 from extproc.requests.files import read_exchanges
 from extproc.requests.plain import RequestError
@@ -23,7 +33,7 @@ MAX_LISTED = 100
 
 @click.command("replay")
 @settings_options
-@click.option("--policy", help="The policy that judges.  [default: default]")
+@click.option("--policy", help="The policy that judges.  [default: what the settings choose for each request]")
 @click.option("--against", help="A second policy of the same settings: differences are shown.")
 @click.option("--against-config", type=click.Path(path_type=Path, exists=True), help="A second settings file.")
 @click.option("--fail-on", type=click.Choice(["block", "difference", "never"]), help="What makes the exit status 3.")
@@ -50,12 +60,14 @@ def replay_command(
     Access logs have no bodies and few headers: what is judged is what they have.
     """
     policies = compile_all(load(config, flags))
-    first = choose(policies, policy)
-    second = None
+    others: PolicySet | None = None
     if against_config is not None:
-        second = choose(compile_all(load(against_config, {"rules": ()})), against)
+        others = compile_all(load(against_config, {"rules": ()}))
     elif against is not None:
-        second = choose(policies, against)
+        others = policies
+    for chosen, name in ((policies, policy), (others, against)):
+        if chosen is not None and name is not None:
+            choose(chosen, name)
     counts: Counter[str] = Counter()
     rules: Counter[str] = Counter()
     listed: list[dict[str, Any]] = []
@@ -65,13 +77,13 @@ def replay_command(
             exchanges = list(read_exchanges(path))
             for exchange in track(exchanges, description=path.name, console=console, disable=not console.is_terminal,
                                   transient=True):  # fmt: skip
-                tx = run(first.waf, exchange)
+                tx = run(policy_for(policies, policy, exchange).waf, exchange)
                 mine = tx.verdict
                 counts[mine] += 1
                 for matched in tx.matched_rules:
                     if matched.log:
                         rules[f"{matched.rule.id} {matched.rule.message[:90]}"] += 1
-                other = run(second.waf, exchange).verdict if second is not None else None
+                other = run(policy_for(others, against, exchange).waf, exchange).verdict if others is not None else None
                 if other is not None and other != mine:
                     counts["difference"] += 1
                 interesting = mine != "pass" if other is None else other != mine
@@ -95,18 +107,16 @@ def replay_command(
         "passed": counts["pass"],
         "blocked": counts["blocked"],
         "detected": counts["detected"],
-        **({"differences": counts["difference"]} if second is not None else {}),
+        **({"differences": counts["difference"]} if others is not None else {}),
         "rules": [{"rule": rule, "hits": hits} for rule, hits in rules.most_common(20)],
         "listed": listed,
     }
     if as_json:
         print_json(summary)
     else:
-        _print(summary, second is not None)
-    chosen = fail_on or ("difference" if second is not None else "never")
-    stopped = (
-        counts["blocked"] + counts["detected"] if chosen == "block" else counts["difference"] * (chosen != "never")
-    )
+        _print(summary, others is not None)
+    wrong = fail_on or ("difference" if others is not None else "never")
+    stopped = counts["blocked"] + counts["detected"] if wrong == "block" else counts["difference"] * (wrong != "never")
     sys.exit(EXIT_FOUND if stopped else 0)
 
 

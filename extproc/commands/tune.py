@@ -18,7 +18,7 @@ from extproc.tuning import Finding, Proposal, findings_of, propose
 
 HEADER = """# Exclusions proposed by `envoy-waf tune` from {source}.
 # Read them: each says which rule no longer looks at which variable, on which path.
-# Include this file before the rules (settings: rules), SecRuleUpdateTargetById lines after them.
+# Include this file before the rules (settings: rules).
 """
 
 

@@ -43,7 +43,7 @@ def read_exchanges(path: Path) -> Iterator[Exchange]:
         if isinstance(document, dict) and "log" in document:
             yield from _har(document, path)
             return
-    for number, line in enumerate(data.decode("utf-8", "surrogateescape").splitlines(), 1):
+    for number, line in enumerate(data.decode("utf-8", "surrogateescape").split("\n"), 1):
         if line.strip():
             yield _line(line, f"{path}:{number}")
 
@@ -132,7 +132,7 @@ def read_audit(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         text = path.read_text("utf-8", "replace")
     except OSError as error:
         raise RequestError(f"cannot read {path}: {error.strerror}") from error
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             yield f"{path}:{number}", _transaction(line, f"{path}:{number}")
 

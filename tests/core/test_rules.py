@@ -370,8 +370,38 @@ def test_what_an_update_of_actions_cannot_change_is_said(action: str) -> None:
         make(f'SecRule ARGS "@rx a" "id:1,phase:2,pass"\nSecRuleUpdateActionById 1 "{action}"')
 
 
+@pytest.mark.parametrize(
+    "directive",
+    [
+        "SecRuleRemoveById 1-9", "SecRuleRemoveByTag ^t", "SecRuleRemoveByMsg evil", 'SecRuleUpdateTargetById 5 "!ARGS:a"',
+        'SecRuleUpdateTargetByTag t1 "!ARGS:a"', 'SecRuleUpdateTargetByMsg evil "!ARGS:a"', 'SecRuleUpdateActionById 5 pass',
+        'SecRuleUpdateTargetById 5:1 "!ARGS:a"',
+    ],
+)  # fmt: skip
+def test_updates_are_for_rules_above_or_else_below(directive: str) -> None:
+    """As libmodsecurity has it, for which it does not matter where they stand."""
+    rule = (
+        'SecRule ARGS:a|ARGS:c "@streq x" "id:5,phase:2,deny,tag:t1,msg:evil,chain"\n'
+        '    SecRule ARGS:a|ARGS:b "@streq x" "t:none"\n'
+    )
+    assert run(rule, "/?a=x").interruption is not None
+    for text in (f"{directive}\n{rule}", f"{rule}{directive}"):
+        waf = make(text)
+        assert waf.program.notes == []
+        assert run(waf, "/?a=x").interruption is None
+
+
+def test_a_rule_may_be_removed_and_written_anew() -> None:
+    rule = 'SecRule ARGS:a "@streq {}" "id:5,phase:2,deny"\n'
+    waf = make(f"{rule.format('x')}SecRuleRemoveById 5\n{rule.format('y')}")
+    assert run(waf, "/?a=x").interruption is None
+    assert run(waf, "/?a=y").interruption is not None
+
+
 def test_directive_that_changes_nothing_is_noted() -> None:
-    assert "changes nothing" in make("SecRuleRemoveById 4711").program.notes[0]
+    assert make("SecRuleRemoveById 4711").program.notes == [
+        "<directives>:4:1: SecRuleRemoveById 4711 changes nothing: no rule fits"
+    ]
 
 
 def test_phase_mistakes_are_noted() -> None:

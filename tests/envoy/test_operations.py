@@ -201,7 +201,7 @@ def test_on_other_addresses_a_token_is_needed(token: str | None) -> None:
 
 
 def test_what_is_hidden_changes_with_a_reload() -> None:
-    rule = 'SecRule ARGS:pin "@rx ." "id:1,phase:2,pass,log"'
+    rule = 'SecRule ARGS:pin "@rx ." "id:1,phase:2,pass,log,msg:\'it is %{MATCHED_VAR}\'"'
     with Stack("buffered", settings={"rules": ["@recommended"], "directives": rule}) as stack:
         httpx.get(f"{stack.url}/hello?pin=12345", headers=BROWSER)
         assert eventually(lambda: "12345" in stack.sidecar.text())

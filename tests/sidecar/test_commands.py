@@ -92,6 +92,28 @@ def test_replay_compares_two_policies(tmp_path: Path) -> None:
     assert (found["listed"][0]["verdict"], found["listed"][0]["against"]) == ("blocked", "pass")
 
 
+def test_replay_judges_each_request_by_its_policy_unless_one_is_named(tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(
+        "rules: ['@recommended', '@baseline']\n"
+        "policies: [{name: open, match: [{paths: [/open]}], mode: DetectionOnly}, {name: none, rules: ['@recommended']}]\n"
+    )
+    path = log(tmp_path, "/open?f=../../../etc/passwd", "/?f=../../../etc/passwd")
+    result = call("replay", "-c", str(config), str(path))
+    assert "2 requests: 0 passed, 1 blocked, 1 would be blocked" in result.output
+    assert "0 passed, 2 blocked" in call("replay", "-c", str(config), "--policy", "default", str(path)).output
+    assert "there is no policy 'x'" in call("replay", "-c", str(config), "--against", "x", str(path)).output
+    compared = call("replay", "-c", str(config), "--against-config", str(config), "--against", "none", str(path))
+    assert "2 differ" in compared.output
+
+
+def test_a_line_of_a_log_ends_where_a_line_feed_is(tmp_path: Path) -> None:
+    path = tmp_path / "audit.json"
+    request = {"method": "GET", "uri": "/a", "headers": {"X": "a\u2028b\x85"}}
+    path.write_text(json.dumps({"transaction": {"request": request}}, ensure_ascii=False) + "\n", encoding="utf-8")
+    assert "1 requests: 1 passed" in call("replay", *RULES, str(path)).output
+
+
 def audit_line(uri: str, crs: bool = False) -> tuple[str, Any]:
     from extproc.config import load_settings
     from extproc.policies import compile_policies

@@ -97,6 +97,8 @@ class Builder:
         self._written: dict[int, _Written] = {}
         """By id."""
         self._open: tuple[Unit, Draft] | None = None
+        self._early: list[DirectiveNode] = []
+        """Updates and removals that no rule above them fits: they are for those below."""
 
     # -- walking ------------------------------------------------------------------------------
 
@@ -119,14 +121,23 @@ class Builder:
             self.defaults[phase] = defaults
         elif name == "secdataset":
             self._dataset(node)
-        elif name == "secruleupdateactionbyid":
-            for unit, offset, actions in updates.updated_actions(self.units, node, self.notes):
-                self._rewrite(unit, offset, actions)
-        elif name in updates.DIRECTIVES:
-            updates.DIRECTIVES[name](self.units, node, self.notes, self._folder(node))
-            self._drop_removed()
+        elif name in updates.DIRECTIVES or name == "secruleupdateactionbyid":
+            if not self._update(node):
+                self._early.append(node)
         else:
             self._setting(node)
+
+    def _update(self, node: DirectiveNode) -> bool:
+        """Remove or change rules that are there.  Did any fit?"""
+        name = node.name.lower()
+        if name in updates.DIRECTIVES:
+            fits = updates.DIRECTIVES[name](self.units, node)
+            self._drop_removed()
+            return fits
+        found = updates.updated_actions(self.units, node)
+        for unit, offset, actions in found:
+            self._rewrite(unit, offset, actions)
+        return bool(found)
 
     def _folder(self, node: Node) -> str:
         file = node.position.file
@@ -249,6 +260,8 @@ class Builder:
         alive = {id(unit) for unit in self.units}
         self.order = [item for item in self.order if isinstance(item, _Marker) or id(item) in alive]
         self.pending = [item for item in self.pending if id(item[0]) in alive]
+        ids = {unit.info.id for unit in self.units}
+        self._written = {number: written for number, written in self._written.items() if number in ids}
 
     # -- finishing ----------------------------------------------------------------------------
 
@@ -262,6 +275,10 @@ class Builder:
                 unit.info.text,
                 "add the chained SecRule, or remove `chain`",
             )
+        for node in self._early:
+            if not self._update(node):
+                what = f"{node.name} {' '.join(node.arguments)}"
+                self.notes.append(f"{node.position}: {what} changes nothing: no rule fits")
         self.settings.untyped_files_as_fields = options.untyped_files_as_fields
         if options.multiphase:
             self._split_phases()

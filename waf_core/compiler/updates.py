@@ -1,5 +1,9 @@
 """SecRuleRemoveBy..., SecRuleUpdate...By..., and `ctl:ruleRemove...`: rules chosen by id, tag,
-message.  Directives apply to the rules above them, as in ModSecurity v2 and Coraza."""
+message.
+
+Directives apply to the rules above them, as in ModSecurity v2 and Coraza (a rule may be removed and written anew); if
+none fits, to those below, as in ModSecurity v3.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,8 @@ from waf_core.seclang.parser import parse_actions, parse_targets
 from waf_core.seclang.tree import ActionNode, DirectiveNode
 
 Selector = Callable[[Unit], bool]
-Handler = Callable[[list[Unit], DirectiveNode, list[str], str], None]
+Handler = Callable[[list[Unit], DirectiveNode], bool]
+"""Changes the units; did any fit?"""
 
 
 def by_id(text: str, position: Position) -> Selector:
@@ -55,19 +60,14 @@ def by_message(text: str, position: Position) -> Selector:
     return lambda unit: matches(unit.info.message)
 
 
-def _select(units: list[Unit], selector: Selector, node: DirectiveNode, notes: list[str]) -> list[Unit]:
-    chosen = [unit for unit in units if selector(unit)]
-    if not chosen:
-        notes.append(f"{node.position}: {node.name} {' '.join(node.arguments)} changes nothing: no rule above it fits")
-    return chosen
-
-
 def _remove(make: Callable[[str, Position], Selector]) -> Handler:
-    def handle(units: list[Unit], node: DirectiveNode, notes: list[str], folder: str) -> None:
+    def handle(units: list[Unit], node: DirectiveNode) -> bool:
         if not node.arguments:
             raise SecLangError(f"{node.name} says no rules", node.position, node.name)
-        chosen = {id(unit) for unit in _select(units, make(" ".join(node.arguments), node.position), node, notes)}
-        units[:] = [unit for unit in units if id(unit) not in chosen]
+        selects = make(" ".join(node.arguments), node.position)
+        before = len(units)
+        units[:] = [unit for unit in units if not selects(unit)]
+        return len(units) < before
 
     return handle
 
@@ -84,7 +84,7 @@ def _check_offset(unit: Unit, offset: int, node: DirectiveNode) -> None:
 
 
 def _update_target(make: Callable[[str, Position], Selector]) -> Handler:
-    def handle(units: list[Unit], node: DirectiveNode, notes: list[str], folder: str) -> None:
+    def handle(units: list[Unit], node: DirectiveNode) -> bool:
         if len(node.arguments) not in (2, 3):
             raise SecLangError(
                 f"{node.name} takes rules and variables",
@@ -95,12 +95,15 @@ def _update_target(make: Callable[[str, Position], Selector]) -> Handler:
         which, offset = _with_offset(node.arguments[0]) if make is by_id else (node.arguments[0], 0)
         targets = parse_targets(node.arguments[1], lambda _: node.position)
         replaced = parse_targets(node.arguments[2], lambda _: node.position) if len(node.arguments) == 3 else ()
-        for unit in _select(units, make(which, node.position), node, notes):
+        selects = make(which, node.position)
+        chosen = [unit for unit in units if selects(unit)]
+        for unit in chosen:
             _check_offset(unit, offset, node)
             link = unit.links[offset]
             for old in replaced:
                 link.targets = exclude_whole(link.targets, old.name)
             link.targets = apply_nodes(link.targets, targets, link.namespaces)
+        return bool(chosen)
 
     return handle
 
@@ -113,9 +116,7 @@ _FIXED = ("id", "phase", "chain", "xmlns")
 """Actions that SecRuleUpdateActionById cannot change: other rules and the order of rules depend on them."""
 
 
-def updated_actions(
-    units: list[Unit], node: DirectiveNode, notes: list[str]
-) -> list[tuple[Unit, int, tuple[ActionNode, ...]]]:
+def updated_actions(units: list[Unit], node: DirectiveNode) -> list[tuple[Unit, int, tuple[ActionNode, ...]]]:
     """SecRuleUpdateActionById: the units that it chooses, the number of the link, and the actions that are added to its
     own (where there can only be one, the last one holds).  Raises SecLangError."""
     if len(node.arguments) != 2:
@@ -129,7 +130,8 @@ def updated_actions(
         # A rule with `nolog`, which says no to both, is to be logged everywhere again.
         actions = (*actions, ActionNode("auditlog", None, node.position))
     which, offset = _with_offset(node.arguments[0])
-    chosen = _select(units, by_id(which, node.position), node, notes)
+    selects = by_id(which, node.position)
+    chosen = [unit for unit in units if selects(unit)]
     for unit in chosen:
         _check_offset(unit, offset, node)
     return [(unit, offset, actions) for unit in chosen]
