@@ -40,9 +40,12 @@ async def hello(request: web.Request) -> web.Response:
 
 
 async def leak(request: web.Request) -> web.Response:
-    """A page that shows a database error."""
+    """A page that shows a database error; `?compressed`: as the client accepts it."""
     text = "<html>You have an error in your SQL syntax; check the manual for your MySQL server version</html>"
-    return web.Response(text=text, content_type="text/html")
+    response = web.Response(text=text, content_type="text/html")
+    if "compressed" in request.query:
+        response.enable_compression()
+    return response
 
 
 async def reflect(request: web.Request) -> web.Response:

@@ -73,6 +73,7 @@ class PolicySettings(BaseModel):
     anomaly_threshold: int | None = Field(None, ge=1, le=10000)
     multiphase: bool | None = None
     untyped_files_as_fields: bool | None = None
+    decompress_responses: bool | None = None
     blocking_percent: float | None = Field(None, ge=0, le=100)
     shadow: str | None = None
 
@@ -144,6 +145,11 @@ class Settings(BaseSettings):
         False,
         description="judge uploaded files without a Content-Type of their own as form fields, too: formidable "
         "(Node.js) takes them for nothing else, and python-requests sends its files so",
+    )
+    decompress_responses: bool = Field(
+        True,
+        description="rules see bodies of responses as clients do (gzip, deflate, br, zstd), and no Content-Encoding:"
+        " the Core Rule Set leaves out what has one",
     )
     dns: bool = Field(False, description="ask the DNS for @rbl (aside: the first request of an address passes)")
     redis_url: str | None = Field(

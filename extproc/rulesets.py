@@ -134,6 +134,7 @@ class RuleSets:
             options = CompileOptions(
                 multiphase=self.settings.multiphase,
                 untyped_files_as_fields=self.settings.untyped_files_as_fields,
+                decompress_responses=self.settings.decompress_responses,
                 resolver=resolver,
                 limits=limits,
             )

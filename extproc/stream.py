@@ -166,7 +166,7 @@ class Stream:
             if self._response.judged:
                 return 0
             if self._response.ends_with(size, kind != "response_body" or message.response_body.end_of_stream):
-                return (size + tx.response_body.length) // RESPONSE_BYTES
+                return tx.response_body.judged_bytes(size) // RESPONSE_BYTES
             return tx.response_body.weight(size) // RESPONSE_BYTES
         return 0
 
@@ -193,7 +193,7 @@ class Stream:
             headers=list(tx.request_headers),
             body=self._request.recorded,
             status=tx.response_status,
-            response_headers=list(tx.response_headers),
+            response_headers=[*tx.response_headers, *tx.hidden_response_headers],
             response_body=self._response.recorded,
             client_ip=tx.client_ip.decode("latin-1"),
             client_port=tx.client_port,
@@ -437,6 +437,8 @@ class Stream:
         assert tx is not None
         side.judged = True
         stop = tx.process_request_body() if side.request else tx.process_response_body()
+        if tx.response_body.undecoded:
+            self.uninspected.append("encoded")
         if stop is not None:
             return [self._deny(stop)]
         return side.release(end) + ([answer] if answer is not None else [])

@@ -66,6 +66,8 @@ class EngineSettings:
     upload_file_limit: int = 100
     untyped_files_as_fields: bool = False
     """Files without a Content-Type of their own are fields, too (CompileOptions)."""
+    decompress_responses: bool = False
+    """Rules see bodies of responses as clients do, and no Content-Encoding (CompileOptions)."""
     argument_separator: bytes = b"&"
     cookie_format: int = 0
     cookie_separator: bytes = b";"

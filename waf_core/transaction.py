@@ -22,11 +22,13 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from waf_core import evaluation
 from waf_core.bodies import Pair
+from waf_core.bodies.coding import CODINGS
 from waf_core.bodies.request import RequestBody
 from waf_core.bodies.response import ResponseBody
 from waf_core.bodies.urlencoded import parse_pairs
@@ -81,12 +83,12 @@ class Transaction:
     __slots__ = (
         "allowed", "args", "args_get", "args_path", "args_post", "audit_engine", "audit_parts", "basename", "clean",
         "client_ip", "client_port", "current_unit", "detected", "engine", "env", "filename", "geo",
-        "highest_severity", "hits", "id", "interruption", "limits", "logged", "matched_rules", "matched_var",
-        "matched_var_name", "matched_vars", "method", "phase", "phase_ns", "program", "protocol", "query_string",
-        "records", "removed_targets", "removed_units", "request_body", "request_cookies", "request_header_names",
-        "request_headers", "response_body", "response_headers", "response_protocol", "response_status", "sanitised",
-        "scanned", "server_ip", "server_name", "server_port", "session_id", "started_at", "started_ns", "trace", "tx",
-        "uri", "uri_raw", "urlencoded_error", "user_id",
+        "hidden_response_headers", "highest_severity", "hits", "id", "interruption", "limits", "logged",
+        "matched_rules", "matched_var", "matched_var_name", "matched_vars", "method", "phase", "phase_ns", "program",
+        "protocol", "query_string", "records", "removed_targets", "removed_units", "request_body", "request_cookies",
+        "request_header_names", "request_headers", "response_body", "response_headers", "response_protocol",
+        "response_status", "sanitised", "scanned", "server_ip", "server_name", "server_port", "session_id",
+        "started_at", "started_ns", "trace", "tx", "uri", "uri_raw", "urlencoded_error", "user_id",
     )  # fmt: skip
 
     def __init__(self, program: Program, transaction_id: str | None = None, store: Store | None = None) -> None:
@@ -143,6 +145,8 @@ class Transaction:
         self.response_status: int = 0
         self.response_protocol: bytes = b""
         self.response_headers: list[Pair] = []
+        self.hidden_response_headers: Sequence[Pair] = ()
+        """Content-Encoding of a body that rules see decoded."""
         self.response_body: ResponseBody = ResponseBody(settings)
 
         self.tx: dict[bytes, bytes] = dict(program.initial_tx)
@@ -301,7 +305,19 @@ class Transaction:
         self.response_status = status
         version = _to_bytes(http_version)
         self.response_protocol = version if version[:5].upper() == b"HTTP/" else b"HTTP/" + version
+        if self.program.settings.decompress_responses:
+            self._choose_coding()
         return self._run(3)
+
+    def _choose_coding(self) -> None:
+        """If rules will look at the body, and it is coded once, they see it decoded: then it has no coding to them."""
+        named = [pair for pair in self.response_headers if pair[0].lower() == b"content-encoding"]
+        if len(named) == 1 and self.wants_response_body:
+            coding = named[0][1].strip().lower()
+            if coding in CODINGS:
+                self.response_body.coding = coding
+                self.response_headers.remove(named[0])
+                self.hidden_response_headers = named
 
     def response_header(self, name: bytes) -> bytes:
         """The first response header of that (lower-case) name, or b""."""
@@ -325,21 +341,26 @@ class Transaction:
         body = self.response_body
         if self.interruption or not chunk or not self.wants_response_body:
             return self.interruption
-        if body.overruns(chunk):
-            action = self.program.settings.response_body_limit_action
-            stop = self._overrun(Limit.RESPONSE_BODY, action, 500, f"the response body exceeds {body.limit} bytes")
-            if stop:
-                return stop
+        if body.overruns(chunk) and (stop := self._overrun_response()):
+            return stop
         body.write(chunk)
         return None
+
+    def _overrun_response(self) -> Interruption | None:
+        reason = f"the response body exceeds {self.response_body.limit} bytes"
+        return self._overrun(Limit.RESPONSE_BODY, self.program.settings.response_body_limit_action, 500, reason)
 
     def process_response_body(self) -> Interruption | None:
         """Phase 4."""
         self._expect(3, 4)
         if self.interruption or self.engine is _OFF:
             return self.interruption
-        if self.wants_response_body and self.response_body.parse():
-            self.note_limit(Limit.ARGUMENTS)
+        if self.wants_response_body:
+            body = self.response_body
+            if body.decode() and (stop := self._overrun_response()):
+                return stop
+            if body.parse():
+                self.note_limit(Limit.ARGUMENTS)
         return self._run(4)
 
     # -- phase 5 --------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -64,6 +65,7 @@ HOSTILE: dict[str, dict[str, Any]] = {
     "upload": dict(zip(("content", "headers"), multipart("f", "shell.php", b"<?php"), strict=True))
     | {"method": "POST", "url": "/upload"},
     "leak": {"method": "GET", "url": "/leak"},
+    "compressed leak": {"method": "GET", "url": "/leak?compressed=1", "headers": {"Accept-Encoding": "gzip"}},
 }
 
 
@@ -131,6 +133,22 @@ def test_detection_only_passes_everything_and_says_so(stacks: Callable[..., Stac
         answer = browser.request(**case | {"url": stack.url + case["url"]})
         assert answer.status_code in (200, 404), name
     assert eventually(lambda: stack.sidecar.text().count('"request would be blocked"') >= len(HOSTILE))
+
+
+@pytest.mark.xdist_group("buffered")
+def test_responses_stay_compressed_and_may_be_left_so(stacks: Callable[..., Stack], browser: httpx.Client) -> None:
+    def told(stack: Stack, series: str) -> bool:
+        return series in httpx.get(f"http://127.0.0.1:{stack.admin_port}/metrics").text
+
+    url, headers = "/leak?compressed=1", {"Accept-Encoding": "gzip"}
+    left: dict[str, Any] = {"decompress_responses": False}
+    for settings, verdict in (({"mode": "DetectionOnly"}, "detected"), (left, "pass")):
+        stack = stacks("buffered", **settings)
+        answer = browser.get(stack.url + url, headers=headers)
+        assert (answer.status_code, answer.headers["content-encoding"]) == (200, "gzip")
+        assert "an error in your SQL syntax" in answer.text
+        series = f'policy="default",status="{403 if verdict == "detected" else ""}",verdict="{verdict}"'
+        assert eventually(partial(told, stack, series))
 
 
 @pytest.mark.xdist_group("buffered")

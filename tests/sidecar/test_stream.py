@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from typing import Any
 
@@ -26,6 +27,8 @@ from tests.sidecar.messages import (
     response_trailers,
 )
 from waf_core import WAF
+from waf_core.compiler import CompileOptions
+from waf_core.exchange import run
 
 RULES = """
 SecRule ARGS|REQUEST_HEADERS "@contains evil" "id:1,phase:1,deny"
@@ -189,6 +192,36 @@ def test_compressed_responses_are_counted(waf: WAF, encoding: str, reasons: list
     stream, _ = play(waf, head, answer, response_body(b"\x1f\x8b"))
     assert stream.uninspected == reasons
     assert play(waf, head, response_headers(304, {"content-encoding": encoding}, end=True))[0].uninspected == []
+
+
+def test_compressed_responses_are_judged_as_clients_see_them() -> None:
+    decoding = make(RULES, CompileOptions(decompress_responses=True))
+    head = request_headers("/", mode=BUFFERED)
+    answer = response_headers(headers={"content-encoding": "gzip"})
+    coded = gzip.compress(b"this is evil")
+    stream, answers = play(decoding, head, answer, response_body(coded), recorded_bytes=1000)
+    assert denied(answers[-1]) == 403
+    assert stream.uninspected == []
+    # What is explained, or judged aside, is what came.
+    again = run(decoding, stream.exchange())
+    assert again.interruption is not None
+    assert again.interruption.rule_id == 4
+    stream, answers = play(decoding, head, answer, response_body(coded[:-1]))
+    assert denied(answers[-1]) == 403
+    assert stream.uninspected == ["encoded"]
+    other = response_headers(headers={"content-encoding": "compress"})
+    assert play(decoding, head, other, response_body(b"\x1f\x9d"))[0].uninspected == ["encoded"]
+
+
+def test_decoding_much_weighs_much() -> None:
+    decoding = make(f"SecResponseBodyLimit 500000\n{RULES}", CompileOptions(decompress_responses=True))
+    weights = []
+    for headers in ({}, {"content-encoding": "gzip"}):
+        stream = Stream(PolicySet.single(decoding), StreamOptions())
+        stream.handle(request_headers("/", mode=BUFFERED))
+        stream.handle(response_headers(headers=headers))
+        weights.append([stream.weight(response_body(b""), [b"x" * size], size) for size in (16_000, 160_000)])
+    assert weights == [[1000, 10_000], [8000, 31_250]]
 
 
 def test_an_upgrade_header_alone_hides_no_body(waf: WAF) -> None:

@@ -62,6 +62,9 @@ class CompileOptions:
     multiphase: bool = False
     """Judge what is known in phase 1 (headers, cookies, the query) in phase 1, also for rules of
     phase 2.  With CRS's early blocking such requests are refused before their body is read."""
+    decompress_responses: bool = False
+    """Let rules see bodies of responses as clients do, and not that they came compressed: CRS does not look at
+    what has a Content-Encoding."""
     untyped_files_as_fields: bool = False
     """Judge uploaded files without a Content-Type of their own as fields, too: to formidable (Node.js) they are
     nothing else."""
@@ -280,6 +283,7 @@ class Builder:
                 what = f"{node.name} {' '.join(node.arguments)}"
                 self.notes.append(f"{node.position}: {what} changes nothing: no rule fits")
         self.settings.untyped_files_as_fields = options.untyped_files_as_fields
+        self.settings.decompress_responses = options.decompress_responses
         if options.multiphase:
             self._split_phases()
         for index, unit in enumerate(self.units):

@@ -215,7 +215,7 @@ WITHOUT_EFFECT: dict[str, str] = {
     "SecConnWriteStateLimit": "Envoy limits connections",
     "SecReadStateLimit": "Envoy limits connections",
     "SecWriteStateLimit": "Envoy limits connections",
-    "SecDisableBackendCompression": "set the Envoy compressor filter, or remove Accept-Encoding in the route",
+    "SecDisableBackendCompression": "compressed responses are decompressed for the rules (setting decompress_responses)",
     "SecIgnoreRuleCompilationErrors": "a rule that cannot be compiled is always an error",
     "SecStreamInBodyInspection": "bodies are inspected as the sidecar receives them",
     "SecStreamOutBodyInspection": "bodies are inspected as the sidecar receives them",
