@@ -8,13 +8,15 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from extproc.requests.message import split_request
 from extproc.requests.plain import RequestError
 from waf_core.exchange import Exchange
 
 MAX_FILE_BYTES = 1 << 30
+
+CODING = "content-encoding"
 
 _REQUEST_LINE = re.compile(rb'^[A-Za-z]+ [^"\r\n]* HTTP/\d(?:\.\d)?\r?\n')
 _COMBINED = re.compile(
@@ -77,7 +79,8 @@ def _har(document: dict[str, Any], path: Path) -> Iterator[Exchange]:
             if not any(name.lower() == "host" for name, _ in headers):
                 headers.insert(0, ("Host", parts.netloc))
             posted = request.get("postData") or {}
-            body = str(posted.get("text") or "").encode("utf-8", "surrogateescape")
+            fields = [(p["name"], p.get("value") or "") for p in posted.get("params") or []]
+            body = str(posted.get("text") or urlencode(fields)).encode("utf-8", "surrogateescape")
             response = entry.get("response") or {}
             content = response.get("content") or {}
             text = str(content.get("text") or "")
@@ -91,7 +94,10 @@ def _har(document: dict[str, Any], path: Path) -> Iterator[Exchange]:
                 headers=_encoded(headers),
                 body=body,
                 status=int(response.get("status") or 0),
-                response_headers=_encoded([(h["name"], h["value"]) for h in response.get("headers", [])]),
+                response_headers=_encoded(
+                    # A HAR file has the decoded text.
+                    [(h["name"], h["value"]) for h in response.get("headers", []) if h["name"].lower() != CODING]
+                ),
                 response_body=answer,
                 label=where,
             )

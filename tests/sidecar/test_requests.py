@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,10 +81,11 @@ def test_raw_messages_may_be_typed_by_hand(tmp_path: Path) -> None:
 
 
 def test_har(tmp_path: Path) -> None:
-    entry = {
+    entry: dict[str, Any] = {
         "request": {"method": "POST", "url": "https://h.example/p?q=1", "headers": [{"name": ":path", "value": "/"}],
                     "postData": {"text": "a=b"}},
-        "response": {"status": 200, "headers": [{"name": "Content-Type", "value": "text/html"}],
+        "response": {"status": 200, "headers": [{"name": "Content-Type", "value": "text/html"},
+                                                {"name": "Content-Encoding", "value": "gzip"}],
                      "content": {"text": "aGk=", "encoding": "base64"}},
     }  # fmt: skip
     path = tmp_path / "s.har"
@@ -91,6 +93,10 @@ def test_har(tmp_path: Path) -> None:
     (found,) = read_exchanges(path)
     assert (found.uri, found.body, found.status, found.response_body) == (b"/p?q=1", b"a=b", 200, b"hi")
     assert found.headers == [(b"Host", b"h.example")]
+    assert found.response_headers == [(b"Content-Type", b"text/html")]
+    entry["request"]["postData"] = {"params": [{"name": "a b", "value": "1&2"}, {"name": "c"}]}
+    path.write_text(json.dumps({"log": {"entries": [entry]}}))
+    assert [one.body for one in read_exchanges(path)] == [b"a+b=1%262&c="]
     path.write_text(json.dumps({"log": {"entries": [{"request": {}}]}}))
     with pytest.raises(RequestError, match="entry 0 is no HAR entry"):
         list(read_exchanges(path))
