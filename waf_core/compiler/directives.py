@@ -215,7 +215,7 @@ WITHOUT_EFFECT: dict[str, str] = {
     "SecConnWriteStateLimit": "Envoy limits connections",
     "SecReadStateLimit": "Envoy limits connections",
     "SecWriteStateLimit": "Envoy limits connections",
-    "SecDisableBackendCompression": "compressed responses are decompressed for the rules (setting decompress_responses)",
+    "SecDisableBackendCompression": "rules see compressed responses decompressed (setting decompress_responses)",
     "SecIgnoreRuleCompilationErrors": "a rule that cannot be compiled is always an error",
     "SecStreamInBodyInspection": "bodies are inspected as the sidecar receives them",
     "SecStreamOutBodyInspection": "bodies are inspected as the sidecar receives them",
