@@ -21,9 +21,10 @@ from rich.progress import BarColumn, DownloadColumn, Progress
 
 import extproc.starting  # noqa: F401  (before the rest of the package)
 from extproc import __version__, crs, log
-from extproc.commands.common import fail, given_flags, load, settings_options
+from extproc.commands.common import fail, load
 from extproc.commands.explain import explain_command
 from extproc.commands.ftw import test_command
+from extproc.commands.options import ALL_FLAGS, RULE_FLAGS, given_flags, settings_options
 from extproc.commands.replay import replay_command
 from extproc.commands.tune import tune_command
 from extproc.config import ConfigError, Reread, Settings, default_data_dir
@@ -49,21 +50,14 @@ def main() -> None:
     Exit status: 0 fine; 1 rules, settings or input are wrong; 2 wrong command line;
     3 what was looked for was found (a block, a difference, a failed test).
 
-    Every setting is a flag, an environment variable (ENVOY_WAF_LISTEN, ...) or a line of the YAML
-    file; flags win over the environment, the environment over the file.
+    Every setting is a flag of `serve`, an environment variable (ENVOY_WAF_LISTEN, ...) or a line of
+    the YAML file; flags win over the environment, the environment over the file.  (The admin token is
+    no flag, and policies are for the file.)
     """
 
 
 @main.command()
-@settings_options
-@click.option("--workers", "-w", type=int, help="Processes; each listens on an address of its own. [1]")
-@click.option("--audit-log", help="stdout, a file, or an http(s) collector; '' for none.")
-@click.option("--listen", help="gRPC address for Envoy: HOST:PORT or unix:/PATH. [127.0.0.1:9002]")
-@click.option("--admin", help="Address of /healthz, /readyz, /metrics; '' for none. [127.0.0.1:9003]")
-@click.option("--trusted-hops", type=int, help="Proxies in front of Envoy whose X-Forwarded-For is believed.")
-@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
-@click.option("--log-format", type=click.Choice(["auto", "json", "console"]))
-@click.option("--drain-seconds", type=float, help="How long SIGTERM waits for running streams.")
+@settings_options(*ALL_FLAGS)
 def serve(config: Path | None, **flags: Any) -> None:
     """Serve Envoy's ext_proc filter until SIGTERM."""
     from extproc.supervisor import Supervisor
@@ -123,7 +117,7 @@ def _tell(policies: PolicySet, settings: Settings) -> None:
 
 
 @main.command()
-@settings_options
+@settings_options(*RULE_FLAGS)
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 def check(config: Path | None, as_json: bool, **flags: Any) -> None:
     """Parse and compile the rules; print what is wrong and what is worth knowing."""

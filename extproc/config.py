@@ -181,7 +181,7 @@ class Settings(BaseSettings):
     admin_tls_client_ca: Path | None = Field(None, description="CA of client certificates: mTLS")
     otlp_endpoint: str | None = Field(None, description="OTLP/gRPC collector for spans and metrics (extra `otel`)")
 
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what is logged, and above")
     log_format: Literal["auto", "json", "console"] = Field("auto", description="auto: console on a terminal")
     logged_rules: int = Field(20, ge=0, le=4096, description="matched rules that one log line shows")
     drain_seconds: float = Field(10.0, ge=0, le=3600, description="how long SIGTERM waits for running streams")

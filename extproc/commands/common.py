@@ -1,4 +1,4 @@
-"""What all commands share: the settings options, errors, exit statuses."""
+"""What all commands share: loading and compiling, errors, exit statuses."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-import click
 from rich.console import Console
 from rich.markup import escape
 
+from extproc.commands.options import given_flags
 from extproc.config import ConfigError, Settings, load_settings
 from extproc.policies import Policy, PolicySet, compile_policies
 from waf_core.errors import WafError
@@ -28,30 +28,6 @@ def fail(message: str) -> NoReturn:
     """Print an error and end with status 1."""
     errors.print("[bold red]error:[/]" if errors.is_terminal else "error:", escape(message), soft_wrap=True)
     sys.exit(EXIT_WRONG)
-
-
-def settings_options(command: Any) -> Any:
-    """The options that choose rules, for every command that compiles them."""
-    options = [
-        click.option(
-            "--config", "-c", type=click.Path(path_type=Path), envvar="ENVOY_WAF_CONFIG", help="YAML file of settings."
-        ),
-        click.option("--rules", "-r", multiple=True, help="SecLang file, glob or named set; may be repeated."),
-        click.option("--directives", "-d", help="SecLang text after the rules."),
-        click.option("--mode", type=click.Choice(["On", "DetectionOnly", "Off"]), help="Overrides SecRuleEngine."),
-        click.option("--paranoia-level", "-p", type=int, help="Blocking paranoia level, 1 to 4."),
-        click.option("--anomaly-threshold", type=int, help="Inbound anomaly score that blocks (CRS: 5)."),
-        click.option("--data-dir", type=click.Path(path_type=Path), help="Where installed rule sets live."),
-        click.option("--crs-root", type=click.Path(path_type=Path), help="A Core Rule Set folder to use."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def given_flags(flags: dict[str, Any]) -> dict[str, Any]:
-    """Flags as load_settings takes them."""
-    return {**flags, "rules": list(flags["rules"]) or None}
 
 
 def load(config: Path | None, flags: dict[str, Any]) -> Settings:

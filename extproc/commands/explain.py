@@ -11,7 +11,8 @@ from typing import Any
 
 import click
 
-from extproc.commands.common import EXIT_FOUND, compile_all, fail, load, policy_for, print_json, settings_options
+from extproc.commands.common import EXIT_FOUND, compile_all, fail, load, policy_for, print_json
+from extproc.commands.options import RULE_FLAGS, settings_options
 from extproc.explain import explain, render
 from extproc.requests.curl import parse_curl
 from extproc.requests.files import from_raw, read_exchanges
@@ -22,7 +23,7 @@ ADMIN_SECONDS = 30.0
 
 
 @click.command("explain", context_settings={"ignore_unknown_options": True})
-@settings_options
+@settings_options(*RULE_FLAGS)
 @click.option("--policy", help="The policy that judges.  [default: what the settings choose for the request]")
 @click.option("--id", "transaction_id", help="A recent event of a running sidecar, by its transaction id.")
 @click.option("--admin", default="http://127.0.0.1:9003", show_default=True, help="That sidecar's admin address.")

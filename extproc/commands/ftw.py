@@ -9,13 +9,14 @@ from typing import Any
 import click
 import yaml
 
-from extproc.commands.common import EXIT_FOUND, compile_all, fail, load, print_json, settings_options
+from extproc.commands.common import EXIT_FOUND, compile_all, fail, load, print_json
+from extproc.commands.options import RULE_FLAGS, settings_options
 from extproc.ftw.run import run_case
 from extproc.ftw.tests import Case, load_cases
 
 
 @click.command("test")
-@settings_options
+@settings_options(*RULE_FLAGS)
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
 def test_command(config: Path | None, as_json: bool, paths: tuple[Path, ...], **flags: Any) -> None:

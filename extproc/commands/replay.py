@@ -19,8 +19,8 @@ from extproc.commands.common import (
     load,
     policy_for,
     print_json,
-    settings_options,
 )
+from extproc.commands.options import RULE_FLAGS, settings_options
 from extproc.policies import PolicySet
 from extproc.printable import printable
 from extproc.requests.files import read_exchanges
@@ -32,7 +32,7 @@ MAX_LISTED = 100
 
 
 @click.command("replay")
-@settings_options
+@settings_options(*RULE_FLAGS)
 @click.option("--policy", help="The policy that judges.  [default: what the settings choose for each request]")
 @click.option("--against", help="A second policy of the same settings: differences are shown.")
 @click.option("--against-config", type=click.Path(path_type=Path, exists=True), help="A second settings file.")

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from extproc.commands.common import compile_all, fail, load, print_json, settings_options
+from extproc.commands.common import compile_all, fail, load, print_json
+from extproc.commands.options import RULE_FLAGS, settings_options
 from extproc.config import Settings
 from extproc.ftw.run import run_stage
 from extproc.ftw.tests import load_cases
@@ -23,7 +24,7 @@ HEADER = """# Exclusions proposed by `envoy-waf tune` from {source}.
 
 
 @click.command("tune")
-@settings_options
+@settings_options(*RULE_FLAGS)
 @click.option(
     "--min-hits", default=1, show_default=True, type=click.IntRange(1), help="Propose only what was seen so often."
 )
