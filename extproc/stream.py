@@ -39,6 +39,9 @@ ARGUMENT_MICROSECONDS = 4
 SPECIAL_MICROSECONDS = 8
 """Of each byte that attacks are made of."""
 
+PLAIN_CODINGS = (b"", b"identity")
+"""Content-Encoding of a body whose bytes are what they mean."""
+
 _SPECIAL = b"<>'`();|%$\\"
 """Those: few other texts have many."""
 
@@ -221,6 +224,8 @@ class Stream:
         side = self._request
         reason = "" if end else self._body_unseen()
         side.expects_body = not end and not reason
+        if side.expects_body and (tx.request_header(b"content-encoding") or b"").lower() not in PLAIN_CODINGS:
+            self.uninspected.append("encoded")
         if not side.expects_body:
             side.judged = True
             if reason:
@@ -387,7 +392,7 @@ class Stream:
         end = message.response_headers.end_of_stream
         wanted = not end and not self._tunnel() and tx.wants_response_body
         side.expects_body = wanted and side.mode != NONE
-        if wanted and tx.response_header(b"content-encoding").lower() not in (b"", b"identity"):
+        if wanted and tx.response_header(b"content-encoding").lower() not in PLAIN_CODINGS:
             self.uninspected.append("encoded")
         if not side.expects_body:
             side.judged = True

@@ -213,6 +213,13 @@ def test_compressed_responses_are_judged_as_clients_see_them() -> None:
     assert play(decoding, head, other, response_body(b"\x1f\x9d"))[0].uninspected == ["encoded"]
 
 
+@pytest.mark.parametrize(("coding", "reasons"), [("gzip", ["encoded"]), ("identity", [])])
+def test_compressed_requests_are_counted(waf: WAF, coding: str, reasons: list[str]) -> None:
+    head = request_headers("/", method="POST", headers={**FORM, "content-encoding": coding}, end=False)
+    assert play(waf, head, request_body(b"a=1"))[0].uninspected == reasons
+    assert play(waf, request_headers("/", headers={"content-encoding": coding}))[0].uninspected == []
+
+
 def test_decoding_much_weighs_much() -> None:
     decoding = make(f"SecResponseBodyLimit 500000\n{RULES}", CompileOptions(decompress_responses=True))
     weights = []
