@@ -78,7 +78,7 @@ class Metrics:
         self.uninspected = counter(
             "bodies_uninspected",
             "Bodies passed unseen: upgrade, connect, grpc, rules (none needs it), mode (Envoy shows none), "
-            "encoded (a compressed response), partial",
+            "encoded (compressed), partial",
             ["reason"],
         )
         self.body_bytes = counter("body_bytes", "Body bytes inspected", ["direction"])
