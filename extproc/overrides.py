@@ -30,13 +30,12 @@ _MACRO: Final = re.compile(r"%\{tx\.([^}]+)\}", re.IGNORECASE)
 def override(nodes: Sequence[Node], settings: Settings, source: RuleSource, file: str) -> tuple[list[Node], list[str]]:
     """The rules with what the settings override, and notes on settings that no rule reads.  `file` is named in
     positions."""
-    read = [_read(node) for node in nodes]
+    given = {name: value for name in _READERS if (value := getattr(settings, name)) is not None}
+    read = [_read(node) for node in nodes] if given else []
     actions: list[str] = []
     notes: list[str] = []
-    for setting, variables in _READERS.items():
-        value = getattr(settings, setting)
-        if value is None:
-            continue
+    for setting, value in given.items():
+        variables = _READERS[setting]
         used = [name for name in variables if any(name in names for names in read)]
         actions += [f"setvar:tx.{name}={value}" for name in used]
         if not used:

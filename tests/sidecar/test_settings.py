@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from demo.stack import PROJECT
 from extproc.admin.access import token_fits
 from extproc.client import client_address, split_address
-from extproc.config import ConfigError, load_settings, parse_address
+from extproc.config import ConfigError, Settings, load_settings, parse_address
+from extproc.fixed import FIXED_SETTINGS
 from extproc.idle import idle_settings
 from extproc.rulesets import RuleSets
 from tests.core.transactions import run
@@ -198,3 +201,22 @@ def test_yaml_takes_on_for_true(tmp_path: Path, text: str, mode: str) -> None:
     path.write_text(f"mode: {text}\npolicies: [{{name: a, mode: {text}}}]\n")
     settings = load_settings(path)
     assert settings.mode == settings.policies[0].mode == mode
+
+
+def test_the_documentation_has_every_setting_with_its_default_and_what_a_reload_does() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \| (.*) \|$", (PROJECT / "docs" / "settings.md").read_text(), re.MULTILINE)
+    told = {name: (default, meaning.endswith("restart")) for name, default, meaning in rows}
+    assert len(told) == len(rows)
+    expected = {}
+    for name, field in Settings.model_fields.items():
+        default = field.get_default(call_default_factory=True)
+        if isinstance(default, Path):
+            shown = told[name][0]  # it depends on who asks
+        elif isinstance(default, list):
+            shown = ", ".join(f"`{item}`" for item in default) or "none"
+        elif default in (None, ""):
+            shown = "none"
+        else:
+            shown = f"`{str(default).strip() if not isinstance(default, bool) else str(default).lower()}`"
+        expected[name] = (shown, name in FIXED_SETTINGS)
+    assert told == expected
