@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from extproc.config import ConfigError, load_settings
+from demo.stack import PROJECT
+from extproc.config import ConfigError, PolicySettings, load_settings
 from extproc.match import normal_path
 from extproc.policies import Policy, PolicySet, UnknownPolicyError, compile_policies
 from waf_core import WAF, SecLangError
@@ -100,6 +103,12 @@ def test_policies_that_differ_share_their_patterns() -> None:
     assert found.default.waf is not found.by_name["own"].waf
     assert automata[0]
     assert all(automata[1][number] is automaton for number, automaton in automata[0].items())
+
+
+def test_the_documentation_says_what_a_policy_may_have() -> None:
+    text = (PROJECT / "docs" / "operations.md").read_text()
+    (sentence,) = re.findall(r"A policy may have its own ([^;]*);", text)
+    assert set(re.findall(r"`(\w+)`", sentence)) == PolicySettings.model_fields.keys() - {"name", "match"}
 
 
 def test_policies_differ_where_they_say_so() -> None:
