@@ -27,8 +27,9 @@ from extproc.commands.ftw import test_command
 from extproc.commands.options import ALL_FLAGS, RULE_FLAGS, given_flags, settings_options
 from extproc.commands.replay import replay_command
 from extproc.commands.tune import tune_command
-from extproc.config import ConfigError, Reread, Settings, default_data_dir
+from extproc.config import ConfigError, Settings, default_data_dir
 from extproc.idle import idle_settings
+from extproc.loading import Reread
 from extproc.policies import PolicySet, compile_policies
 from extproc.watch import watched_files
 from waf_core.errors import WafError

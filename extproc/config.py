@@ -1,39 +1,34 @@
-"""Every setting of the sidecar, typed, in one place.
-
-Precedence, low to high: defaults, a YAML file (`--config`), environment variables
-(`ENVOY_WAF_...`), command line flags.
-"""
+"""Every setting of the sidecar, typed, in one place.  (extproc/loading.py reads them.)"""
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
-    ValidationError,
     field_validator,
     model_validator,
 )
 from pydantic_settings import (
     BaseSettings,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 
 from extproc.match import Fit, MatchSettings, fits
 from waf_core.auditing.redaction import DEFAULT_ARGUMENTS, DEFAULT_HEADERS
+from waf_core.settings import ENGINE_MODES
 
 PREFIX = "ENVOY_WAF_"
-
-_SERVICE_HOST = "_SERVICE_HOST"
 
 ENVOYS_OWN = ("x-forwarded-proto", "x-request-id", "x-envoy-external-address", "x-envoy-internal")
 """Headers that Envoy adds, or takes over from a client that it trusts."""
@@ -52,11 +47,33 @@ def default_data_dir() -> Path:
 
 
 def _switch(value: Any) -> Any:
-    """YAML takes On and Off for true and false."""
-    return {True: "On", False: "Off"}[value] if isinstance(value, bool) else value
+    """In any case, as SecRuleEngine has it; YAML takes On and Off for true and false."""
+    if isinstance(value, bool):
+        return "On" if value else "Off"
+    return ENGINE_MODES[value.lower()].value if isinstance(value, str) and value.lower() in ENGINE_MODES else value
+
+
+def _listed(value: Any) -> Any:
+    """A text is a list in JSON, or what stands between commas."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        return _json(value)
+    return [item.strip() for item in value.split(",") if item.strip()]
+
+
+def _json(value: Any) -> Any:
+    """A text, as the environment has it, is JSON."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        raise ValueError(f"no JSON: {error}") from error
 
 
 EngineModeName = Annotated[Literal["On", "DetectionOnly", "Off"], BeforeValidator(_switch)]
+Names = Annotated[list[str], NoDecode, BeforeValidator(_listed)]
 
 
 class PolicySettings(BaseModel):
@@ -66,7 +83,7 @@ class PolicySettings(BaseModel):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
     match: list[MatchSettings] = Field(default_factory=list)
-    rules: list[str] | None = None
+    rules: Annotated[list[str] | None, BeforeValidator(_listed)] = None
     directives: str | None = None
     mode: EngineModeName | None = None
     paranoia_level: int | None = Field(None, ge=1, le=4)
@@ -95,7 +112,7 @@ class Settings(BaseSettings):
 
     listen: str = Field("127.0.0.1:9002", description="gRPC address for Envoy: HOST:PORT or unix:/PATH")
     admin: str = Field("127.0.0.1:9003", description="HTTP address of /healthz, /readyz, /metrics; empty: none")
-    rules: list[str] = Field(
+    rules: Names = Field(
         default_factory=list,
         description="SecLang files, globs and named sets, in order; empty: @recommended, then the installed"
         " Core Rule Set, else @baseline",
@@ -111,7 +128,7 @@ class Settings(BaseSettings):
         description="canary: clients (by address) for whom `mode: On` blocks; for the rest it detects",
     )
     shadow: str | None = Field(None, description="a policy that judges the same requests aside; only counted")
-    policies: list[PolicySettings] = Field(
+    policies: Annotated[list[PolicySettings], NoDecode, BeforeValidator(_json)] = Field(
         default_factory=list,
         description="further policies, by authority, path or route; the top of the file is `default`",
     )
@@ -131,7 +148,7 @@ class Settings(BaseSettings):
     )
 
     trusted_hops: int = Field(0, ge=0, le=32, description="proxies in front of Envoy whose X-Forwarded-For is believed")
-    hidden_request_headers: list[str] = Field(
+    hidden_request_headers: Names = Field(
         default_factory=lambda: list(ENVOYS_OWN),
         description="headers that Envoy adds: rules do not see them (of these four, only what Envoy itself may write)",
     )
@@ -166,10 +183,10 @@ class Settings(BaseSettings):
     audit_queue: int = Field(10000, ge=1, le=1_000_000, description="records that wait; more are dropped and counted")
     audit_file_bytes: int = Field(100 << 20, ge=4096, description="size at which an audit file is rotated")
     audit_files: int = Field(5, ge=0, le=1000, description="rotated audit files that are kept")
-    redact_headers: list[str] = Field(
+    redact_headers: Names = Field(
         default_factory=lambda: list(DEFAULT_HEADERS), description="headers whose values no audit record shows"
     )
-    redact_arguments: list[str] = Field(
+    redact_arguments: Names = Field(
         default_factory=lambda: list(DEFAULT_ARGUMENTS), description="arguments whose values no audit record shows"
     )
     admin_token: SecretStr | None = Field(
@@ -293,63 +310,3 @@ def worker_address(listen: str, index: int) -> str:
     if port > 65535:
         raise ValueError(f"{listen}: there is no port {port} for worker {index}")
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def load_settings(path: Path | None = None, **flags: Any) -> Settings:
-    """Merge file, environment and flags (None means "not given").  Raises ConfigError."""
-    from_file: dict[str, Any] = {}
-    if path is not None:
-        try:
-            loaded = yaml.safe_load(path.read_text("utf-8"))
-        except OSError as error:
-            raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{path} is no YAML: {error}") from error
-        if loaded is not None and not isinstance(loaded, dict):
-            raise ConfigError(f"{path}: expected `name: value` lines, found {type(loaded).__name__}")
-        from_file = loaded or {}
-    given = {name: value for name, value in flags.items() if value is not None}
-    # The environment beats the file: values of the file are defaults for what it does not set.
-    environment = _own_variables(os.environ)
-    unknown = environment - set(Settings.model_fields) - {"config"}
-    if unknown:
-        raise ConfigError(f"unknown environment variable {PREFIX}{min(unknown).upper()}")
-    merged = {**{k: v for k, v in from_file.items() if k not in environment}, **given}
-    try:
-        return Settings(**merged)
-    except ValidationError as error:
-        lines = []
-        for item in error.errors():
-            name = ".".join(str(part) for part in item["loc"])
-            where = "flag" if name in given else "environment" if name in environment else str(path or "default")
-            hint = ""
-            if item["type"] == "extra_forbidden":
-                hint = f"; known settings: {', '.join(sorted(Settings.model_fields))}"
-            lines.append(f"{name} ({where}): {item['msg'].removeprefix('Value error, ')}{hint}")
-        raise ConfigError("\n".join(lines)) from error
-
-
-def _own_variables(environment: Mapping[str, str]) -> set[str]:
-    """Settings in the environment, by name.
-
-    Kubernetes tells each pod of all services in its namespace by variables (SERVICE_HOST, SERVICE_PORT, PORT, ...) with
-    the service's name before them: of one that is called `envoy-waf`, or `envoy-waf-...`, they are not settings.
-    """
-    services = [name.removesuffix(_SERVICE_HOST) for name in environment if name.endswith(_SERVICE_HOST)]
-    of_services = tuple(f"{service}_{kind}" for service in services for kind in ("SERVICE", "PORT"))
-    return {
-        name[len(PREFIX) :].lower()
-        for name in environment
-        if name.startswith(PREFIX) and not name.startswith(of_services)
-    }
-
-
-class Reread:
-    """Gives the settings anew, from where they came the first time.  Raises ConfigError."""
-
-    def __init__(self, path: Path | None, flags: dict[str, Any]) -> None:
-        self.path = path
-        self.flags = flags
-
-    def __call__(self) -> Settings:
-        return load_settings(self.path, **self.flags)

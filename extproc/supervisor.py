@@ -29,9 +29,10 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from extproc.admin.servers import AdminServers
-from extproc.config import ConfigError, Reread, Settings, worker_address
+from extproc.config import ConfigError, Settings, worker_address
 from extproc.control import ControlError
 from extproc.fixed import kept
+from extproc.loading import Reread
 from extproc.policies import compile_policies
 from extproc.requests.plain import exchange_to_json
 from extproc.summary import merge

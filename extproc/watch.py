@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import structlog
 from watchfiles import awatch
 
-from extproc.config import Reread
+from extproc.loading import Reread
 from extproc.policies import PolicySet
 
 DEBOUNCE_MS = 400

@@ -16,13 +16,14 @@ from prometheus_client import generate_latest
 from extproc import __version__
 from extproc.admin.servers import AdminServers
 from extproc.audit_log import AuditLog
-from extproc.config import ConfigError, Reread, Settings, parse_address
+from extproc.config import ConfigError, Settings, parse_address
 from extproc.control import ControlError
 from extproc.databases import DatabaseLoader
 from extproc.events import Recorder
 from extproc.explain import explain
 from extproc.fixed import kept
 from extproc.listening import listening
+from extproc.loading import Reread
 from extproc.metrics import Metrics
 from extproc.policies import PolicySet, compile_policies
 from extproc.requests.plain import exchange_from_json

@@ -11,7 +11,8 @@ import uvloop
 
 import extproc.starting  # noqa: F401  (before the rest of the package)
 from extproc import log
-from extproc.config import ConfigError, Reread
+from extproc.config import ConfigError
+from extproc.loading import Reread
 from extproc.policies import compile_policies
 from extproc.worker import Worker
 from waf_core import WafError

@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from extproc.commands.options import given_flags
-from extproc.config import ConfigError, Settings, load_settings
+from extproc.config import ConfigError, Settings
+from extproc.loading import load_settings
 from extproc.policies import Policy, PolicySet, compile_policies
 from waf_core.errors import WafError
 from waf_core.exchange import Exchange

@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from demo.stack import PROJECT, find_envoy, http_manager
-from extproc.config import Settings, load_settings
+from extproc.config import Settings
+from extproc.loading import load_settings
 from extproc.metrics import Metrics
 from extproc.rulesets import RuleSets
 

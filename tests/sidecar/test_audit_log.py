@@ -14,7 +14,7 @@ import pytest
 
 from demo.stack import free_port
 from extproc.audit_log import HTTP_ATTEMPTS, AuditLog
-from extproc.config import load_settings
+from extproc.loading import load_settings
 from tests.waiting import eventually
 
 

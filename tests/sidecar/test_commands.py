@@ -115,7 +115,7 @@ def test_a_line_of_a_log_ends_where_a_line_feed_is(tmp_path: Path) -> None:
 
 
 def audit_line(uri: str, crs: bool = False) -> tuple[str, Any]:
-    from extproc.config import load_settings
+    from extproc.loading import load_settings
     from extproc.policies import compile_policies
 
     settings = load_settings(crs_root=find_crs()) if crs else load_settings(rules=["@recommended", "@baseline"])

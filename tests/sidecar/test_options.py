@@ -11,7 +11,8 @@ from click.testing import CliRunner
 
 from extproc.cli import main
 from extproc.commands.options import ALL_FLAGS, NOT_FLAGS, given_flags, settings_options
-from extproc.config import Settings, load_settings
+from extproc.config import Settings
+from extproc.loading import load_settings
 
 
 def parsed(*arguments: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from extproc.config import load_settings
+from extproc.loading import load_settings
 from extproc.rulesets import RuleSets
 from tests.crs import find_crs
 

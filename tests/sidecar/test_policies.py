@@ -7,7 +7,8 @@ import re
 import pytest
 
 from demo.stack import PROJECT
-from extproc.config import ConfigError, PolicySettings, load_settings
+from extproc.config import ConfigError, PolicySettings
+from extproc.loading import load_settings
 from extproc.match import normal_path
 from extproc.policies import Policy, PolicySet, UnknownPolicyError, compile_policies
 from waf_core import WAF, SecLangError

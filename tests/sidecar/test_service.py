@@ -14,8 +14,8 @@ import pytest
 from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest, ProcessingResponse
 from prometheus_client.parser import text_string_to_metric_families
 
-from extproc.config import load_settings
 from extproc.events import Recorder
+from extproc.loading import load_settings
 from extproc.metrics import Metrics
 from extproc.modes import FULL_DUPLEX
 from extproc.policies import compile_policies

@@ -11,9 +11,10 @@ import pytest
 from demo.stack import PROJECT
 from extproc.admin.access import token_fits
 from extproc.client import client_address, split_address
-from extproc.config import ConfigError, Settings, load_settings, parse_address
+from extproc.config import ConfigError, Settings, parse_address
 from extproc.fixed import FIXED_SETTINGS
 from extproc.idle import idle_settings
+from extproc.loading import load_settings
 from extproc.rulesets import RuleSets
 from tests.core.transactions import run
 from tests.crs import find_crs
@@ -42,20 +43,56 @@ def test_flags_beat_environment_beats_file_beats_defaults(tmp_path: Path, monkey
         ("listen: unix:relative", r"a Unix socket needs an absolute path"),
         ("- a\n- b", r"expected `name: value` lines, found list"),
         ("a: [", r"is no YAML"),
+        ("mode: On\npaths: 1\nmode: Off", r"waf.yaml is no YAML: 'mode' stands there twice\n.*line 3"),
+        ("policies: [{name: a, mode: On, mode: Off}]", r"'mode' stands there twice"),
+        ("listen: 127.0.0.1:1\nadmin: 127.0.0.1:1", r"^\S*waf.yaml: admin 127.0.0.1:1 is the address of a worker"),
+        ("paranoia: 1", r"paranoia \(.*waf.yaml\): there is no such setting; did you mean paranoia_level\?"),
+        ("\u00e4: \ud800", r"is no text in UTF-8"),
         ("admin_tls_cert: /a\nadmin_tls_key: /b", r"is for admin_grpc, which is not set"),
         ("mode: Maybe", r"mode .*'On', 'DetectionOnly' or 'Off'"),
     ],
 )
 def test_errors_name_setting_source_and_remedy(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "waf.yaml"
-    file.write_text(text)
+    file.write_bytes(text.encode("utf-8", "surrogatepass"))
     with pytest.raises(ConfigError, match=message):
         load_settings(file)
 
 
 def test_unknown_environment_variable_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ENVOY_WAF_PARANOIA", "2")
-    with pytest.raises(ConfigError, match="unknown environment variable ENVOY_WAF_PARANOIA"):
+    message = r"unknown environment variable ENVOY_WAF_PARANOIA; did you mean ENVOY_WAF_PARANOIA_LEVEL\?"
+    with pytest.raises(ConfigError, match=message):
+        load_settings()
+
+
+@pytest.mark.parametrize("text", ['["a", "b"]', "a, b", "a,b,", ' ["a",\n"b"]'])
+def test_lists_in_the_environment(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENVOY_WAF_RULES", text)
+    monkeypatch.setenv("ENVOY_WAF_POLICIES", '[{"name": "p", "rules": "x"}]')
+    settings = load_settings()
+    assert (settings.rules, settings.policies[0].rules) == (["a", "b"], ["x"])
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("REDACT_HEADERS", '["a"', r"redact_headers \(environment\): no JSON: .*line 1 column 5"),
+        ("POLICIES", "a,b", r"policies \(environment\): no JSON"),
+        ("POLICIES", '[{"name": "a", "paranoia": 2}]', r"policies.0.paranoia \(environment\): .*mean paranoia_level\?"),
+        (
+            "POLICIES",
+            '[{"name": "a", "match": [{"host": "x"}]}]',
+            r"policies.0.match.0.host \(environment\): .* did you mean hosts\?",
+        ),
+        ("WORKERS", "2.5", r"workers \(environment\): .*valid integer"),
+    ],
+)
+def test_mistakes_in_the_environment_are_told(
+    name: str, text: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"ENVOY_WAF_{name}", text)
+    with pytest.raises(ConfigError, match=message):
         load_settings()
 
 
@@ -195,7 +232,16 @@ def test_own_directives_come_last_and_errors_point_at_them(tmp_path: Path) -> No
         RuleSets(settings).compile()
 
 
-@pytest.mark.parametrize(("text", "mode"), [("On", "On"), ("Off", "Off"), ("DetectionOnly", "DetectionOnly")])
+@pytest.mark.parametrize(
+    ("text", "mode"),
+    [
+        ("On", "On"),
+        ("Off", "Off"),
+        ("DetectionOnly", "DetectionOnly"),
+        ("'on'", "On"),
+        ("detectiononly", "DetectionOnly"),
+    ],
+)
 def test_yaml_takes_on_for_true(tmp_path: Path, text: str, mode: str) -> None:
     path = tmp_path / "settings.yaml"
     path.write_text(f"mode: {text}\npolicies: [{{name: a, mode: {text}}}]\n")
