@@ -255,6 +255,20 @@ class Settings(BaseSettings):
             raise ValueError("write stdout, an absolute path, or an http(s) URL")
         return value
 
+    @field_validator("redis_url")
+    @classmethod
+    def _redis(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("write redis://HOST:PORT/0, rediss:// for TLS, or unix:///PATH")
+        return value
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _collector(cls, value: str | None) -> str | None:
+        if value is not None and "://" in value and not value.startswith(("http://", "https://")):
+            raise ValueError("write HOST:PORT, http://HOST:PORT, or https:// for TLS")
+        return value
+
     @field_validator("listen", "admin", "admin_grpc")
     @classmethod
     def _address(cls, value: str) -> str:

@@ -20,6 +20,7 @@ from typing import Any
 import redis.asyncio as redis
 from redis.exceptions import RedisError
 
+from extproc.config import ConfigError
 from waf_core.operators.numeric import to_int
 from waf_core.persistence import Change, StoreUnavailableError
 from waf_core.persistence.buffered import Key
@@ -47,9 +48,13 @@ class RedisStore:
     """`url` is redis://HOST:PORT/DB, rediss:// for TLS, or unix:///PATH."""
 
     def __init__(self, url: str) -> None:
-        self._client = redis.Redis.from_url(
-            url, socket_timeout=CALL_SECONDS, socket_connect_timeout=CALL_SECONDS, decode_responses=False
-        )
+        """Raises ConfigError when it is none of these."""
+        try:
+            self._client = redis.Redis.from_url(
+                url, socket_timeout=CALL_SECONDS, socket_connect_timeout=CALL_SECONDS, decode_responses=False
+            )
+        except ValueError as error:
+            raise ConfigError(f"redis_url: {error}") from error
         self._failures = 0
         self._open_until = 0.0
         self.errors = 0

@@ -107,6 +107,7 @@ class Worker:
         self.ready = True
         self._log.info("ready", listen=self.settings.listen, admin=self.settings.admin or None)
         self._load_databases(loader)
+        self._tasks.start(self._service.probe_store())
         if self.settings.watch and self._reread is not None:
             self._tasks.start(watch_files(self._watched, self.reload))
         await self._stop.wait()

@@ -239,6 +239,7 @@ def test_without_redis_the_stated_choice_holds(choice: str, status: int, client:
         "rules": ["@recommended", LIMITS],
     }
     with Stack("buffered", settings=settings) as stack:
+        assert eventually(lambda: "Redis fails" in stack.sidecar.text())
         start = time.monotonic()
         assert [client.get(stack.url + "/hello").status_code for _ in range(20)] == [status] * 20
         # The breaker opens after three failures: nobody waits twenty times.

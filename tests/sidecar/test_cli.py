@@ -21,7 +21,16 @@ def envoy_waf(*arguments: str, env: dict[str, str] | None = None) -> subprocess.
     import os
 
     command = [sys.executable, "-m", "extproc.cli", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **(env or {})}, check=False)
+    return subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, **(env or {})}, check=False, timeout=60
+    )
+
+
+def test_serve_says_what_is_no_redis_url() -> None:
+    result = envoy_waf("serve", "-r", "@recommended", "--redis-url", "redis://h:port/0")
+    assert result.returncode == 1
+    assert "error: redis_url: Port could not be cast" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_help_teaches_the_first_steps() -> None:

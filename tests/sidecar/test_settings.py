@@ -46,6 +46,8 @@ def test_flags_beat_environment_beats_file_beats_defaults(tmp_path: Path, monkey
         ("mode: On\npaths: 1\nmode: Off", r"waf.yaml is no YAML: 'mode' stands there twice\n.*line 3"),
         ("policies: [{name: a, mode: On, mode: Off}]", r"'mode' stands there twice"),
         ("listen: 127.0.0.1:1\nadmin: 127.0.0.1:1", r"^\S*waf.yaml: admin 127.0.0.1:1 is the address of a worker"),
+        ("redis_url: redis:6379", r"redis_url \(.*\): write redis://HOST:PORT/0"),
+        ("otlp_endpoint: grpc://collector:4317", r"otlp_endpoint \(.*\): write HOST:PORT"),
         ("paranoia: 1", r"paranoia \(.*waf.yaml\): there is no such setting; did you mean paranoia_level\?"),
         ("\u00e4: \ud800", r"is no text in UTF-8"),
         ("admin_tls_cert: /a\nadmin_tls_key: /b", r"is for admin_grpc, which is not set"),
