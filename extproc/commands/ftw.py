@@ -35,8 +35,10 @@ def test_command(config: Path | None, as_json: bool, paths: tuple[Path, ...], **
     for path in paths:
         try:
             cases: list[Case] = list(load_cases(path))
-        except (yaml.YAMLError, KeyError, TypeError, AttributeError, OSError) as error:
-            fail(f"{path} is no go-ftw test: {error!r}" if not isinstance(error, OSError) else str(error))
+        except (OSError, yaml.YAMLError) as error:
+            fail(f"{path}: {error}")
+        except (KeyError, TypeError, AttributeError) as error:
+            fail(f"{path} is no go-ftw test: {error!r}")
         for case in cases:
             complaints = run_case(waf, case)
             if complaints:

@@ -158,7 +158,10 @@ def _build(
 ) -> Exchange:
     if "://" not in url:
         url = f"http://{url}"
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise RequestError(f"{url!r} is no URL: {error}") from error
     if not parts.netloc:
         raise RequestError(f"{url!r} has no host")
     # Not put together from `parts`: the spelling is what rules are asked about.

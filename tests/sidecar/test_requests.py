@@ -61,6 +61,7 @@ def test_files_are_sent(tmp_path: Path) -> None:
         ("curl", "one URL, found 0"),
         ("curl http://a/ http://b/", "one URL, found 2"),
         ("curl --nonsense http://a/", "option --nonsense"),
+        ("curl http://[::1/", "is no URL: Invalid IPv6 URL"),
         ("curl -H nocolon http://a/", "no colon"),
         ("curl http://a/ -d", "needs a value"),
         ("curl -d @/no/such/file http://a/", "cannot read"),
