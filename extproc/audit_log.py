@@ -34,7 +34,6 @@ HTTP_ATTEMPTS = 3
 CLOSE_SECONDS = 5.0
 """How long closing waits for the queue to be written."""
 
-
 STDOUT = ("stdout", "/dev/stdout")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,28 @@ def test_values_that_would_do_nothing_are_refused(values: tuple[str, ...], messa
     found = helm("template", "waf", str(CHART), *(part for value in values for part in ("--set", value)))
     assert found.returncode != 0
     assert message in found.stderr
+
+
+COMMANDS = [
+    line
+    for name in ("README.md", "docs/operations.md")
+    for line in re.findall(r"helm install [^\n`]*", (PROJECT / name).read_text())
+]
+
+
+def test_there_are_commands_in_the_documentation() -> None:
+    assert len(COMMANDS) >= 5
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_of_the_documentation_work(command: str) -> None:
+    arguments = shlex.split(command.replace("--create-namespace", ""))[2:]
+    found = subprocess.run(
+        [str(HELM), "template", *arguments], capture_output=True, text=True, check=False, cwd=PROJECT
+    )
+    assert found.returncode == 0, found.stderr
+    kinds = {document["kind"] for document in yaml.safe_load_all(found.stdout) if document}
+    assert kinds & {"EnvoyFilter", "EnvoyExtensionPolicy"}
 
 
 def test_ports_of_workers_service_and_container_agree() -> None:
