@@ -31,6 +31,7 @@ from extproc.config import ConfigError, Settings, default_data_dir
 from extproc.idle import idle_settings
 from extproc.loading import Reread
 from extproc.policies import PolicySet, compile_policies
+from extproc.rulesets import installed_versions
 from extproc.watch import watched_files
 from waf_core.errors import WafError
 from waf_core.memory import release
@@ -191,7 +192,7 @@ def crs_install(version: str, source: Path | None, sha256: str | None, key: Path
         with Progress("[progress.description]{task.description}", BarColumn(), DownloadColumn(), console=console,
                       disable=not console.is_terminal) as progress:  # fmt: skip
             task = progress.add_task("Core Rule Set", total=None)
-            target = crs.install(
+            installed = crs.install(
                 data_dir or default_data_dir(),
                 version,
                 source=source,
@@ -201,19 +202,22 @@ def crs_install(version: str, source: Path | None, sha256: str | None, key: Path
             )
     except crs.CrsError as error:
         fail(str(error))
-    print(f"installed {target}")
+    print(f"installed {installed.folder}")
+    if installed.kept and installed.before is not None:
+        print(f"kept from {installed.before.name}: {', '.join(installed.kept)}")
+    print("a sidecar that runs takes it with a reload: kill -HUP, or POST /api/reload")
 
 
 @crs_group.command("show")
 @click.option("--data-dir", type=click.Path(path_type=Path), envvar="ENVOY_WAF_DATA_DIR", help="Where to look.")
 def crs_show(data_dir: Path | None) -> None:
-    """List the installed versions."""
-    folder = (data_dir or default_data_dir()) / "crs"
-    found = sorted(folder.glob("coreruleset-*"))
+    """List the installed versions; the last one serves."""
+    folder = data_dir or default_data_dir()
+    found = installed_versions(folder)
     for path in found:
         print(path)
     if not found:
-        print(f"none installed in {folder}; run `envoy-waf crs install`")
+        print(f"none installed in {folder / 'crs'}; run `envoy-waf crs install`")
 
 
 @main.command()

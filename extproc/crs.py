@@ -19,6 +19,9 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
+
+from extproc.rulesets import installed_versions
 
 DEFAULT_VERSION = "4.28.0"
 RELEASES = "https://github.com/coreruleset/coreruleset/releases/download"
@@ -34,6 +37,14 @@ Progress = Callable[[int, int], None]
 
 class CrsError(Exception):
     """The rule set cannot be installed; the message says why and what to do."""
+
+
+class Installed(NamedTuple):
+    """`kept`: files of the user's that came along from the folder `before`."""
+
+    folder: Path
+    before: Path | None
+    kept: list[str]
 
 
 def _safe_name(name: str) -> str:
@@ -153,11 +164,12 @@ def install(
     sha256: str | None = None,
     key: Path | None = None,
     progress: Progress = lambda done, total: None,
-) -> Path:
-    """Install a release, or what `source` (an archive or folder) holds.  Returns the folder.
+) -> Installed:
+    """Install a release, or what `source` (an archive or folder) holds.
 
     A folder is copied as it is: who gives it vouches for it.  An archive needs `sha256` or a
-    signature beside it (`.asc`).
+    signature beside it (`.asc`).  What the user has put into the version that served before (crs-setup.conf, plugins)
+    is kept.
     """
     target_base = data_dir / "crs"
     try:
@@ -195,8 +207,32 @@ def install(
             staged = unpack(archive, unpacked)
         found = detect_version(staged)
         target = target_base / f"coreruleset-{found}"
-        old = work / "old"
-        if target.exists():
-            os.replace(target, old)
+        before = target if target.exists() else next(reversed(installed_versions(data_dir)), None)
+        kept = _keep(before, staged) if before is not None else []
+        _swap(staged, target, work / "old")
+    return Installed(target, before, kept)
+
+
+def _keep(before: Path, staged: Path) -> list[str]:
+    """Copy what the new folder lacks; the names."""
+    own = [before / "crs-setup.conf", *sorted((before / "plugins").glob("*"))]
+    kept = []
+    for path in own:
+        name = path.relative_to(before)
+        if path.is_file() and not (staged / name).exists():
+            (staged / name).parent.mkdir(exist_ok=True)
+            shutil.copyfile(path, staged / name)
+            kept.append(str(name))
+    return kept
+
+
+def _swap(staged: Path, target: Path, old: Path) -> None:
+    """Put the new folder in the place of the old one, which stays if that cannot be."""
+    if target.exists():
+        os.replace(target, old)
+    try:
         os.replace(staged, target)
-    return target
+    except OSError:
+        if old.exists():
+            os.replace(old, target)
+        raise

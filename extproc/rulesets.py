@@ -32,8 +32,12 @@ def crs_folder(settings: Settings) -> Path | None:
     """The Core Rule Set in use: `crs_root`, or the newest installed one."""
     if settings.crs_root is not None:
         return settings.crs_root
-    installed = sorted((settings.data_dir / "crs").glob("coreruleset-*"), key=_version_key)
-    return installed[-1] if installed else None
+    return next(reversed(installed_versions(settings.data_dir)), None)
+
+
+def installed_versions(data_dir: Path) -> list[Path]:
+    """Folders of the Core Rule Sets that `envoy-waf crs install` has brought, the newest last."""
+    return sorted((data_dir / "crs").glob("coreruleset-*"), key=_version_key)
 
 
 def _version_key(path: Path) -> tuple[int, ...]:

@@ -185,13 +185,41 @@ def test_folder_is_installed_as_it_is(tmp_path: Path) -> None:
     root = find_crs()
     if root is None:
         pytest.skip("no Core Rule Set: run `envoy-waf crs install`, or set CRS_ROOT")
-    target = crs.install(tmp_path, source=root)
+    target = crs.install(tmp_path, source=root).folder
     assert target.name == f"coreruleset-{crs.detect_version(root)}"
     again = crs.install(tmp_path, source=root)
-    assert again == target
+    assert again.folder == again.before == target
     report = json.loads(envoy_waf("check", "--data-dir", str(tmp_path), "--json").stdout)
     assert report["rules"] > 600
     assert report["paranoia_level"] == 1
+
+
+def test_what_the_user_has_put_into_a_version_is_kept(tmp_path: Path) -> None:
+    """When it is installed again, and when a newer one comes (10 is newer than 9)."""
+    data = tmp_path / "data"
+
+    def install(version: str) -> str:
+        archive = tmp_path / "crs.tar.gz"
+        members = {
+            name.replace("9.9.9", version): text.replace(b"9.9.9", version.encode()) for name, text in RULES.items()
+        }
+        members[f"coreruleset-{version}/plugins/empty-after.conf"] = version.encode()
+        digest = make_archive(archive, members)
+        result = envoy_waf("crs", "install", "--from", str(archive), "--sha256", digest, "--data-dir", str(data))
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    assert "kept" not in install("9.9.9")
+    old = data / "crs" / "coreruleset-9.9.9"
+    (old / "crs-setup.conf").write_text("# mine\n")
+    (old / "plugins" / "my-config.conf").write_text("# my plugin\n")
+    for version in ("9.9.9", "10.0.0"):
+        assert "kept from coreruleset-9.9.9: crs-setup.conf, plugins/my-config.conf" in install(version)
+        folder = data / "crs" / f"coreruleset-{version}"
+        assert (folder / "crs-setup.conf").read_text() == "# mine\n"
+        assert (folder / "plugins" / "my-config.conf").read_text() == "# my plugin\n"
+        assert (folder / "plugins" / "empty-after.conf").read_text() == version
+    assert envoy_waf("crs", "show", "--data-dir", str(data)).stdout.splitlines()[-1].endswith("coreruleset-10.0.0")
 
 
 def test_without_network_the_error_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
