@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fuzz.pieces import Pieces, cut
+from waf_core.bodies.coding import CODINGS, decode
 from waf_core.bodies.json import parse_json
 from waf_core.bodies.multipart import MultipartParser
 from waf_core.bodies.urlencoded import parse_pairs
@@ -11,6 +12,7 @@ from waf_core.bodies.xpath import XPath
 from waf_core.transformations.url import url_decode
 
 LIMIT = 20
+DECODED = 100_000
 DEPTH = 10
 XPATHS = (XPath("//*"), XPath("//a"), XPath("count(//*)"))
 
@@ -65,3 +67,18 @@ def urlencoded(data: bytes) -> None:
     expected = [piece.partition(b"=") for piece in data.split(b"&") if piece]
     assert pairs == [(url_decode(name), url_decode(value)) for name, _, value in expected[:LIMIT]]
     assert overflow == (len(expected) > LIMIT)
+
+
+def coding(data: bytes) -> None:
+    """No more than was asked for; less asked for is the beginning of it, as far as there is no mistake."""
+    names = sorted(CODINGS)
+    name, data = names[data[0] % len(names)] if data else names[0], data[1:]
+    whole, beginning = decode(name, data, DECODED), decode(name, data, LIMIT)
+    assert len(whole.data) <= DECODED
+    assert len(beginning.data) <= LIMIT
+    assert not (whole.more and whole.error)
+    size = min(len(beginning.data), len(whole.data))
+    assert beginning.data[:size] == whole.data[:size]
+    if not whole.error:
+        assert beginning.data == whole.data[:LIMIT]
+        assert beginning.more == (len(whole.data) > LIMIT)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
+
 
 def _text(data: bytes) -> bytes:
     """As fuzz.pieces.Pieces reads it."""
@@ -27,6 +30,12 @@ SEEDS: dict[str, list[bytes]] = {
         b'<n:a xmlns:n="u" n:x="&#65;">&lt;</n:a>',
     ],
     "urlencoded": [b"a=1&&b=%41%zz&c+d=+&=e&f"],
+    "coding": [
+        b"\0" + b"\x0b\x02\x80hello\x03",
+        b"\1" + zlib.compress(bytes(1000)),
+        b"\2" + gzip.compress(b"hello" * 9, mtime=0) + gzip.compress(b"", mtime=0),
+        b"\4" + b"\x28\xb5\x2f\xfd\x20\x05\x29\x00\x00hello",
+    ],
     "seclang": [
         b'SecRule ARGS|!ARGS:/x/|&REQUEST_HEADERS:a "!@rx (?i)a+b" "id:1,phase:2,deny,t:none,t:urlDecodeUni,capture,chain"\n'
         b'SecRule TX:1|XML:/* "@within %{tx.a}" "setvar:tx.b=+1,ctl:ruleRemoveTargetById=1;ARGS:c,multiMatch"',

@@ -15,6 +15,7 @@ TARGETS = {
     "json": "fuzz.bodies:json",
     "xml": "fuzz.bodies:xml",
     "urlencoded": "fuzz.bodies:urlencoded",
+    "coding": "fuzz.bodies:coding",
     "seclang": "fuzz.rules:seclang",
     "expressions": "fuzz.rules:expressions",
     "transformations": "fuzz.values:transformations",

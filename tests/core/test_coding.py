@@ -13,7 +13,7 @@ import zstandard
 
 from tests.core.transactions import make, run
 from waf_core import Transaction
-from waf_core.bodies.coding import CODINGS, MAX_ZSTD_WINDOW, decode
+from waf_core.bodies.coding import CODINGS, FINE_BYTES, MAX_ZSTD_WINDOW, decode
 from waf_core.compiler import CompileOptions
 
 
@@ -65,6 +65,18 @@ def test_what_ends_in_the_middle_is_told_as_far_as_it_goes(coding: bytes) -> Non
     assert error or coding == b"zstd", "zstd's reader takes what there is for all"
 
 
+@pytest.mark.parametrize("coding", [b"gzip", b"deflate"])
+def test_what_comes_before_a_mistake_is_told(coding: bytes) -> None:
+    """A wrong checksum: clients have shown the page by then."""
+    coded = bytearray(ENCODERS[coding](PAGE * 10))
+    coded[-6 if coding == b"gzip" else -1] ^= 1
+    data, more, error = decode(coding, bytes(coded), 10_000)
+    assert (PAGE * 10).startswith(data)
+    assert len(data) >= len(PAGE * 10) - FINE_BYTES
+    assert not more
+    assert "incorrect data check" in error
+
+
 @EACH
 def test_garbage_is_an_error(coding: bytes) -> None:
     data, more, error = decode(coding, b"\xff\xfe no such coding \xff" * 50, 1000)
@@ -76,6 +88,14 @@ def test_members_behind_each_other_and_bare_streams() -> None:
     two = gzip.compress(b"one,") + gzip.compress(b"two")
     assert decode(b"gzip", two, 100) == (b"one,two", False, "")
     assert decode(b"gzip", two + b"padding", 100) == (b"one,two", False, "")
+    assert decode(b"gzip", two + b"\x1f\x8b no member", 100) == (
+        b"one,two",
+        False,
+        "Error -3 while decompressing data: unknown compression method",
+    )
+    many = b"".join(gzip.compress(b"%d," % number) for number in range(2000))
+    assert decode(b"gzip", many, 10**6).data == b"".join(b"%d," % number for number in range(2000))
+    assert decode(b"deflate", bare_deflate(b"one") + bare_deflate(b"two"), 100) == (b"one", False, "")
     assert decode(b"deflate", bare_deflate(TEXT), len(TEXT)) == (TEXT, False, "")
     frames = zstandard.compress(b"one,") + zstandard.compress(b"two")
     assert decode(b"zstd", frames, 100) == (b"one,two", False, "")

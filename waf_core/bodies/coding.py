@@ -11,7 +11,10 @@ from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 BLOCK_BYTES: Final = 16384
-"""What is decoded at a time: of a block with a mistake nothing comes out."""
+"""What is taken, and what comes out, at a time: of a block with a mistake nothing does."""
+
+FINE_BYTES: Final = 64
+"""The same, once there is a mistake: clients may show all that comes before it."""
 
 MAX_ZSTD_WINDOW: Final = 8 << 20
 """What a server may use (RFC 9659)."""
@@ -29,84 +32,94 @@ class CodingError(Exception):
     """The bytes are not what the coding allows."""
 
 
-Blocks = Callable[[bytes, int], Iterator[bytes]]
-"""What bytes stand for, a block at a time, none much larger than the given size.  Raises CodingError."""
+class TruncatedError(CodingError):
+    """They end too early; nothing of what they stand for is missing."""
+
+    def __init__(self) -> None:
+        super().__init__("it ends in the middle")
+
+
+Blocks = Callable[[bytes, int, int], Iterator[bytes]]
+"""(data, bytes to take at a time, bytes to give at a time): what the bytes stand for, in blocks that are not much
+larger than that.  Raises CodingError."""
 
 
 def decode(coding: bytes, data: bytes, limit: int) -> Decoded:
     """No more than `limit` bytes of what `data` stands for; `coding` is one of CODINGS."""
     out: list[bytes] = []
-    size = 0
-    try:
-        for block in CODINGS[coding](data, min(limit + 1, BLOCK_BYTES)):
-            out.append(block)
-            size += len(block)
-            if size > limit:
-                return Decoded(b"".join(out)[:limit], True, "")
-    except CodingError as error:
-        return Decoded(b"".join(out), False, str(error))
-    return Decoded(b"".join(out), False, "")
+    why = ""
+    for step in (BLOCK_BYTES, FINE_BYTES):
+        out, size = [], 0
+        try:
+            for block in CODINGS[coding](data, step, min(limit + 1, step)):
+                out.append(block)
+                size += len(block)
+                if size > limit:
+                    return Decoded(b"".join(out)[:limit], True, "")
+            return Decoded(b"".join(out), False, "")
+        except TruncatedError as error:
+            return Decoded(b"".join(out), False, str(error))
+        except CodingError as error:
+            why = str(error)
+    return Decoded(b"".join(out), False, why)
 
 
-def _inflated(data: bytes, block: int, wbits: int) -> Iterator[bytes]:
-    """Members, one behind the other; what comes behind the last one counts as little as it does to clients."""
+def _inflated(data: bytes, take: int, give: int, wbits: int, magic: bytes = b"") -> Iterator[bytes]:
+    """One member, and those behind it that begin with `magic`; what else is there counts as little as it does to
+    clients."""
     member = zlib.decompressobj(wbits)
-    started = False
     rest, place = b"", 0
     while rest or place < len(data):
         if not rest:
-            rest, place = data[place : place + BLOCK_BYTES], place + BLOCK_BYTES
+            rest, place = data[place : place + take], place + take
         try:
-            piece = member.decompress(rest, block)
+            piece = member.decompress(rest, give)
         except zlib.error as error:
-            if started:
-                return
             raise CodingError(str(error)) from error
         yield piece
         rest = member.unconsumed_tail
         if member.eof:
             rest = member.unused_data
-            member, started = zlib.decompressobj(wbits), True
-        elif piece:
-            started = False
-    if not started:
-        raise CodingError("it ends in the middle")
+            if not magic or not (rest + data[place : place + len(magic)]).startswith(magic):
+                return
+            member = zlib.decompressobj(wbits)
+    raise TruncatedError
 
 
-def _gzip(data: bytes, block: int) -> Iterator[bytes]:
-    return _inflated(data, block, zlib.MAX_WBITS | 16)
+def _gzip(data: bytes, take: int, give: int) -> Iterator[bytes]:
+    return _inflated(data, take, give, zlib.MAX_WBITS | 16, b"\x1f\x8b")
 
 
-def _deflate(data: bytes, block: int) -> Iterator[bytes]:
+def _deflate(data: bytes, take: int, give: int) -> Iterator[bytes]:
     """zlib's format (RFC 1950); what has not its two bytes ahead is the bare stream, which some servers send."""
     framed = len(data) > 1 and data[0] & 15 == 8 and (data[0] << 8 | data[1]) % 31 == 0
-    return _inflated(data, block, zlib.MAX_WBITS if framed else -zlib.MAX_WBITS)
+    return _inflated(data, take, give, zlib.MAX_WBITS if framed else -zlib.MAX_WBITS)
 
 
-def _brotli(data: bytes, block: int) -> Iterator[bytes]:
+def _brotli(data: bytes, take: int, give: int) -> Iterator[bytes]:
     import brotli  # here and below: most workers never need it
 
     decoder = brotli.Decompressor()
     place = 0
     try:
         while not decoder.is_finished():
-            rest = data[place : place + BLOCK_BYTES] if decoder.can_accept_more_data() else b""
+            rest = data[place : place + take] if decoder.can_accept_more_data() else b""
             place += len(rest)
-            piece = decoder.process(rest, output_buffer_limit=block)
+            piece = decoder.process(rest, output_buffer_limit=give)
             if not piece and place >= len(data) and not decoder.is_finished():
-                raise CodingError("it ends in the middle")
+                raise TruncatedError
             yield piece
     except brotli.error as error:
         raise CodingError(str(error)) from error
 
 
-def _zstd(data: bytes, block: int) -> Iterator[bytes]:
+def _zstd(data: bytes, take: int, give: int) -> Iterator[bytes]:
     import zstandard
 
     decoder = zstandard.ZstdDecompressor(max_window_size=MAX_ZSTD_WINDOW)
     try:
-        with decoder.stream_reader(io.BytesIO(data), read_across_frames=True) as reader:
-            while piece := reader.read(block):
+        with decoder.stream_reader(io.BytesIO(data), read_size=take, read_across_frames=True) as reader:
+            while piece := reader.read(give):
                 yield piece
     except zstandard.ZstdError as error:
         raise CodingError(str(error)) from error
