@@ -32,7 +32,7 @@ from extproc.transport import messages
 from extproc.transport.connection import Call
 from extproc.transport.messages import Message, RpcError
 from waf_core.persistence import StoreUnavailableError
-from waf_core.persistence.buffered import BufferedStore, Key
+from waf_core.persistence.buffered import MAX_CHANGES, BufferedStore, Key
 
 if TYPE_CHECKING:
     from extproc.redis_store import RedisStore
@@ -280,6 +280,7 @@ class StreamSession:
         assert records is not None
         changes, buffered.changes = buffered.changes, []
         missing, buffered.missing = buffered.missing, []
+        lost, buffered.lost = buffered.lost, 0
         call = "load"
         try:
             if missing and not stream.store_failed:
@@ -291,6 +292,10 @@ class StreamSession:
                 call = "commit"
                 await records.commit(changes)
                 self._service.store_answers(call)
+            if lost:
+                raise StoreUnavailableError(
+                    f"{lost} changes beyond the {MAX_CHANGES} that one request may make are lost"
+                )
         except StoreUnavailableError as error:
             self._store_failed(call, error)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.core.transactions import make
 from waf_core.persistence import Change, MemoryStore
-from waf_core.persistence.buffered import BufferedStore
+from waf_core.persistence.buffered import MAX_CHANGES, BufferedStore
 
 
 class Clock:
@@ -93,3 +93,10 @@ def test_buffered_store_foresees_records_and_hands_over_changes() -> None:
     ]
     tx.records.merge("SESSION", {b"n": b"9", b"other": b"x"})
     assert dict(tx.records.pairs("SESSION")) == {b"n": b"10", b"other": b"x", b"key": b"abc"}
+
+
+def test_changes_of_one_request_are_bounded_and_those_beyond_are_counted() -> None:
+    store = BufferedStore()
+    for _ in range(3):
+        store.commit("IP", b"a", [Change("add", b"n", b"1")] * 4000, 60)
+    assert (len(store.changes), store.lost) == (MAX_CHANGES, 2000)

@@ -219,6 +219,20 @@ def test_what_redis_refuses_is_counted_and_told_once(server: RedisServer, client
         assert eventually(lambda: "Redis answers again" in stack.sidecar.text())
 
 
+def test_changes_that_are_too_many_are_told(server: RedisServer, client: httpx.Client) -> None:
+    rules = "\n".join(
+        [
+            'SecAction "id:1,phase:1,pass,nolog,initcol:ip=%{REMOTE_ADDR}"',
+            *(f'SecRule ARGS "@rx ." "id:{n},phase:2,pass,nolog,setvar:ip.n=+1"' for n in range(2, 14)),
+        ]
+    )
+    settings = {"redis_url": server.url, "rules": ["@recommended"], "directives": rules}
+    with Stack("buffered", settings=settings) as stack:
+        form = "&".join(f"a{n}=1" for n in range(900)).encode()
+        assert client.post(f"{stack.url}/login", content=form, headers=FORM).status_code == 200
+        assert eventually(lambda: "800 changes beyond the 10000 that one request may make" in stack.sidecar.text())
+
+
 def test_record_that_nobody_foresaw_counts_all_the_same(server: RedisServer, client: httpx.Client) -> None:
     rules = (
         'SecRule ARGS:session "@rx ^(.+)$" "id:1,phase:1,pass,nolog,capture,setsid:%{TX.1},setvar:session.n=+1"\n'

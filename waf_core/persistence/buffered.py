@@ -16,6 +16,7 @@ Key = tuple[str, bytes]
 """(collection, key)"""
 
 MAX_CHANGES = 10_000
+"""Of one request; further ones are lost, and counted."""
 
 
 class BufferedStore:
@@ -26,6 +27,8 @@ class BufferedStore:
         self.missing: list[Key] = []
         self.changes: list[tuple[Key, Change, int]] = []
         """In order; the number is SecCollectionTimeout of the rules, seconds."""
+        self.lost = 0
+        """Changes beyond MAX_CHANGES."""
 
     def load(self, collection: str, key: bytes, timeout: int) -> dict[bytes, bytes]:
         record = self.records.get((collection, key))
@@ -35,5 +38,6 @@ class BufferedStore:
         return dict(record)
 
     def commit(self, collection: str, key: bytes, changes: Sequence[Change], timeout: int) -> None:
-        if len(self.changes) < MAX_CHANGES:
-            self.changes += [((collection, key), change, timeout) for change in changes]
+        room = MAX_CHANGES - len(self.changes)
+        self.changes += [((collection, key), change, timeout) for change in changes[:room]]
+        self.lost += max(len(changes) - room, 0)
