@@ -20,9 +20,15 @@ _IDLE: tuple[tuple[str, Callable[[Settings], bool], str], ...] = (
     ("runtime_dir", lambda s: s.workers == 1, "there is one worker"),
     ("admin_token", lambda s: not (s.admin or s.admin_grpc), "there is no admin server"),
     ("blocking_percent", lambda s: s.mode in ("DetectionOnly", "Off"), "mode is not On: nothing is blocked"),
-    ("crs_root", lambda s: bool(s.rules) and not any(r.startswith("@crs") for r in s.rules), "no rules are @crs"),
+    ("crs_root", lambda s: not _names_crs(s), "no rules are @crs"),
 )
 """(setting, when it is idle, why)."""
+
+
+def _names_crs(settings: Settings) -> bool:
+    """Do the rules of any policy, or its directives, name the Core Rule Set (or nothing, which is to name it)?"""
+    parts = [settings, *map(settings.for_policy, settings.policies)]
+    return any(not part.rules or any("@crs" in text for text in (*part.rules, part.directives)) for part in parts)
 
 
 def idle_settings(settings: Settings) -> list[str]:

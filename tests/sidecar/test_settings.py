@@ -217,6 +217,8 @@ def test_settings_that_no_rule_reads_are_noted(tmp_path: Path) -> None:
         ({"admin_token": "t", "admin": ""}, "admin_token has no effect: there is no admin server"),
         ({"crs_root": "/crs", "rules": ["@baseline"]}, "crs_root has no effect: no rules are @crs"),
         ({"crs_root": "/crs", "rules": ["@crs/*.conf"]}, ""),
+        ({"crs_root": "/crs", "rules": ["a"], "directives": 'Include "@crs/*.conf"'}, ""),
+        ({"crs_root": "/crs", "rules": ["a"], "policies": [{"name": "p", "rules": ["@crs-setup"]}]}, ""),
         ({"blocking_percent": 5, "mode": "On"}, ""),
         (
             {"mode": "Off", "policies": [{"name": "a", "blocking_percent": 5}]},
