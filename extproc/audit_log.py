@@ -7,6 +7,7 @@ not fit is dropped and counted, and so is what a collector does not take.
 from __future__ import annotations
 
 import contextlib
+import errno
 import http.client
 import queue
 import sys
@@ -42,7 +43,7 @@ class AuditTargetError(OSError):
 
 
 class AuditLossError(Exception):
-    """`count` records were not taken; the message says why."""
+    """`count` of the records were not taken; the message says why."""
 
     def __init__(self, count: int, why: Exception) -> None:
         self.count = count
@@ -74,15 +75,11 @@ class _File:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.exists() and not path.is_file():
-                raise AuditTargetError(
-                    f"cannot write the audit log {path}: it is no file; write a file's path, or stdout"
-                )
+                raise OSError(errno.EINVAL, "it is no file; write a file's path, or stdout")
             self._handler = RotatingFileHandler(
                 path, maxBytes=size, backupCount=files, encoding="utf-8", errors="replace"
             )
             path.chmod(0o640)
-        except AuditTargetError:
-            raise
         except OSError as error:
             raise AuditTargetError(f"cannot write the audit log {path}: {error.strerror}") from error
         self._size = size
@@ -123,17 +120,15 @@ class _Http:
 
     def write(self, lines: list[str]) -> None:
         body = ("\n".join(lines) + "\n").encode("utf-8", "replace")
-        why: Exception | None = None
-        for attempt in range(HTTP_ATTEMPTS):
+        for attempt in range(1, HTTP_ATTEMPTS + 1):
             request = urllib.request.Request(self._url, data=body, headers=self._headers, method="POST")  # noqa: S310  (checked: http or https)
             try:
                 with urllib.request.urlopen(request, timeout=HTTP_SECONDS):  # noqa: S310
                     return
-            except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
-                why = error
-                time.sleep(0.2 * 2**attempt)
-        if why is not None:
-            raise AuditLossError(len(lines), why)
+            except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError):
+                if attempt == HTTP_ATTEMPTS:
+                    raise
+                time.sleep(0.1 * 2**attempt)
 
     def reopen(self) -> None:
         pass

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from extproc.rulesets import installed_versions
+from extproc.rulesets import newest_version
 
 DEFAULT_VERSION = "4.28.0"
 RELEASES = "https://github.com/coreruleset/coreruleset/releases/download"
@@ -207,7 +207,7 @@ def install(
             staged = unpack(archive, unpacked)
         found = detect_version(staged)
         target = target_base / f"coreruleset-{found}"
-        before = target if target.exists() else next(reversed(installed_versions(data_dir)), None)
+        before = target if target.exists() else newest_version(data_dir)
         kept = _keep(before, staged) if before is not None else []
         _swap(staged, target, work / "old")
     return Installed(target, before, kept)

@@ -27,7 +27,9 @@ def load_settings(path: Path | None = None, **flags: Any) -> Settings:
     given = {name: value for name, value in flags.items() if value is not None}
     # The environment beats the file: values of the file are defaults for what it does not set.
     environment = _own_variables(os.environ)
-    for name in sorted(environment - set(Settings.model_fields) - {"config"}):
+    unknown = environment - set(Settings.model_fields) - {"config"}
+    if unknown:
+        name = min(unknown)
         hint = _close(name, Settings.model_fields)
         raise ConfigError(
             f"unknown environment variable {PREFIX}{name.upper()}"

@@ -32,19 +32,20 @@ def override(nodes: Sequence[Node], settings: Settings, source: RuleSource, file
     positions."""
     given = {name: value for name in _READERS if (value := getattr(settings, name)) is not None}
     read = [_read(node) for node in nodes] if given else []
-    actions: list[str] = []
+    wanted: set[str] = set().union(*read)
+    changes: dict[str, int] = {}
     notes: list[str] = []
     for setting, value in given.items():
         variables = _READERS[setting]
-        used = [name for name in variables if any(name in names for names in read)]
-        actions += [f"setvar:tx.{name}={value}" for name in used]
+        used = {name: value for name in variables if name in wanted}
+        changes |= used
         if not used:
             notes.append(f"{file}: {setting} has no effect: no rule reads tx.{variables[0]}")
-    if not actions:
+    if not changes:
         return list(nodes), notes
-    wanted = {action.removeprefix("setvar:tx.").partition("=")[0] for action in actions}
-    place = _before_chain(nodes, next(index for index, names in enumerate(read) if names & wanted))
-    text = f'SecAction "id:{RULE_ID},phase:1,pass,nolog,{",".join(actions)}"'
+    place = _before_chain(nodes, next(index for index, names in enumerate(read) if names & changes.keys()))
+    actions = ",".join(f"setvar:tx.{name}={value}" for name, value in changes.items())
+    text = f'SecAction "id:{RULE_ID},phase:1,pass,nolog,{actions}"'
     return [*nodes[:place], *parse_text(text, source, file=file), *nodes[place:]], notes
 
 

@@ -32,12 +32,17 @@ def crs_folder(settings: Settings) -> Path | None:
     """The Core Rule Set in use: `crs_root`, or the newest installed one."""
     if settings.crs_root is not None:
         return settings.crs_root
-    return next(reversed(installed_versions(settings.data_dir)), None)
+    return newest_version(settings.data_dir)
 
 
 def installed_versions(data_dir: Path) -> list[Path]:
     """Folders of the Core Rule Sets that `envoy-waf crs install` has brought, the newest last."""
     return sorted((data_dir / "crs").glob("coreruleset-*"), key=_version_key)
+
+
+def newest_version(data_dir: Path) -> Path | None:
+    """The last of them, if there are any."""
+    return next(reversed(installed_versions(data_dir)), None)
 
 
 def _version_key(path: Path) -> tuple[int, ...]:

@@ -105,6 +105,12 @@ class ExtProcService:
             choice = "refused (503)" if self.settings.redis_on_failure == "closed" else "judged without them"
             self.log.error("Redis fails", call=call, error=str(error), requests=choice)
 
+    def store_answers(self, call: str) -> None:
+        """It has given (load) or taken (commit) records."""
+        if call in self._store_failing:
+            self._store_failing.remove(call)
+            self.log.info("Redis answers again", call=call)
+
     async def probe_store(self) -> None:
         """Whether records can be had is told at the start, not with the first request that wants some."""
         if self.records is None:
@@ -113,12 +119,6 @@ class ExtProcService:
             await self.records.load([("GLOBAL", b"")])
         except StoreUnavailableError as error:
             self.store_fails("load", error)
-
-    def store_answers(self, call: str) -> None:
-        """It has given (load) or taken (commit) records."""
-        if call in self._store_failing:
-            self._store_failing.remove(call)
-            self.log.info("Redis answers again", call=call)
 
     def open(self, call: Call) -> StreamSession:
         """Serve one stream."""

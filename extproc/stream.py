@@ -196,7 +196,7 @@ class Stream:
             headers=list(tx.request_headers),
             body=self._request.recorded,
             status=tx.response_status,
-            response_headers=[*tx.response_headers, *tx.hidden_response_headers],
+            response_headers=tx.sent_response_headers,
             response_body=self._response.recorded,
             client_ip=tx.client_ip.decode("latin-1"),
             client_port=tx.client_port,

@@ -319,6 +319,11 @@ class Transaction:
                 self.response_headers.remove(named[0])
                 self.hidden_response_headers = named
 
+    @property
+    def sent_response_headers(self) -> list[Pair]:
+        """What the upstream sent: also what rules do not see."""
+        return [*self.response_headers, *self.hidden_response_headers]
+
     def response_header(self, name: bytes) -> bytes:
         """The first response header of that (lower-case) name, or b""."""
         return next((v for n, v in self.response_headers if n.lower() == name), b"")

@@ -11,15 +11,7 @@ import click
 from rich.console import Console
 from rich.progress import track
 
-from extproc.commands.common import (
-    EXIT_FOUND,
-    choose,
-    compile_all,
-    fail,
-    load,
-    policy_for,
-    print_json,
-)
+from extproc.commands.common import EXIT_FOUND, choose, compile_all, fail, load, policy_for, print_json
 from extproc.commands.options import RULE_FLAGS, settings_options
 from extproc.policies import PolicySet
 from extproc.printable import printable

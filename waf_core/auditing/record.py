@@ -133,8 +133,7 @@ def make_record(tx: Transaction, hidden: Redaction | None = None, *, policy: str
     if "C" in parts or "I" in parts:
         record.request_body = hidden.text(_text(tx.request_body.kept[:MAX_BODY]))
     if "F" in parts:
-        headers = (*tx.response_headers, *tx.hidden_response_headers)
-        record.response_headers = [(_text(n), hidden.header(n, v)) for n, v in headers]
+        record.response_headers = [(_text(n), hidden.header(n, v)) for n, v in tx.sent_response_headers]
     if "E" in parts:
         record.response_body = hidden.text(_text(tx.response_body.kept[:MAX_BODY]))
     if "J" in parts:

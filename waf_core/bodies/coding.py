@@ -57,10 +57,10 @@ def decode(coding: bytes, data: bytes, limit: int) -> Decoded:
                 if size > limit:
                     return Decoded(b"".join(out)[:limit], True, "")
             return Decoded(b"".join(out), False, "")
-        except TruncatedError as error:
-            return Decoded(b"".join(out), False, str(error))
         except CodingError as error:
             why = str(error)
+            if isinstance(error, TruncatedError):
+                break
     return Decoded(b"".join(out), False, why)
 
 
