@@ -7,9 +7,22 @@ from typing import Any, Protocol
 
 from extproc.config import Settings
 
+MAX_WATCHERS = 64
+
 
 class ControlError(Exception):
     """The question cannot be answered; the message says why."""
+
+
+class UnavailableError(ControlError):
+    """No worker can answer now."""
+
+
+class WatchersError(ControlError):
+    """More than MAX_WATCHERS would watch."""
+
+    def __init__(self) -> None:
+        super().__init__(f"more than {MAX_WATCHERS} watch already")
 
 
 class Control(Protocol):
@@ -39,7 +52,7 @@ class Control(Protocol):
         ...
 
     def watch(self) -> AsyncIterator[dict[str, Any]]:
-        """Events as they come."""
+        """Events as they come.  Raises WatchersError, at the first."""
         ...
 
     async def reload(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import structlog
 
 from extproc.audit_log import AuditLog
 from extproc.config import Settings
+from extproc.control import MAX_WATCHERS, WatchersError
 from extproc.metrics import Metrics
 from extproc.policies import ADDRESS_ATTRIBUTE, ROUTE_ATTRIBUTE, Policy
 from extproc.stream import Stream
@@ -28,10 +29,12 @@ MAX_LOGGED_TEXT = 400
 MAX_EVENTS = 500
 """Events that a worker remembers."""
 
+MAX_EVENT_RULES = 20
+"""Matched rules that an event has, however many a log line shows."""
+
 MAX_EXPLAINABLE_BYTES = 16 << 20
 """Memory for the requests that can still be explained."""
 
-MAX_WATCHERS = 64
 WATCHER_QUEUE = 256
 """Events that one watcher may lag behind; then it misses some."""
 
@@ -202,7 +205,8 @@ class Recorder:
             self._log.warning("request would be blocked", **fields)
         else:
             self._log.info("rules matched", **fields)
-        self._publish(stream, {"time": round(time.time(), 3), **fields})
+        event = {"time": round(time.time(), 3), **fields, "rules": fields["rules"][:MAX_EVENT_RULES]}
+        self._publish(stream, event)
 
     # -- events for watchers ----------------------------------------------------------------------
 
@@ -226,9 +230,9 @@ class Recorder:
         return self._exchanges.get(transaction_id)
 
     async def watch(self) -> AsyncIterator[dict[str, Any]]:
-        """Events as they come.  Raises RuntimeError when there are too many watchers."""
+        """Events as they come.  Raises WatchersError."""
         if len(self._watchers) >= MAX_WATCHERS:
-            raise RuntimeError(f"more than {MAX_WATCHERS} watchers")
+            raise WatchersError
         queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue(WATCHER_QUEUE)
         self._watchers.add(queue)
         try:

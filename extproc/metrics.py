@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from extproc import __version__
 from extproc.policies import PolicySet
+from extproc.workers_metrics import RELOADS
 from waf_core.scan.limits import ScanStatistics
 
 MAX_RULE_SERIES = 2000
@@ -90,7 +91,7 @@ class Metrics:
             ["policy", "shadow", "live", "candidate"],
         )
         self.audit_dropped = counter("audit_records_dropped", "Audit records that were lost: queue full, or not taken")
-        self.reloads = counter("reloads", "Reloads of the rules, ok or failed", ["result"])
+        self.reloads = counter(*RELOADS, ["result"])
         self.scans = counter("scans", "Values scanned because they were not remembered")
         self.scan_fallbacks = counter(
             "scan_fallbacks", "Values whose automaton ran out of memory: judged by the slow, exact path"

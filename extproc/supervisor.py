@@ -16,7 +16,6 @@ import json
 import os
 import shutil
 import signal
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
@@ -26,11 +25,13 @@ from typing import Any
 import aiohttp
 import structlog
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.multiprocess import mark_process_dead
 
+from extproc import __version__
 from extproc.admin.servers import AdminServers
-from extproc.config import ConfigError, Settings, worker_address
-from extproc.control import ControlError
+from extproc.child import RELOAD_SECONDS, Child
+from extproc.config import ConfigError, Settings
+from extproc.control import MAX_WATCHERS, ControlError, WatchersError
 from extproc.fixed import kept
 from extproc.loading import Reread
 from extproc.policies import compile_policies
@@ -38,12 +39,10 @@ from extproc.requests.plain import exchange_to_json
 from extproc.summary import merge
 from extproc.tasks import Tasks
 from extproc.watch import watch_files, watched_files
+from extproc.workers_metrics import WorkersMetrics
 from waf_core import WafError
 from waf_core.exchange import Exchange
 from waf_core.memory import release
-
-ASK_SECONDS = 60.0
-"""Time that a worker gets to answer; a reload compiles rules."""
 
 RESTART_SECONDS = (0.1, 0.5, 2.0, 5.0, 15.0)
 """Pauses before a worker that ended is started again."""
@@ -52,43 +51,15 @@ STEADY_SECONDS = 60.0
 """A worker that ran so long starts anew without a pause."""
 
 
-class _Child:
-    """One worker process and the way to ask it."""
-
-    def __init__(self, index: int, socket: Path) -> None:
-        self.index = index
-        self.socket = socket
-        self.process: asyncio.subprocess.Process | None = None
-        self.ready = False
-        self.restarts = 0
-        self.session: aiohttp.ClientSession | None = None
-
-    async def ask(self, method: str, path: str, body: Any = None) -> Any:
-        """JSON of the worker's admin API.  Raises ControlError."""
-        session = self.connect()
-        try:
-            async with session.request(
-                method, f"http://localhost{path}", json=body, timeout=aiohttp.ClientTimeout(ASK_SECONDS)
-            ) as answer:
-                data = await answer.json()
-                if answer.status == 404 or answer.status == 400:
-                    raise ControlError(str(data.get("error")))
-                return data
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise ControlError(f"worker {self.index} does not answer") from error
-
-    def connect(self) -> aiohttp.ClientSession:
-        if self.session is None:
-            self.session = aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(self.socket)))
-        return self.session
-
-
 class Supervisor:
     """Runs `settings.workers` processes until SIGTERM.  It is the Control of the public admin servers."""
 
     def __init__(self, settings: Settings, reread: Reread, files: list[str]) -> None:
         """`files`: what to watch, from the rules that the command line has compiled already."""
         self.settings = settings
+        """The newest that could be used: workers start with them, whatever the file says by then."""
+        self.generation = 1
+        """Counts the settings and rules that workers were told to read."""
         self._reread = reread
         self._files = files
         self._log = structlog.get_logger("envoy_waf")
@@ -98,7 +69,10 @@ class Supervisor:
         self._metrics_folder = self._folder / "metrics"
         shutil.rmtree(self._metrics_folder, ignore_errors=True)
         self._metrics_folder.mkdir(mode=0o700)
-        self._children = [_Child(index, self._folder / f"worker-{index}.sock") for index in range(settings.workers)]
+        self._children = [Child(index, self._folder / f"worker-{index}.sock") for index in range(settings.workers)]
+        self._metrics = WorkersMetrics(self._metrics_folder)
+        self._reloading = asyncio.Lock()
+        self._watchers = 0
         self._stop = asyncio.Event()
         self._tasks = Tasks()
         self.started_at = time.time()
@@ -106,7 +80,7 @@ class Supervisor:
     @property
     def ready(self) -> bool:
         """Do all workers serve?"""
-        return all(child.ready for child in self._children)
+        return not self._stop.is_set() and all(child.ready for child in self._children)
 
     async def run(self) -> None:
         """Raises OSError when an admin address is taken."""
@@ -123,80 +97,63 @@ class Supervisor:
         await self._stop.wait()
         self._log.info("stopping workers", workers=len(self._children))
         self._tasks.cancel()
-        await asyncio.gather(*(self._end(child) for child in self._children))
+        await asyncio.gather(*(child.end(self.settings.drain_seconds) for child in self._children))
         await servers.stop()
         if self._own_folder:
             shutil.rmtree(self._folder, ignore_errors=True)
 
-    async def _tend(self, child: _Child) -> None:
+    async def _tend(self, child: Child) -> None:
         """Start a worker, and start it again whenever it ends."""
+        quick = 0
         while True:
             begun = time.monotonic()
-            await self._spawn(child)
-            assert child.process is not None
-            watcher = asyncio.ensure_future(self._await_ready(child))
-            code = await child.process.wait()
-            watcher.cancel()
+            try:
+                code = await self._live(child)
+                said = f"exit status {code}" if code >= 0 else signal.Signals(-code).name
+            except OSError as error:
+                said = f"it cannot be started: {error}"
             child.ready = False
-            with contextlib.suppress(OSError):
-                os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(self._metrics_folder)
-                mark_process_dead(child.process.pid)  # type: ignore[no-untyped-call]
             if time.monotonic() - begun > STEADY_SECONDS:
-                child.restarts = 0
-            pause = RESTART_SECONDS[min(child.restarts, len(RESTART_SECONDS) - 1)]
+                quick = 0
+            pause = RESTART_SECONDS[min(quick, len(RESTART_SECONDS) - 1)]
+            quick += 1
             child.restarts += 1
-            self._log.error("a worker ended; it is started again", worker=child.index, status=code, seconds=pause)
+            self._metrics.restarts.inc()
+            self._log.error("a worker ended; it is started again", worker=child.index, why=said, seconds=pause)
             await asyncio.sleep(pause)
 
-    async def _spawn(self, child: _Child) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            child.socket.unlink()
-        listen = worker_address(self.settings.listen, child.index)
-        child.process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "extproc.worker_process",
-            stdin=asyncio.subprocess.PIPE,
-            env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(self._metrics_folder)},
-        )
-        assert child.process.stdin is not None
-        head = {
-            "index": child.index,
-            "listen": listen,
-            "admin": f"unix:{child.socket}",
-            "config": str(self._reread.path) if self._reread.path else None,
-            "flags": {k: v for k, v in self._reread.flags.items() if v is not None},
-        }
-        child.process.stdin.write(json.dumps(head, default=str).encode())
-        child.process.stdin.close()
-
-    async def _await_ready(self, child: _Child) -> None:
-        while True:
-            with contextlib.suppress(ControlError):
-                status = await child.ask("GET", "/status")
-                if status["ready"]:
-                    child.ready = True
-                    self._log.info("worker ready", worker=child.index, listen=status["listen"], pid=status["pid"])
-                    return
-            await asyncio.sleep(0.1)
-
-    async def _end(self, child: _Child) -> None:
-        if child.session is not None:
-            await child.session.close()
-        if child.process is None or child.process.returncode is not None:
-            return
-        child.process.terminate()
+    async def _live(self, child: Child) -> int:
+        """One process from its start to its end; its exit status.  Raises OSError when it cannot be started."""
+        folder = str(self._metrics_folder)
+        await child.spawn(self.settings, self._reread, self.generation, {"PROMETHEUS_MULTIPROC_DIR": folder})
+        assert child.process is not None
+        watcher = asyncio.ensure_future(self._watch(child))
         try:
-            await asyncio.wait_for(child.process.wait(), self.settings.drain_seconds + 10)
-        except TimeoutError:
-            child.process.kill()
+            code = await child.process.wait()
+        finally:
+            watcher.cancel()
+        with contextlib.suppress(OSError):
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+            mark_process_dead(child.process.pid)  # type: ignore[no-untyped-call]
+        return code
+
+    async def _watch(self, child: Child) -> None:
+        """Notice when a worker serves, bring it what was reloaded while it started, and end it when it hangs."""
+        status = await child.until_ready()
+        async with self._reloading:
+            while child.generation < self.generation:
+                await self._reload_child(child)
+            child.ready = True
+        self._log.info("worker ready", worker=child.index, listen=status["listen"], pid=status["pid"])
+        await child.until_hung()
+        self._log.error("a worker does not answer; it is ended", worker=child.index, pid=status["pid"])
+        child.signal(signal.SIGKILL)
 
     def _hangup(self) -> None:
         """SIGHUP: logs have been rotated, rules may have changed.  Workers open their logs anew; the rules are tried
         here first."""
         for child in self._children:
-            if child.process is not None and child.process.returncode is None:
-                child.process.send_signal(signal.SIGUSR1)
+            child.signal(signal.SIGUSR1)
         self._tasks.start(self.reload())
 
     # -- Control ----------------------------------------------------------------------------------
@@ -212,28 +169,37 @@ class Supervisor:
         return good
 
     async def status(self) -> dict[str, Any]:
-        """The first worker's, and a line for each."""
-        try:
-            answers = await self._all("GET", "/status")
-        except ControlError:
-            return {"version": "", "ready": False, "generation": 0, "workers": []}
+        """That of the first worker that answers, and a line for each."""
+        answers = await asyncio.gather(*(self._status(child) for child in self._children))
         return {
-            **answers[0],
+            **next((answer for answer in answers if answer), {"version": __version__}),
             "pid": os.getpid(),
-            "ready": self.ready,
-            "generation": min(answer["generation"] for answer in answers),
+            "ready": self.ready and all(answers),
+            "generation": min((answer["generation"] for answer in answers if answer), default=self.generation),
             "uptime_seconds": round(time.time() - self.started_at, 1),
-            "streams": sum(answer["streams"] for answer in answers),
+            "streams": sum(answer["streams"] for answer in answers if answer),
             "workers": [
-                {k: answer[k] for k in ("pid", "listen", "ready", "generation", "streams", "uptime_seconds")}
-                for answer in answers
+                {
+                    **{key: answer.get(key) for key in ("pid", "listen", "generation", "streams", "uptime_seconds")},
+                    "ready": child.ready and bool(answer),
+                    "restarts": child.restarts,
+                }
+                for child, answer in zip(self._children, answers, strict=True)
             ],
         }
+
+    async def _status(self, child: Child) -> dict[str, Any]:
+        """Empty when it does not answer."""
+        try:
+            answer: dict[str, Any] = await child.ask("GET", "/status")
+        except ControlError:
+            return {}
+        return answer
 
     async def metrics(self) -> bytes:
         """All workers' series, added up."""
         registry = CollectorRegistry()
-        MultiProcessCollector(registry, str(self._metrics_folder))  # type: ignore[no-untyped-call]
+        registry.register(self._metrics)
         return await asyncio.to_thread(generate_latest, registry)
 
     async def summary(self) -> dict[str, Any]:
@@ -247,17 +213,21 @@ class Supervisor:
         return sorted(events, key=lambda event: float(event["time"]), reverse=True)[:limit]
 
     async def watch(self) -> AsyncIterator[dict[str, Any]]:
-        """All workers' events as they come."""
+        """All workers' events as they come.  Raises WatchersError."""
+        if self._watchers >= MAX_WATCHERS:
+            raise WatchersError
+        self._watchers += 1
         queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue(1024)
         tasks = [asyncio.ensure_future(self._follow(child, queue)) for child in self._children]
         try:
             while True:
                 yield await queue.get()
         finally:
+            self._watchers -= 1
             for task in tasks:
                 task.cancel()
 
-    async def _follow(self, child: _Child, queue: asyncio.Queue[dict[str, Any]]) -> None:
+    async def _follow(self, child: Child, queue: asyncio.Queue[dict[str, Any]]) -> None:
         while True:
             with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
                 timeout = aiohttp.ClientTimeout(total=None, sock_read=60)
@@ -268,25 +238,37 @@ class Supervisor:
             await asyncio.sleep(1.0)
 
     async def reload(self) -> dict[str, Any]:
-        """In all workers.  The rules are tried here first, so that either all take them or none."""
-        try:
-            settings = kept(self._reread(), self.settings, self._log)
-            policies = await asyncio.to_thread(compile_policies, settings)
-        except (WafError, ConfigError) as error:
-            self._log.error("reload failed; the old rules stay", error=str(error))
-            status = await self.status()
-            return {"ok": False, "generation": status["generation"], "error": str(error)}
-        self.settings = settings
-        self._files = watched_files(policies, self._reread)
-        del policies
-        release()
-        answers = await self._all("POST", "/api/reload", {})
-        failed = next((answer["error"] for answer in answers if not answer["ok"]), "")
+        """In all workers.  The rules are tried here first, so that either all take them or none.  A worker that starts
+        meanwhile takes them before it counts as ready."""
+        async with self._reloading:
+            try:
+                settings = kept(self._reread(), self.settings, self._log)
+                policies = await asyncio.to_thread(compile_policies, settings)
+            except (WafError, ConfigError) as error:
+                self._metrics.reloads.labels("failed").inc()
+                self._log.error("reload failed; the old rules stay", error=str(error))
+                return {"ok": False, "generation": self.generation, "error": str(error)}
+            self.settings = settings
+            self._files = watched_files(policies, self._reread)
+            del policies
+            release()
+            self.generation += 1
+            errors = await asyncio.gather(*(self._reload_child(child) for child in self._children if child.ready))
         return {
-            "ok": not failed and len(answers) == len(self._children),
-            "generation": min(answer["generation"] for answer in answers),
-            "error": failed,
+            "ok": not any(errors),
+            "generation": self.generation,
+            "error": "; ".join(error for error in errors if error),
         }
+
+    async def _reload_child(self, child: Child) -> str:
+        """What went wrong, or nothing."""
+        child.generation += 1
+        try:
+            answer = await child.ask("POST", "/api/reload", {}, seconds=RELOAD_SECONDS)
+        except ControlError as error:
+            self._log.error("a worker did not reload", worker=child.index, error=str(error))
+            return str(error)
+        return f"worker {child.index}: {answer['error']}" if answer["error"] else ""
 
     async def explain(self, question: dict[str, Any]) -> dict[str, Any]:
         """By the worker that knows the id; an exchange by any."""

@@ -51,14 +51,21 @@ class Worker:
     """Serves until told to stop.  `run` returns when everything has drained."""
 
     def __init__(
-        self, settings: Settings, policies: PolicySet, *, index: int = 0, reread: Reread | None = None
+        self,
+        settings: Settings,
+        policies: PolicySet,
+        *,
+        index: int = 0,
+        generation: int = 1,
+        reread: Reread | None = None,
     ) -> None:
-        """`index`: which of the supervisor's workers this is; `reread`: gives the settings anew for a reload."""
+        """`index`: which of the supervisor's workers this is; `generation`: of these policies; `reread`: gives the
+        settings anew for a reload."""
         self.settings = settings
         self.policies = policies
         self._reread = reread
-        self.generation = 1
-        """Counts the policy sets that this process has served."""
+        self.generation = generation
+        """Counts the policy sets that have served."""
         self._metrics = Metrics()
         self._metrics.serve(policies, self.generation)
         self.ready = False

@@ -11,7 +11,7 @@ import uvloop
 
 import extproc.starting  # noqa: F401  (before the rest of the package)
 from extproc import log
-from extproc.config import ConfigError
+from extproc.config import ConfigError, Settings
 from extproc.loading import Reread
 from extproc.policies import compile_policies
 from extproc.worker import Worker
@@ -31,12 +31,13 @@ class _Reread(Reread):
 
 def main() -> int:
     head = json.load(sys.stdin)
-    own = {"listen": head["listen"], "admin": head["admin"], "admin_grpc": "", "watch": False, "admin_token": None}
-    reread = _Reread(Path(head["config"]) if head["config"] else None, head["flags"], own)
+    reread = _Reread(Path(head["config"]) if head["config"] else None, head["flags"], head["own"])
     try:
-        settings = reread()
+        settings = Settings(**head["settings"]).model_copy(update=head["own"])
         log.configure(settings.log_level, settings.log_format)
-        uvloop.run(Worker(settings, compile_policies(settings), index=head["index"], reread=reread).run())
+        policies = compile_policies(settings)
+        worker = Worker(settings, policies, index=head["index"], generation=head["generation"], reread=reread)
+        uvloop.run(worker.run())
     except (ConfigError, WafError, OSError) as error:
         print(f"worker {head['index']}: {error}", file=sys.stderr)
         return 1

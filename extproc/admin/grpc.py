@@ -16,7 +16,7 @@ from grpc_reflection.v1alpha import reflection
 from extproc.admin.access import is_local, token_fits
 from extproc.admin.pb import admin_pb2 as pb
 from extproc.config import ConfigError, Settings
-from extproc.control import Control, ControlError
+from extproc.control import Control, ControlError, UnavailableError, WatchersError
 from extproc.listening import listening
 from waf_core.exchange import Exchange
 
@@ -81,14 +81,18 @@ class GrpcAdmin:
 
     async def _tail(self, request: Any, context: Any) -> AsyncIterator[Any]:
         await self._admit(context)
-        for event in reversed(await self._control.recent(min(request.recent, MAX_RECENT))):
+        try:
+            recent = await self._control.recent(min(request.recent, MAX_RECENT))
+        except UnavailableError as error:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
+        for event in reversed(recent):
             yield _event(event)
         if request.past_only:
             return
         try:
             async for event in self._control.watch():
                 yield _event(event)
-        except RuntimeError as error:
+        except WatchersError as error:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
 
     async def _explain(self, request: Any, context: Any) -> Any:
@@ -107,6 +111,8 @@ class GrpcAdmin:
             )
         try:
             found = await self._control.explain(question)
+        except UnavailableError as error:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
         except ControlError as error:
             await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
         return pb.ExplainResponse(

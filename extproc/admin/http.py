@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Awaitable, Callable
 from importlib import resources
 from pathlib import Path
@@ -13,12 +14,13 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from extproc.admin.access import LOCAL_NAMES, is_local, token_fits
 from extproc.config import parse_address
-from extproc.control import Control, ControlError
+from extproc.control import Control, ControlError, UnavailableError
 from extproc.listening import listening
 
-MAX_QUESTION_BYTES = 4 << 20
+MAX_QUESTION_BYTES = 8 << 20
 MAX_RECENT = 500
 PING_SECONDS = 15.0
+_COUNT = re.compile("[0-9]{1,9}")
 
 OPEN_PATHS = frozenset(("/healthz", "/readyz", "/metrics"))
 PAGE_FILES = {"": "index.html", "app.js": "app.js", "style.css": "style.css"}
@@ -74,8 +76,16 @@ class HttpAdmin:
     async def _guard(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        refusal = self._refusal(request)
-        answer = refusal if refusal is not None else await handler(request)
+        answer: web.StreamResponse
+        try:
+            refusal = self._refusal(request)
+            answer = refusal if refusal is not None else await handler(request)
+        except UnavailableError as error:
+            answer = _error(503, f"{error}; try again")
+        except web.HTTPException as error:
+            answer = _error(error.status, error.reason)
+            if isinstance(error, web.HTTPMethodNotAllowed):
+                answer.headers["Allow"] = error.headers["Allow"]
         if not answer.prepared:
             answer.headers.update(SECURITY_HEADERS)
         return answer
@@ -121,7 +131,7 @@ class HttpAdmin:
 
     async def _events(self, request: web.Request) -> web.Response:
         text = request.query.get("limit", "50")
-        if not text.isdigit():
+        if not _COUNT.fullmatch(text):
             return _error(400, "limit has to be a number")
         return web.json_response({"events": await self._control.recent(min(int(text), MAX_RECENT))})
 
@@ -140,7 +150,10 @@ class HttpAdmin:
                     continue
                 await answer.write(f"data: {json.dumps(waiting.result())}\n\n".encode())
                 waiting = None
-        except (ConnectionResetError, RuntimeError, StopAsyncIteration, ControlError):
+        except ControlError as error:
+            await answer.write(f"event: refused\ndata: {json.dumps({'error': str(error)})}\n\n".encode())
+            return answer
+        except (ConnectionResetError, RuntimeError, StopAsyncIteration):
             return answer
         finally:
             if waiting is not None:
@@ -159,6 +172,8 @@ class HttpAdmin:
             return _error(400, "the body has to be an object")
         try:
             return web.json_response(await self._control.explain(question))
+        except UnavailableError:
+            raise
         except ControlError as error:
             return _error(404, str(error))
 

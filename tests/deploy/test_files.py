@@ -17,6 +17,7 @@ from extproc.config import Settings
 from extproc.loading import load_settings
 from extproc.metrics import Metrics
 from extproc.rulesets import RuleSets
+from extproc.workers_metrics import WorkersMetrics
 
 PLAIN = {"nodeSelector", "affinity", "podAnnotations", "resources"}
 """Values that Kubernetes checks."""
@@ -245,9 +246,10 @@ def test_settings_of_compose() -> None:
     assert load_settings(PROJECT / "deploy" / "compose" / "settings.yaml").listen == "0.0.0.0:9002"
 
 
-def test_dashboard_and_alerts_ask_for_metrics_that_there_are() -> None:
+def test_dashboard_alerts_and_manual_tell_of_metrics_that_there_are(tmp_path: Path) -> None:
     known = set()
-    for family in Metrics().registry.collect():
+    families = [*Metrics().registry.collect(), *WorkersMetrics(tmp_path).collect()]
+    for family in families:
         for suffix in ("", "_total", "_bucket", "_sum", "_count"):
             known.add(family.name + suffix)
     texts = [
@@ -259,3 +261,5 @@ def test_dashboard_and_alerts_ask_for_metrics_that_there_are() -> None:
     asked = {name for text in texts for name in re.findall(r"envoy_waf_[a-z_]+", text)}
     assert len(asked) > 12
     assert asked <= known
+    told = (PROJECT / "docs" / "operations.md").read_text()
+    assert [family.name for family in families if family.name not in told] == []

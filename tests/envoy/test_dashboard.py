@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,6 +15,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from demo.stack import Stack
 from tests.envoy.conftest import BROWSER
+from tests.sidecar.supervised import RULE, Supervised
 
 pytestmark = pytest.mark.xdist_group("dashboard")
 
@@ -95,6 +98,35 @@ def test_an_event_explains_itself_and_proposes_an_exclusion_by_keyboard(chromium
     page.keyboard.press("Escape")
     expect(why).to_be_hidden()
     assert wrong == []
+
+
+def test_the_list_can_be_narrowed_to_what_one_looks_for(chromium: Browser, stack: Stack) -> None:
+    page, wrong = open_page(chromium, stack)
+    rows = page.locator("#events li:visible")
+    expect(page.locator("#events li").first).to_be_visible()
+    everything = rows.count()
+    page.get_by_label("Only those with").fill("UNION  select")
+    expect(rows).to_have_count(1)
+    httpx.get(f"{stack.url}/hello?q=2'%20union%20select%20password%20from%20users--%20", headers=BROWSER)
+    httpx.get(f"{stack.url}/hello?q=%3Cscript%3Ealert(3)%3C/script%3E", headers=BROWSER)
+    expect(rows).to_have_count(2)
+    page.get_by_label("Only those with").fill("")
+    expect(rows).to_have_count(everything + 2)
+    assert wrong == []
+
+
+def test_it_says_which_worker_does_not_serve(chromium: Browser, tmp_path: Path) -> None:
+    with Supervised(tmp_path) as running:
+        page = chromium.new_page()
+        page.goto(f"http://127.0.0.1:{running.port}/")
+        expect(page.locator("#state")).to_have_text("live")
+        running.rules.write_text("SecRule ARGS broken")
+        os.kill(running.pids()[1], signal.SIGKILL)
+        expect(page.locator("#state")).to_have_text("worker 1 of 2 not ready", timeout=15_000)
+        page.get_by_role("button", name="Reload rules").click()
+        expect(page.locator("#state")).to_contain_text("own.conf:1")
+        running.rules.write_text(RULE)
+        expect(page.locator("#state")).to_have_text("live", timeout=30_000)
 
 
 def test_phone_width_and_dark(chromium: Browser, stack: Stack) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -19,6 +20,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from demo.stack import Stack, free_port
 from extproc.admin.pb import admin_pb2 as pb
+from extproc.control import MAX_WATCHERS
 from tests.envoy.conftest import BROWSER
 from tests.waiting import eventually
 
@@ -178,6 +180,43 @@ def test_the_admin_server_is_not_for_other_pages(stack: Stack) -> None:
     policy = httpx.get(f"{url}/").headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
+
+
+def test_odd_questions_get_an_answer_in_words(stack: Stack) -> None:
+    url = f"http://127.0.0.1:{stack.admin_port}"
+    for limit in ("²", "-1", "1e3", "9" * 5000, ""):
+        answer = httpx.get(f"{url}/api/events", params={"limit": limit})
+        assert (answer.status_code, answer.json()) == (400, {"error": "limit has to be a number"})
+    assert httpx.get(f"{url}/api/nothing").json() == {"error": "Not Found"}
+    refused = httpx.post(f"{url}/status", json={})
+    assert (refused.status_code, refused.headers["allow"]) == (405, "GET,HEAD")
+    assert "default-src 'none'" in refused.headers["content-security-policy"]
+    large = httpx.post(f"{url}/api/explain", json={"id": "x" * (9 << 20)})
+    assert (large.status_code, large.json()) == (413, {"error": "Request Entity Too Large"})
+    questions: tuple[Any, ...] = (
+        [],
+        {},
+        {"exchange": 1},
+        {"exchange": {"method": 1}},
+        {"exchange": {"headers": [["a"]]}},
+        {"id": []},
+    )
+    for question in questions:
+        answer = httpx.post(f"{url}/api/explain", json=question)
+        assert answer.status_code in (400, 404)
+        assert answer.json()["error"]
+
+
+def test_there_is_a_bound_on_those_who_watch(stack: Stack) -> None:
+    url = f"http://127.0.0.1:{stack.admin_port}/api/events/stream"
+    with (
+        httpx.Client(limits=httpx.Limits(max_connections=None), timeout=20) as client,
+        contextlib.ExitStack() as all_of_them,
+    ):
+        watching = [all_of_them.enter_context(client.stream("GET", url)) for _ in range(MAX_WATCHERS)]
+        assert {answer.status_code for answer in watching} == {200}
+        refused = eventually(lambda: httpx.get(url).text)
+        assert refused == f'event: refused\ndata: {{"error": "more than {MAX_WATCHERS} watch already"}}\n\n'
 
 
 @pytest.mark.parametrize("token", [None, "open-sesame"])

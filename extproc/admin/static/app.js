@@ -3,9 +3,11 @@
 
 const $ = (id) => document.getElementById(id);
 const MAX_EVENTS = 100;
+const MAX_SEEN = 1000;
 const SUMMARY_MS = 3000;
 let token = "";
 let threshold = 5;
+let polling = 0;
 
 function element(name, text, className) {
   const made = document.createElement(name);
@@ -22,8 +24,8 @@ async function ask(path, question) {
     options.headers["Content-Type"] = "application/json";
     options.body = JSON.stringify(question);
   }
-  const answer = await fetch(path, options);
-  const data = await answer.json();
+  const answer = await fetch(path, options).catch(() => { throw new Error("the sidecar does not answer"); });
+  const data = await answer.json().catch(() => { throw new Error(`the sidecar answers ${answer.status}`); });
   if (answer.status === 401) $("token").hidden = false;
   if (!answer.ok && data.error && !("ok" in data)) throw new Error(data.error);
   return data;
@@ -37,7 +39,7 @@ function say(text) {
 
 function drawTimeline(slices, seconds) {
   const now = Math.floor(Date.now() / 1000 / seconds) * seconds;
-  const count = 90;
+  const count = 180;
   const points = [];
   for (let i = count - 1; i >= 0; i--) {
     points.push(slices[String(now - i * seconds)] || [0, 0, 0]);
@@ -109,18 +111,26 @@ async function summary() {
   drawTop("clients", data.clients);
 }
 
+function health(data) {
+  const down = (data.workers || []).flatMap((worker, index) => (worker.ready ? [] : [index]));
+  if (down.length) return `worker ${down.join(", ")} of ${data.workers.length} not ready`;
+  return data.ready ? "live" : "not ready";
+}
+
 async function status() {
   const data = await ask("status");
+  if (!data.policies) return health(data);
   threshold = data.anomaly_threshold || 5;
   const names = data.policies.map((policy) => `${policy.name} (${policy.mode}, ${policy.rules} rules)`).join(", ");
   $("what").textContent = `${data.ruleset.text} · generation ${data.generation} · ${names}`;
+  return health(data);
 }
 
 async function refresh() {
   try {
-    await status();
+    const state = await status();
     await summary();
-    say("live");
+    say(state);
     $("token").hidden = true;
   } catch (error) {
     say(error.message);
@@ -136,6 +146,7 @@ function addEvent(event) {
   const key = `${event.transaction_id} ${event.time}`;
   if (seen.has(key)) return;
   seen.add(key);
+  if (seen.size > MAX_SEEN) seen.delete(seen.values().next().value);
   const row = element("li");
   const button = element("button");
   button.type = "button";
@@ -149,19 +160,27 @@ function addEvent(event) {
   );
   button.addEventListener("click", () => why(event.transaction_id));
   row.append(button);
+  row.hidden = !fits(row);
   $("events").prepend(row);
   while ($("events").children.length > MAX_EVENTS) $("events").lastChild.remove();
 }
 
+function fits(row) {
+  const words = $("filter").value.toLowerCase().split(/\s+/);
+  const text = row.textContent.toLowerCase();
+  return words.every((word) => text.includes(word));
+}
+
 async function pollEvents() {
   try {
-    const data = await ask("api/events?limit=50");
+    const data = await ask(`api/events?limit=${MAX_EVENTS}`);
     data.events.reverse().forEach(addEvent);
   } catch (error) {
     say(error.message);
   }
   // With a token EventSource cannot be used: it sends no headers.
-  setTimeout(pollEvents, token ? 2000 : 30000);
+  clearTimeout(polling);
+  polling = setTimeout(pollEvents, token ? 2000 : 30000);
 }
 
 function follow() {
@@ -205,6 +224,10 @@ $("reload").addEventListener("click", async () => {
   } catch (error) {
     say(error.message);
   }
+});
+
+$("filter").addEventListener("input", () => {
+  for (const row of $("events").children) row.hidden = !fits(row);
 });
 
 $("token-send").addEventListener("click", () => {
