@@ -87,7 +87,15 @@ def denial(
         immediate.body = body.replace("{id}", tx.id).encode()
     if grpc:
         immediate.grpc_status.status = GRPC_PERMISSION_DENIED
-    return ProcessingResponse(immediate_response=immediate, dynamic_metadata=_metadata(stop, tx, policy))
+    return ProcessingResponse(immediate_response=immediate, dynamic_metadata=_metadata(tx, policy))
+
+
+def told(answer: ProcessingResponse, tx: Transaction, policy: str) -> ProcessingResponse:
+    """The same answer, with what rules have found so far."""
+    found = ProcessingResponse()
+    found.CopyFrom(answer)
+    found.dynamic_metadata.CopyFrom(_metadata(tx, policy))
+    return found
 
 
 def engine_failure() -> ProcessingResponse:
@@ -106,14 +114,15 @@ def _refuse(status: int, details: str, body: bytes) -> ProcessingResponse:
     return ProcessingResponse(immediate_response=immediate)
 
 
-def _metadata(stop: Interruption, tx: Transaction, policy: str) -> Struct:
-    """For Envoy's access log: %DYNAMIC_METADATA(envoy_waf:action)% and so on."""
+def _metadata(tx: Transaction, policy: str) -> Struct:
+    """For Envoy's access log and the filters behind: %DYNAMIC_METADATA(envoy_waf:action)% and so on."""
+    stop = tx.interruption or tx.detected
     struct = Struct()
     struct.update(
         {
             METADATA_NAMESPACE: {
-                "action": stop.action,
-                "rule_id": stop.rule_id,
+                "action": tx.interruption.action if tx.interruption else "detected" if tx.detected else "matched",
+                "rule_id": stop.rule_id if stop else 0,
                 "rule_ids": [matched.rule.id for matched in tx.matched_rules[:MAX_TOLD_RULES]],
                 "score": tx.anomaly_score,
                 "phase": tx.phase,

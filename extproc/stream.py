@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 from envoy.service.ext_proc.v3.external_processor_pb2 import HttpBody, ProcessingRequest, ProcessingResponse
 
-from extproc.answers import CONTINUE_REQUEST, CONTINUE_RESPONSE, NO_RESPONSE_BODY, denial, override
+from extproc.answers import CONTINUE_REQUEST, CONTINUE_RESPONSE, NO_RESPONSE_BODY, denial, override, told
 from extproc.client import client_address, split_address
 from extproc.head import RequestHead, read_head
 from extproc.modes import BUFFERED_PARTIAL, FULL_DUPLEX, NONE, STREAMED
-from extproc.piece import Answer
+from extproc.piece import Answer, Piece
 from extproc.policies import ADDRESS_ATTRIBUTE, ROUTE_ATTRIBUTE, Policy, PolicySet, UnknownPolicyError
 from extproc.side import MAX_HELD_BYTES, Side
 from waf_core import Interruption, Transaction
@@ -97,6 +97,8 @@ class Stream:
         self._request = Side(True, CONTINUE_REQUEST)
         self._response = Side(False, CONTINUE_RESPONSE)
         self._head: RequestHead | None = None
+        self._told: tuple[int, int, str] | None = None
+        """Matched rules, score and verdict that Envoy has been told of."""
         self._closed = False
 
     # -- entry points ---------------------------------------------------------------------------
@@ -111,9 +113,23 @@ class Stream:
             self._response.mode = message.protocol_config.response_body_mode
         kind = message.WhichOneof("request")
         try:
-            return self._answers(kind, message, body)
+            answers = self._answers(kind, message, body)
         except UsageError as error:
             raise StreamError(f"{kind} comes at a wrong time: {error}") from error
+        if self.tx is not None and self.tx.matched_rules and not self.blocked:
+            self._tell(self.tx, answers)
+        return answers
+
+    def _tell(self, tx: Transaction, answers: list[Answer]) -> None:
+        """Envoy learns what matched although it may go on; with the next message of its own that there is, and once."""
+        found = len(tx.matched_rules), tx.anomaly_score, tx.verdict
+        if found == self._told:
+            return
+        for index, answer in enumerate(answers):
+            if not isinstance(answer, Piece):
+                answers[index] = told(answer, tx, self.policy.name)
+                self._told = found
+                return
 
     def _answers(self, kind: str | None, message: ProcessingRequest, body: Sequence[bytes] | None) -> list[Answer]:
         if kind == "request_headers":

@@ -186,6 +186,17 @@ def test_envoy_access_log_has_details_and_metadata(stacks: Callable[..., Stack],
     assert entry["waf_score"] >= 5
 
 
+@pytest.mark.xdist_group("detection")
+def test_envoy_access_log_tells_what_would_be_blocked(stacks: Callable[..., Stack], browser: httpx.Client) -> None:
+    stack = stacks("buffered", mode="DetectionOnly")
+    assert browser.post(stack.url + "/hello?tuned=1", data={"a": JNDI}).status_code == 200
+    lines = eventually(lambda: [text for text in stack.envoy.text().splitlines() if "tuned=" in text], 30)
+    entry = json.loads(lines[0])
+    assert (entry["status"], entry["waf_action"]) == (200, "detected")
+    assert 944150 in [int(number) for number in entry["waf_rules"]]
+    assert entry["waf_score"] >= 5
+
+
 @pytest.mark.xdist_group("buffered")
 def test_metrics_count_verdicts_and_rule_hits(stacks: Callable[..., Stack], browser: httpx.Client) -> None:
     stack = stacks("buffered")

@@ -404,6 +404,37 @@ def test_immediate_response_carries_body_details_and_metadata() -> None:
     assert [v.number_value for v in metadata["rule_ids"].list_value.values] == [1]
 
 
+def test_what_matches_and_passes_is_told_to_envoy_once() -> None:
+    rules = """
+        SecRequestBodyAccess On
+        SecResponseBodyAccess On
+        SecResponseBodyMimeType text/plain
+        SecRule ARGS_GET "@contains odd" "id:1,phase:1,pass,log,setvar:tx.blocking_inbound_anomaly_score=3"
+        SecRule ARGS_GET "@contains odd" "id:2,phase:1,pass,nolog"
+        SecRule ARGS_POST "@contains evil" "id:3,phase:2,deny,setvar:tx.blocking_inbound_anomaly_score=8"
+    """
+    body = request_body(b"b=evil")
+    later = (response_headers(), response_body(b"x"))
+
+    def told(answers: list[list[ProcessingResponse]]) -> list[tuple[str, int, int, list[int]]]:
+        found = []
+        for answer in (answer for some in answers for answer in some):
+            if answer.HasField("dynamic_metadata"):
+                fields = answer.dynamic_metadata.fields["envoy_waf"].struct_value.fields
+                numbers = [int(v.number_value) for v in fields["rule_ids"].list_value.values]
+                action, rule = fields["action"].string_value, int(fields["rule_id"].number_value)
+                found.append((action, rule, int(fields["score"].number_value), numbers))
+        return found
+
+    for mode in (BUFFERED, BUFFERED_PARTIAL, STREAMED, FULL_DUPLEX):
+        head = request_headers("/?a=odd", method="POST", headers=FORM, end=False, mode=mode)
+        answers = play(make(rules + "SecRuleEngine DetectionOnly"), head, body, *later)[1]
+        matched = [] if mode == FULL_DUPLEX else [("matched", 0, 3, [1])]
+        assert told(answers) == [*matched, ("detected", 3, 8, [1, 3])]
+        assert told(play(make(rules), request_headers("/?a=b"), *later)[1]) == []
+    assert not CONTINUE_REQUEST.headers.HasField("dynamic_metadata")
+
+
 def test_redirect() -> None:
     waf = make('SecRule ARGS "@contains evil" "id:1,phase:1,redirect:https://x/?a=%{ARGS.a}"')
     immediate = play(waf, request_headers("/?a=evil"))[1][0][0].immediate_response
