@@ -65,6 +65,7 @@ class Recorder:
         self._watchers: set[asyncio.Queue[dict[str, Any]]] = set()
         self._missed: set[str] = set()
         """Attributes whose absence has been logged."""
+        self._told_of_observing = False
 
     def finished(self, stream: Stream, seconds: float) -> None:
         """Count and log a stream.  `seconds`: time spent in the engine."""
@@ -77,6 +78,9 @@ class Recorder:
             return
         for name in stream.missing_attributes:
             self._miss(name)
+        if stream.only_observed and not self._told_of_observing:
+            self._told_of_observing = True
+            self._log.warning("Envoy's filter is in observability_mode: it heeds no verdict, nothing is blocked")
         stop = tx.interruption
         series = metrics.of_policy(policy)
         if stop is not None:

@@ -87,6 +87,8 @@ class Stream:
         self.blocked_phase = 0
         self.refused_by_envoy = False
         self.store_failed = False
+        self.only_observed = False
+        """Would Envoy not heed a verdict (observability_mode of its filter), although the policy blocks?"""
         self.uninspected: list[str] = []
         """Why bodies went unseen: the metric envoy_waf_bodies_uninspected_total tells."""
         self.missing_attributes: list[str] = []
@@ -277,7 +279,8 @@ class Stream:
         server, server_port = split_address(head.attributes.get("destination.address", ""))
         address = client_address(peer, head.forwarded, options.trusted_hops)
         tx.process_connection(address, port, server, server_port)
-        if tx.engine is EngineMode.ON and not policy.blocks(tx.client_ip):
+        self.only_observed = message.observability_mode and tx.engine is EngineMode.ON
+        if self.only_observed or (tx.engine is EngineMode.ON and not policy.blocks(tx.client_ip)):
             tx.engine = EngineMode.DETECTION_ONLY
         tx.process_uri(head.target, head.method, head.protocol)
         for name, value in head.headers:

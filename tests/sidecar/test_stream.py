@@ -435,6 +435,16 @@ def test_what_matches_and_passes_is_told_to_envoy_once() -> None:
     assert not CONTINUE_REQUEST.headers.HasField("dynamic_metadata")
 
 
+def test_nothing_is_called_blocked_that_envoy_only_shows() -> None:
+    head = request_headers("/?a=evil")
+    head.observability_mode = True
+    stream, answers = play(make(RULES), head, response_headers(end=True))
+    assert [len(answer) for answer in answers] == [1, 1]
+    assert stream.tx is not None
+    assert (stream.tx.verdict, stream.blocked, stream.only_observed) == ("detected", False, True)
+    assert not play(make(RULES + "SecRuleEngine DetectionOnly"), head)[0].only_observed
+
+
 def test_redirect() -> None:
     waf = make('SecRule ARGS "@contains evil" "id:1,phase:1,redirect:https://x/?a=%{ARGS.a}"')
     immediate = play(waf, request_headers("/?a=evil"))[1][0][0].immediate_response
