@@ -19,6 +19,7 @@ from extproc.config import parse_address
 from extproc.service import MAX_MESSAGE_BYTES, METHOD, SERVICE, serialize
 from extproc.transport.connection import Call, Limits
 from extproc.transport.messages import Message
+from extproc.transport.room import Room
 from extproc.transport.server import GrpcServer
 from waf_core.memory import keep
 
@@ -57,12 +58,15 @@ class Session:
     def ended(self) -> None:
         self._call.finish()
 
+    def crowded(self) -> None:
+        self._call.finish()
+
     def gone(self) -> None:
         pass
 
 
 async def serve_own(address: str) -> None:
-    await GrpcServer({METHOD: Session}, Limits(MAX_MESSAGE_BYTES, 10_000)).start(parse_address(address))
+    await GrpcServer({METHOD: Session}, Limits(MAX_MESSAGE_BYTES, 10_000), Room(1 << 30)).start(parse_address(address))
     await asyncio.Event().wait()
 
 

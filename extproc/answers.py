@@ -108,6 +108,11 @@ def store_failure() -> ProcessingResponse:
     return _refuse(503, "envoy_waf_store_unavailable", b"Service Unavailable\n")
 
 
+def no_room() -> ProcessingResponse:
+    """The request is refused because its body would have to be held, and too much is held already."""
+    return _refuse(503, "envoy_waf_no_room", b"Service Unavailable\n")
+
+
 def _refuse(status: int, details: str, body: bytes) -> ProcessingResponse:
     immediate = ImmediateResponse(details=details, body=body)
     immediate.status.code = status

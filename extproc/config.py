@@ -203,6 +203,11 @@ class Settings(BaseSettings):
     logged_rules: int = Field(20, ge=0, le=4096, description="matched rules that one log line shows")
     drain_seconds: float = Field(10.0, ge=0, le=3600, description="how long SIGTERM waits for running streams")
     max_streams: int = Field(10000, ge=1, description="streams at once; more are refused, and Envoy fails closed")
+    max_body_memory: int = Field(
+        256 << 20,
+        ge=1 << 20,
+        description="bytes of bodies that a process holds at once; more are refused (503)",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Settings:

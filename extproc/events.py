@@ -72,9 +72,8 @@ class Recorder:
         tx = stream.tx
         metrics = self._metrics
         policy = stream.policy.name
+        self._count(stream, tx)
         if tx is None:
-            if stream.refused_by_envoy:
-                metrics.requests.labels(policy, "refused_by_envoy", "", "").inc()
             return
         for name in stream.missing_attributes:
             self._miss(name)
@@ -83,12 +82,6 @@ class Recorder:
             self._log.warning("Envoy's filter is in observability_mode: it heeds no verdict, nothing is blocked")
         stop = tx.interruption
         series = metrics.of_policy(policy)
-        if stop is not None:
-            metrics.requests.labels(policy, stop.action, str(stream.blocked_phase), str(stop.status)).inc()
-        elif tx.detected is not None:
-            metrics.requests.labels(policy, "detected", "", str(tx.detected.status)).inc()
-        else:
-            series.passed.inc()
         series.processing.observe(seconds)
         for phase, spent in enumerate(tx.phase_ns):
             if spent:
@@ -114,7 +107,7 @@ class Recorder:
         hidden: Redaction | None = None  # made once, and only for what is told
         told = [m for m in tx.matched_rules if m.log]
         self.summary.add(
-            verdict=tx.verdict,
+            verdict="blocked" if stream.failed else tx.verdict,
             score=score,
             seconds=seconds,
             path=_text(tx.filename),
@@ -131,6 +124,23 @@ class Recorder:
             self._audit.put(FORMATS[name](record))
         if stream.policy.shadow is not None:
             self._judge_aside(stream, stream.policy.shadow, hidden)
+
+    def _count(self, stream: Stream, tx: Transaction | None) -> None:
+        """By verdict."""
+        policy, requests = stream.policy.name, self._metrics.requests
+        if stream.failed:
+            requests.labels(policy, "failed", "", str(stream.failed)).inc()
+        elif stream.refused_by_envoy:
+            requests.labels(policy, "refused_by_envoy", "", "").inc()
+        elif tx is None:
+            return
+        elif tx.interruption is not None:
+            stop = tx.interruption
+            requests.labels(policy, stop.action, str(stream.blocked_phase), str(stop.status)).inc()
+        elif tx.detected is not None:
+            requests.labels(policy, "detected", "", str(tx.detected.status)).inc()
+        else:
+            self._metrics.of_policy(policy).passed.inc()
 
     def _miss(self, name: str) -> None:
         self._metrics.attributes_missing.labels(name).inc()

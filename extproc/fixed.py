@@ -10,6 +10,7 @@ FIXED_SETTINGS = (
     "listen", "admin", "admin_grpc", "admin_tls_cert", "admin_tls_key", "admin_tls_client_ca", "workers", "watch",
     "redis_url", "audit_log", "audit_queue", "audit_file_bytes", "audit_files", "otlp_endpoint", "log_level",
     "log_format", "data_dir", "cache_dir", "runtime_dir", "max_streams",
+    "max_body_memory",
 )  # fmt: skip
 
 

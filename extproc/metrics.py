@@ -51,7 +51,8 @@ class Metrics:
 
         self.requests = counter(
             "requests",
-            "HTTP requests by policy, verdict (pass, deny, drop, redirect, detected, refused_by_envoy), phase, status",
+            "HTTP requests by policy, verdict (pass, deny, drop, redirect, detected, refused_by_envoy, failed), phase,"
+            " status",
             ["policy", "verdict", "phase", "status"],
         )
         self.rule_hits = counter("rule_hits", "Matches by rule id", ["id"])
@@ -67,7 +68,7 @@ class Metrics:
         )
         self.stream_errors = counter(
             "stream_errors",
-            "Streams that ended wrongly: engine (failed closed), protocol, cancelled, overload, connection",
+            "Streams that ended wrongly: engine (failed closed), protocol, cancelled, overload, memory, connection",
             ["kind"],
         )
         self.attributes_missing = counter(

@@ -17,7 +17,14 @@ from typing import TYPE_CHECKING
 import structlog
 from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingResponse
 
-from extproc.answers import CONTINUE_REQUEST, CONTINUE_RESPONSE, NO_RESPONSE_BODY, engine_failure, store_failure
+from extproc.answers import (
+    CONTINUE_REQUEST,
+    CONTINUE_RESPONSE,
+    NO_RESPONSE_BODY,
+    engine_failure,
+    no_room,
+    store_failure,
+)
 from extproc.config import Settings
 from extproc.events import Recorder
 from extproc.metrics import Metrics
@@ -51,11 +58,18 @@ HEAVY_THREADS = 2
 RECORDED_BYTES = 65536
 """Bytes of each body that are kept until a stream ends, for explanations."""
 
+TELL_SECONDS = 10.0
+"""Pause between two lines of the log about the same trouble."""
+
 _POLICY_HEADER = METADATA_KEY.encode()
 
 _SERIALIZED: dict[int, bytes] = {
     id(message): message.SerializeToString() for message in (*CONTINUE_REQUEST, *CONTINUE_RESPONSE, NO_RESPONSE_BODY)
 }
+
+
+def _size(message: Message) -> int:
+    return sum(map(len, message))
 
 
 def serialize(answer: ProcessingResponse) -> bytes:
@@ -76,6 +90,7 @@ class ExtProcService:
         self.log = structlog.get_logger("envoy_waf")
         self.threads = ThreadPoolExecutor(HEAVY_THREADS, thread_name_prefix="heavy")
         self.streams = 0
+        self._crowded_at = float("-inf")
         self._store_failing: set[str] = set()
         """Calls that were not answered the last time."""
         self.settings: Settings
@@ -96,6 +111,17 @@ class ExtProcService:
             recorded_bytes=MAX_HELD_BYTES if shadowed else RECORDED_BYTES,
             audited=bool(settings.audit_log),
         )
+
+    def is_crowded(self) -> None:
+        """Count a stream that is refused for lack of room; the log says so now and then."""
+        self.metrics.stream_errors.labels("memory").inc()
+        now = time.monotonic()
+        if now - self._crowded_at > TELL_SECONDS:
+            self._crowded_at = now
+            self.log.error(
+                "too many bytes of bodies are held; requests that need more are refused (503)",
+                max_body_memory=self.settings.max_body_memory,
+            )
 
     def store_fails(self, call: str, error: StoreUnavailableError) -> None:
         """Count a request without its records; the log says it once, until such a call is answered again."""
@@ -142,6 +168,11 @@ class StreamSession:
         named = call.headers.get(_POLICY_HEADER, b"").decode("latin-1")
         self._stream = Stream(service.policies, service.options, store=self._buffered, named_policy=named)
         self._spent = 0.0
+        self._unjudged_bytes = 0
+        """Of messages that wait, or are judged on a thread."""
+        self._charged = 0
+        """Bytes that this stream takes from the room."""
+        self._crowded = False
         self._waiting: deque[Message] = deque()
         self._busy = False
         self._peer_ended = False
@@ -160,6 +191,8 @@ class StreamSession:
             return
         if self._busy:
             self._waiting.append(message)
+            self._unjudged_bytes += _size(message)
+            self._find_room()
             return
         try:
             received = unpack(message)
@@ -168,9 +201,14 @@ class StreamSession:
                     self._send(answer)
                 if self._stream.blocked:
                     self._end()
+                elif self._stream.kept_bytes != self._charged:
+                    self._find_room()
                 return
         except RpcError as error:
             self._refuse(error)
+            return
+        self._unjudged_bytes += received.size
+        if not self._find_room():
             return
         self._busy = True
         self._call.hold()
@@ -190,6 +228,32 @@ class StreamSession:
         if not self._busy:
             self._close()
 
+    def crowded(self) -> None:
+        """Too much is held already.  What is being judged is judged first; then the stream ends."""
+        if self._closed or self._crowded:
+            return
+        self._crowded = True
+        self._waiting.clear()
+        if not self._busy:
+            self._give_up()
+
+    def _find_room(self) -> bool:
+        """Take what is kept now from the room.  When there is none for more, the stream is refused."""
+        bytes_now = self._stream.kept_bytes + self._unjudged_bytes
+        more = bytes_now - self._charged
+        room = self._call.room
+        room.left -= more
+        self._charged = bytes_now
+        if more > 0 and room.crowded(bytes_now):
+            self.crowded()
+        return not self._crowded
+
+    def _give_up(self) -> None:
+        self._service.is_crowded()
+        self._stream.fail(503)
+        self._send(no_room())
+        self._end()
+
     def _send(self, answer: Answer) -> None:
         if isinstance(answer, Piece):
             self._call.send(*answer.parts())
@@ -208,7 +272,7 @@ class StreamSession:
         except Exception:
             self._service.metrics.stream_errors.labels("engine").inc()
             self._service.log.exception("the engine failed; the request is refused")
-            self._stream.blocked = True
+            self._stream.fail(500)
             return [engine_failure()]
         finally:
             self._spent += time.perf_counter() - start
@@ -225,8 +289,11 @@ class StreamSession:
         try:
             if not self._gone:
                 await self._handle(received)
+                self._judged(received.size)
             while self._waiting and not (self._gone or self._closed):
-                await self._handle(unpack(self._waiting.popleft()))
+                received = unpack(self._waiting.popleft())
+                await self._handle(received)
+                self._judged(received.size)
         except RpcError as error:
             self._refuse(error)
         finally:
@@ -234,10 +301,17 @@ class StreamSession:
             self._waiting.clear()
             if self._gone:
                 self._close()
+            elif self._crowded and not self._closed:
+                self._give_up()
             elif self._peer_ended:
                 self._end()
             else:
                 self._call.resume()
+
+    def _judged(self, size: int) -> None:
+        self._unjudged_bytes -= size
+        if not self._closed:
+            self._find_room()
 
     async def _handle(self, received: Received) -> None:
         loop, threads = asyncio.get_running_loop(), self._service.threads
@@ -255,7 +329,7 @@ class StreamSession:
         closed = self._service.settings.redis_on_failure == "closed"
         if closed and self._stream.store_failed and not self._stream.blocked:
             answers = [store_failure()]
-            self._stream.blocked = True
+            self._stream.fail(503)
         for answer in answers:
             self._send(answer)
         if self._stream.blocked:
@@ -317,6 +391,8 @@ class StreamSession:
         self._closed = True
         # The call is not asked any more, and a cycle would wait for the garbage collector (80 ms of a pause).
         self._call.session = None
+        self._call.room.left += self._charged
+        self._charged = 0
         service = self._service
         service.streams -= 1
         service.metrics.in_flight.dec()

@@ -18,7 +18,16 @@ class Side:
     """`request`: the request's direction, else the response's; `go_on`: the answers of this direction."""
 
     __slots__ = (
-        "_held", "_recorded", "expects_body", "go_on", "held_bytes", "held_headers", "judged", "mode", "request",
+        "_held",
+        "_recorded",
+        "expects_body",
+        "go_on",
+        "held_bytes",
+        "held_headers",
+        "judged",
+        "mode",
+        "recorded_bytes",
+        "request",
         "seen_bytes",
     )  # fmt: skip
 
@@ -33,6 +42,7 @@ class Side:
         self.held_headers: ProcessingResponse | None = None
         self._held: list[Sequence[bytes]] = []
         self._recorded: list[bytes] = []
+        self.recorded_bytes = 0
         self.seen_bytes = 0
         """Bytes of the body that `record` was shown."""
 
@@ -41,6 +51,7 @@ class Side:
         room = limit - self.seen_bytes
         if room > 0 and piece:
             self._recorded.append(piece[:room])
+            self.recorded_bytes += min(len(piece), room)
         self.seen_bytes += len(piece)
 
     @property
@@ -67,4 +78,5 @@ class Side:
         out += [Piece(body, end and i == last, self.request) for i, body in enumerate(self._held)]
         self.held_headers = None
         self._held = []
+        self.held_bytes = 0
         return out

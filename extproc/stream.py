@@ -86,6 +86,10 @@ class Stream:
         self.blocked = False
         self.blocked_phase = 0
         self.refused_by_envoy = False
+        self.failed = 0
+        """The status with which the request was refused because it could not be judged; 0: it could."""
+        self.kept_bytes = 0
+        """Of both bodies."""
         self.store_failed = False
         self.only_observed = False
         """Would Envoy not heed a verdict (observability_mode of its filter), although the policy blocks?"""
@@ -139,13 +143,19 @@ class Stream:
         if self.tx is None:
             return self._unseen_request(kind, message, body)
         if kind == "request_body":
-            return self._request_body(_pieces(message.request_body, body), message.request_body.end_of_stream)
+            try:
+                return self._request_body(_pieces(message.request_body, body), message.request_body.end_of_stream)
+            finally:
+                self._count_kept()
         if kind == "request_trailers":
             return self._trailers(self._request)
         if kind == "response_headers":
             return self._response_headers(message)
         if kind == "response_body":
-            return self._response_body(_pieces(message.response_body, body), message.response_body.end_of_stream)
+            try:
+                return self._response_body(_pieces(message.response_body, body), message.response_body.end_of_stream)
+            finally:
+                self._count_kept()
         if kind == "response_trailers":
             return self._trailers(self._response)
         raise StreamError(f"unknown message {kind}")
@@ -190,6 +200,11 @@ class Stream:
                 return tx.response_body.judged_bytes(size) // RESPONSE_BYTES
             return tx.response_body.weight(size) // RESPONSE_BYTES
         return 0
+
+    def fail(self, status: int) -> None:
+        """It cannot be judged, and is refused."""
+        self.blocked = True
+        self.failed = status
 
     def close(self) -> None:
         """The stream is over: phase 5, exactly once."""
@@ -466,6 +481,14 @@ class Stream:
         if stop is not None:
             return [self._deny(stop)]
         return side.release(end) + ([answer] if answer is not None else [])
+
+    def _count_kept(self) -> None:
+        """What is kept for a verdict, for rules behind it, and for explanations are the same bytes."""
+        tx, request, response = self.tx, self._request, self._response
+        assert tx is not None
+        self.kept_bytes = max(request.held_bytes, request.recorded_bytes, tx.request_body.kept_bytes) + max(
+            response.held_bytes, response.recorded_bytes, tx.response_body.kept_bytes
+        )
 
     def _trailers(self, side: Side) -> list[Answer]:
         if not side.judged:

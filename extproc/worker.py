@@ -32,6 +32,7 @@ from extproc.tasks import Tasks
 from extproc.telemetry import StreamTracer
 from extproc.transport.connection import Limits
 from extproc.transport.health import Health
+from extproc.transport.room import Room
 from extproc.transport.server import GrpcServer
 from extproc.watch import watch_files, watched_files
 from waf_core import WafError
@@ -89,6 +90,7 @@ class Worker:
         self._server = GrpcServer(
             {METHOD: self._service.open, **self._health.methods},
             Limits(MAX_MESSAGE_BYTES, settings.max_streams + SPARE_CALLS),
+            Room(settings.max_body_memory),
             self._metrics.stream_errors.labels("connection").inc,
         )
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from extproc.transport import frames
-from extproc.transport.connection import Connection, Limits, Room
+from extproc.transport.connection import Connection, Limits
 from extproc.transport.frames import ProtocolError, frame
+from extproc.transport.room import Room
 from fuzz.pieces import Pieces, cut
 
 ROOM = 1 << 20
@@ -28,7 +29,7 @@ def _serve(pieces: list[bytes], *, answer: bool) -> _Outcome:
         for piece in pieces:
             connection.receive(piece)
             while connection.events:
-                event = connection.events.popleft()
+                event = connection.next_event()
                 seen.append((event.kind, event.call.id, b"".join(event.message), event.size))
                 if answer and event.kind == "message":
                     event.call.send(b"".join(event.message))

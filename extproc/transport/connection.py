@@ -22,6 +22,7 @@ from extproc.transport import flight, frames, messages
 from extproc.transport.flight import Flight
 from extproc.transport.frames import ProtocolError, frame, number
 from extproc.transport.messages import Assembler, Message, RpcError
+from extproc.transport.room import Room
 
 STREAM_WINDOW = 1 << 17
 """Bytes that a peer may send on one stream before they are handled."""
@@ -43,13 +44,6 @@ _INDEXED = bytes(range(0x80, 0xFF))
 """A block of only these bytes refers to the tables and changes nothing in them (RFC 7541, section 6.1)."""
 
 
-@dataclass(slots=True)
-class Room:
-    """Bytes that unfinished messages may take, of all connections together."""
-
-    left: int
-
-
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What one connection is allowed."""
@@ -60,14 +54,16 @@ class Limits:
 
 
 class Event(NamedTuple):
-    """Something that happened to a call: it is `opened`, a `message` has come, the peer has sent all (`ended`), or the
-    call is over before its time (`gone`)."""
+    """Something that happened to a call: it is `opened`, a `message` has come, the peer has sent all (`ended`), there
+    is no room for what it sends (`crowded`; nothing more is taken), or it is over before its time (`gone`)."""
 
     kind: str
     call: Call
     message: Message = ()
     size: int = 0
     """Bytes of the window to `release` when it is handled."""
+    charge: int = 0
+    """Bytes of the room, which `next_event` gives back."""
 
 
 def _block(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
@@ -94,8 +90,8 @@ class Call:
     """One stream.  `session` belongs to whoever serves the call."""
 
     __slots__ = (
-        "_connection", "assembler", "backlog", "charged", "headers", "held", "id", "over", "peer_ended",
-        "returnable", "session", "started", "status", "unreturned", "window",
+        "_connection", "assembler", "backlog", "charged", "crowded", "headers", "held", "id", "over", "owed",
+        "peer_ended", "returnable", "session", "started", "status", "unreturned", "unsent", "window",
     )  # fmt: skip
 
     def __init__(self, connection: Connection, stream: int, headers: Mapping[bytes, bytes], window: int) -> None:
@@ -107,12 +103,18 @@ class Call:
         self.assembler = Assembler(connection.limits.message_bytes)
         self.charged = 0
         """Bytes that an unfinished message takes from the room."""
+        self.crowded = False
+        """There was no room: what still comes is left out."""
         self.unreturned = 0
         """Bytes of the window that the peer has used."""
         self.returnable = 0
         """Of those, what has been handled and can be given back."""
         self.held = False
         self.backlog: deque[memoryview] = deque()
+        self.unsent = 0
+        """Bytes in `backlog`."""
+        self.owed = 0
+        """Of those, what has been taken from the room."""
         self.started = False
         """Response headers are sent."""
         self.status: tuple[int, str] | None = None
@@ -122,13 +124,19 @@ class Call:
         self.session: Any = None
 
     @property
+    def room(self) -> Room:
+        return self._connection.room
+
+    @property
     def path(self) -> bytes:
         return self.headers.get(b":path", b"")
 
     def send(self, message: bytes, *more: bytes) -> None:
         """An answer, of which `more` goes on without being joined.  Nothing happens when the call is over."""
         if not self.over and self.status is None:
-            first = messages.prefix(len(message) + sum(map(len, more))) + message
+            size = len(message) + sum(map(len, more))
+            first = messages.prefix(size) + message
+            self.unsent += size + messages.PREFIX_BYTES
             self.backlog.append(memoryview(first))
             # Envoy takes empty frames for a flood.
             self.backlog += [memoryview(part) for part in more if part]
@@ -139,6 +147,11 @@ class Call:
         if not self.over and self.status is None:
             self.status = (status, text)
             self._connection.pump(self)
+
+    def drop(self) -> None:
+        """Send nothing of what waits."""
+        self.backlog.clear()
+        self.unsent = 0
 
     def hold(self) -> None:
         """Do not let the peer send more than the window until `resume`."""
@@ -162,7 +175,7 @@ class Connection:
 
     def __init__(self, send: Callable[[bytes], None], limits: Limits, room: Room) -> None:
         self.limits = limits
-        self._room = room
+        self.room = room
         self._send = send
         self._output: list[bytes | memoryview] = []
         self.corked = False
@@ -216,6 +229,7 @@ class Connection:
         on_flight = self._flight
         if share is None:
             share = 0 if on_flight.crowded else flight.FLIGHT_BYTES
+        before = self._window
         while call.backlog:
             piece = call.backlog[0]
             room = min(call.window, self._window, self._max_frame)
@@ -242,6 +256,10 @@ class Connection:
             self._window -= size
             out.append(frames.head(size, frames.DATA, 0, call.id))
             out.append(piece)
+        call.unsent -= before - self._window
+        if call.unsent != call.owed:
+            self.room.left += call.owed - call.unsent
+            call.owed = call.unsent
         if on_flight.asks():
             out.append(_PING)
         if call.status is not None and not call.backlog:
@@ -337,7 +355,7 @@ class Connection:
         if call.peer_ended:
             self._fail(call, frames.STREAM_CLOSED)
             return
-        if call.status is None:
+        if call.status is None and not call.crowded:
             self._take(call, frames.unpadded(flags, payload), size)
         if flags & frames.END_STREAM:
             self._end(call)
@@ -348,21 +366,35 @@ class Connection:
         except RpcError as error:
             self._abort(call, error)
             return
-        if call.charged and done:
-            self._room.left += call.charged
-            call.charged = 0
+        charge = 0
+        if done:
+            charge, call.charged = call.charged, 0
+            last = len(done) - 1
+            self.events += [
+                Event("message", call, m, size if i == last else 0, charge if i == 0 else 0) for i, m in enumerate(done)
+            ]
         if call.assembler.unfinished:
             charge = len(data) + PIECE_BYTES
             call.charged += charge
-            self._room.left -= charge
-            if self._room.left < 0:
-                self._abort(call, RpcError(messages.RESOURCE_EXHAUSTED, "too many bytes of unfinished messages"))
+            self.room.left -= charge
+            if self.room.crowded(call.charged):
+                self._refund(call)
+                call.crowded = True
+                call.assembler.clear()
+                self.events.append(Event("crowded", call))
                 return
         if not done:
             call.release(size)
-            return
-        last = len(done) - 1
-        self.events += [Event("message", call, m, size if i == last else 0) for i, m in enumerate(done)]
+
+    def _refund(self, call: Call) -> None:
+        self.room.left += call.charged + call.owed
+        call.charged = call.owed = 0
+
+    def next_event(self) -> Event:
+        """The first of `events`, which has then been taken."""
+        event = self.events.popleft()
+        self.room.left += event.charge
+        return event
 
     def _headers(self, flags: int, stream: int, payload: bytes) -> None:
         block = frames.unpadded(flags, payload)
@@ -506,7 +538,7 @@ class Connection:
 
     def _abort(self, call: Call, error: RpcError) -> None:
         """The peer sent what cannot be taken."""
-        call.backlog.clear()
+        call.drop()
         call.finish(error.status, error.text)
         self.events.append(Event("gone", call))
 
@@ -516,9 +548,8 @@ class Connection:
 
     def _forget(self, call: Call) -> None:
         call.over = True
-        call.backlog.clear()
-        self._room.left += call.charged
-        call.charged = 0
+        call.drop()
+        self._refund(call)
         self._flight.forget(call)
         self.calls.pop(call.id, None)
 

@@ -68,6 +68,9 @@ class _Check:
     def ended(self) -> None:
         self._call.finish(messages.INVALID_ARGUMENT, "a question is missing")
 
+    def crowded(self) -> None:
+        _refuse(self._call)
+
     def gone(self) -> None:
         """Nothing is kept."""
 
@@ -104,8 +107,16 @@ class _Watch:
     def ended(self) -> None:
         """Nothing more is asked; it goes on hearing."""
 
+    def crowded(self) -> None:
+        self._watchers.discard(self)
+        _refuse(self._call)
+
     def gone(self) -> None:
         self._watchers.discard(self)
+
+
+def _refuse(call: Call) -> None:
+    call.finish(messages.RESOURCE_EXHAUSTED, "no room for so many bytes")
 
 
 def _service(call: Call, message: Message) -> str | None:

@@ -45,6 +45,10 @@ class Assembler:
         """Is a message, or its prefix, on its way?"""
         return bool(self._prefix or self._missing)
 
+    def clear(self) -> None:
+        """Begin anew; what there is of a message is dropped."""
+        self._prefix, self._missing, self._pieces = b"", 0, []
+
     def feed(self, data: bytes) -> list[Message]:
         """The messages that are complete now.  Raises RpcError for a compressed one, or one beyond the limit."""
         if not self._missing and not self._prefix and len(data) >= PREFIX_BYTES:

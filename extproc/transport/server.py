@@ -15,15 +15,13 @@ from typing import Protocol, cast
 import structlog
 
 from extproc.transport import messages
-from extproc.transport.connection import Call, Connection, Event, Limits, Room
+from extproc.transport.connection import Call, Connection, Event, Limits
 from extproc.transport.frames import ProtocolError
 from extproc.transport.messages import Message
+from extproc.transport.room import Room
 
 MAX_CONNECTIONS = 1024
 """Peers are the threads of an Envoy and some probes."""
-
-MAX_UNFINISHED_BYTES = 1 << 30
-"""Of messages that have not come whole, all connections together."""
 
 MAX_WAITING_EVENTS = 512
 """A connection with more is not read from."""
@@ -42,6 +40,9 @@ class Session(Protocol):
     def message(self, message: Message) -> None:
         """The next one.  If it cannot be handled at once, keep it and `hold` the call."""
 
+    def crowded(self) -> None:
+        """There is no room for more that this peer sends: `finish` the call."""
+
     def ended(self) -> None:
         """The peer has sent everything; `finish` the call when all is answered."""
 
@@ -57,13 +58,17 @@ class GrpcServer:
     """Serves the methods of a table, by path (`/package.Service/Method`)."""
 
     def __init__(
-        self, methods: Mapping[bytes, SessionFactory], limits: Limits, refused: Callable[[], None] | None = None
+        self,
+        methods: Mapping[bytes, SessionFactory],
+        limits: Limits,
+        room: Room,
+        refused: Callable[[], None] | None = None,
     ) -> None:
         """`refused` is called for each connection that is closed for what its peer did."""
         self._methods = methods
         self._limits = limits
         self._refused = refused
-        self._room = Room(MAX_UNFINISHED_BYTES)
+        self._room = room
         self._listener: asyncio.Server | None = None
         self.peers: set[_Peer] = set()
         self.log = structlog.get_logger("envoy_waf")
@@ -177,7 +182,7 @@ class _Peer(asyncio.Protocol):
         connection.corked = True
         self._scheduled = False
         while events:
-            event = events.popleft()
+            event = connection.next_event()
             self._handle(event)
             if event.kind == "message" and not event.call.over:
                 break
@@ -190,7 +195,7 @@ class _Peer(asyncio.Protocol):
             self._read_or_wait()
 
     def _handle(self, event: Event) -> None:
-        kind, call, message, size = event
+        kind, call, message, size, _ = event
         session: Session | None = call.session
         try:
             if kind == "message":
@@ -203,6 +208,8 @@ class _Peer(asyncio.Protocol):
             elif session is not None:
                 if kind == "ended":
                     session.ended()
+                elif kind == "crowded":
+                    session.crowded()
                 else:
                     session.gone()
         except Exception:
@@ -239,7 +246,7 @@ class _Peer(asyncio.Protocol):
         self._connection.corked = True
         self._connection.lost()
         while self._connection.events:
-            self._handle(self._connection.events.popleft())
+            self._handle(self._connection.next_event())
 
     def drain(self) -> None:
         """No new calls."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import grpc
@@ -32,6 +33,50 @@ def test_upload_of_5_mb_arrives_whole(stacks: Callable[..., Stack], browser: htt
     answer = browser.post(stacks(mode).url + "/upload", content=body, headers=headers)
     assert answer.status_code == 200
     assert answer.json()["sha256"] == hashlib.sha256(body).hexdigest()
+
+
+@pytest.mark.parametrize(("mode", "whole"), [("full-duplex", False), ("buffered", True)])
+def test_bodies_that_would_take_too_much_memory_are_refused_and_others_go_on(mode: str, whole: bool) -> None:
+    """`whole`: Envoy shows bodies only when it has them whole, and large ones at that."""
+    file, headers = multipart("file", "video.bin", os.urandom(5 << 20))
+    last = threading.Event()
+    answers: list[int] = []
+
+    def upload(stack: Stack) -> None:
+        def pieces() -> Iterator[bytes]:
+            yield file[:-30]
+            last.wait(60)
+            yield file[-30:]
+
+        with contextlib.suppress(httpx.TransportError):  # an answer ahead of the end may end the connection
+            answers.append(
+                httpx.post(stack.url + "/upload", content=pieces(), headers=BROWSER | headers, timeout=60).status_code
+            )
+
+    def errors(stack: Stack) -> float:
+        text = httpx.get(f"http://127.0.0.1:{stack.admin_port}/metrics").text
+        return sum(
+            float(line.rpartition(" ")[2]) for line in text.splitlines() if 'stream_errors_total{kind="memory"}' in line
+        )
+
+    settings = {"rules": ["@recommended"], "max_body_memory": (3 << 20) if whole else (8 << 20)}
+    with Stack(mode, settings=settings) as stack:
+        uploads = [threading.Thread(target=upload, args=(stack,)) for _ in range(3)]
+        for thread in uploads:
+            thread.start()
+        if whole:
+            last.set()
+        assert eventually(lambda: errors(stack) == (3 if whole else 2), 30)
+        small = httpx.post(stack.url + "/login", content=b"user=ada", headers=BROWSER | FORM)
+        assert small.status_code == 200
+        last.set()
+        for thread in uploads:
+            thread.join()
+        assert answers.count(200) == (0 if whole else 1)
+        assert set(answers) <= {200, 503}
+        smaller, headers = multipart("file", "video.bin", os.urandom(2 << 20))
+        assert httpx.post(stack.url + "/upload", content=smaller, headers=BROWSER | headers).status_code == 200
+        assert stack.sidecar.text().count("too many bytes of bodies are held") == 1
 
 
 @pytest.mark.parametrize("mode", ALL_MODES)

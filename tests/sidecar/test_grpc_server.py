@@ -17,10 +17,11 @@ import uvloop
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from demo.stack import free_port
-from extproc.transport import frames
+from extproc.transport import frames, messages
 from extproc.transport.connection import Call, Limits
 from extproc.transport.health import Health
 from extproc.transport.messages import Message
+from extproc.transport.room import Room
 from extproc.transport.server import GrpcServer
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
@@ -44,6 +45,9 @@ class Echo:
     def ended(self) -> None:
         self._call.finish()
 
+    def crowded(self) -> None:
+        self._call.finish(messages.RESOURCE_EXHAUSTED)
+
     def gone(self) -> None:
         """Nothing is kept."""
 
@@ -64,7 +68,7 @@ class Running:
         self._end = asyncio.Event()
         self.refused: list[None] = []
         methods = {b"/echo": Echo, **self.health.methods}
-        self.server = GrpcServer(methods, Limits(1 << 26, 1000), lambda: self.refused.append(None))
+        self.server = GrpcServer(methods, Limits(1 << 26, 1000), Room(1 << 30), lambda: self.refused.append(None))
         await self.server.start(self.address)
         self._started.set()
         await self._end.wait()

@@ -13,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extproc.transport import connection as wire
-from extproc.transport import frames
-from extproc.transport.connection import Call, Connection, Limits, Room
+from extproc.transport import frames, messages
+from extproc.transport.connection import Call, Connection, Limits
 from extproc.transport.flight import FLIGHT_BYTES, PAYLOAD
 from extproc.transport.frames import ProtocolError, frame, number
 from extproc.transport.messages import Assembler, RpcError
+from extproc.transport.room import Room
 from tests.sidecar.messages import prefixed
 
 HEADERS = [
@@ -77,7 +78,7 @@ class Pair:
     def turn(self) -> None:
         """Handle what has come: echo."""
         while self.server.events:
-            event = self.server.events.popleft()
+            event = self.server.next_event()
             if event.kind == "message":
                 event.call.send(b"".join(event.message))
                 event.call.release(event.size)
@@ -165,14 +166,14 @@ def test_a_window_that_opens_in_settings() -> None:
 def test_a_call_that_is_held_takes_no_more_than_its_window() -> None:
     pair = Pair(message_bytes=1 << 26)
     stream = pair.begin()
-    call: Call = pair.server.events.popleft().call
+    call: Call = pair.server.next_event().call
     call.hold()
     message = prefixed(b"x" * 10_000)
     with pytest.raises(AssertionError, match="stays shut"):
         pair.send(stream, message * 1000)
     assert sum(event.size for event in pair.server.events) <= wire.STREAM_WINDOW
     while pair.server.events:
-        call.release(pair.server.events.popleft().size)
+        call.release(pair.server.next_event().size)
     call.resume()
     pair.exchange()
     assert pair.client.local_flow_control_window(stream) > wire.STREAM_WINDOW // 2
@@ -183,7 +184,7 @@ def _open_wide(calls: int) -> tuple[Pair, list[int], list[Call]]:
     pair = Pair(window=1 << 24)
     pair.client.increment_flow_control_window(1 << 24)
     streams = [pair.begin() for _ in range(calls)]
-    return pair, streams, [pair.server.events.popleft().call for _ in streams]
+    return pair, streams, [pair.server.next_event().call for _ in streams]
 
 
 def test_small_answers_do_not_wait_behind_a_large_one() -> None:
@@ -249,7 +250,7 @@ def test_who_does_not_take_its_answers_may_not_send_more() -> None:
     for _ in range(wire.STREAM_WINDOW // 10_000):
         pair.client.send_data(stream, prefixed(b"y" * 9_995))
         pair.server.receive(pair.client.data_to_send())
-        call.release(pair.server.events.popleft().size)
+        call.release(pair.server.next_event().size)
     assert not pair.to_client
     pair.server.receive(frame(frames.PING, frames.ACK, 0, PAYLOAD))
     while call.backlog:
@@ -307,7 +308,11 @@ def test_unfinished_messages_have_one_room() -> None:
     pair = Pair(room=50_000)
     first, second = pair.begin(), pair.begin()
     pair.send(first, prefixed(b"x" * 40_000)[:-1])
-    pair.send(second, prefixed(b"x" * 40_000)[:16_384])
+    pair.send(second, prefixed(b"x" * 40_000)[:32_768])
+    pair.send(second, b"x" * 16_384)
+    assert [(event.kind, event.call.id) for event in pair.server.events][2:] == [("crowded", second)]
+    pair.server.events.pop().call.finish(messages.RESOURCE_EXHAUSTED, "no room")
+    pair.exchange()
     assert pair.trailers(second)["grpc-status"] == "8"
     pair.send(first, b"x", end=True)
     pair.turn()
@@ -500,7 +505,7 @@ def test_whatever_comes_the_connection_ends_or_goes_on(parts: list[bytes], answe
         for part in parts:
             server.receive(part)
             while server.events:
-                event = server.events.popleft()
+                event = server.next_event()
                 if answer and event.kind == "message":
                     event.call.send(b"".join(event.message))
                     event.call.release(event.size)

@@ -32,6 +32,11 @@ class Body:
         self._xml: XmlDocument | None = None
 
     @property
+    def kept_bytes(self) -> int:
+        """Of `kept`, by and large."""
+        return self.length if self._pieces else 0
+
+    @property
     def kept(self) -> bytes:
         """What was kept of the body's bytes (of multipart bodies nothing, unless somebody needs them)."""
         return b"".join(self._pieces)
