@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import http.client
-import queue
 import sys
 import threading
 import time
@@ -23,14 +22,15 @@ from typing import Protocol
 import structlog
 
 from extproc.config import Settings
+from extproc.line_queue import LineQueue
 
 HTTP_SECONDS = 5.0
 """Time that a collector gets for one batch."""
 
-HTTP_BATCH = 200
-"""Records in one POST."""
-
 HTTP_ATTEMPTS = 3
+
+MAX_QUEUED_CHARACTERS = 64 << 20
+"""Of records that wait, however many `audit_queue` lets: a record may have a body in it."""
 
 CLOSE_SECONDS = 5.0
 """How long closing waits for the queue to be written."""
@@ -142,7 +142,6 @@ class AuditLog:
         self._dropped = dropped
         self._log = structlog.get_logger("envoy_waf")
         self._losing = False
-        self._queue: queue.Queue[str | None] = queue.Queue(settings.audit_queue)
         target = settings.audit_log
         self._target: _Target
         if target in STDOUT:
@@ -154,15 +153,13 @@ class AuditLog:
         else:
             native = settings.audit_format == "Native"
             self._target = _Http(target, "text/plain; charset=utf-8" if native else "application/x-ndjson")
-        self._thread = threading.Thread(target=self._run, name="audit-log", daemon=True)
-        self._thread.start()
+        self._queue = LineQueue(
+            "audit-log", settings.audit_queue, MAX_QUEUED_CHARACTERS, self._write, lambda why: self._lose(1, why)
+        )
 
     def put(self, line: str) -> None:
         """Queue one record."""
-        try:
-            self._queue.put_nowait(line)
-        except queue.Full:
-            self._lose(1, f"{self._queue.maxsize} records wait already (audit_queue)")
+        self._queue.put(line)
 
     def _lose(self, count: int, why: str) -> None:
         """Count them; the log says it once, until records are taken again."""
@@ -177,24 +174,9 @@ class AuditLog:
 
     def close(self) -> None:
         """Write what waits, for a bounded time."""
-        with contextlib.suppress(queue.Full):
-            self._queue.put(None, timeout=CLOSE_SECONDS)
-        self._thread.join(CLOSE_SECONDS)
-        if self._thread.is_alive():
-            self._lose(self._queue.qsize(), f"they could not be written within {CLOSE_SECONDS:.0f} seconds of stopping")
-
-    def _run(self) -> None:
-        while True:
-            first = self._queue.get()
-            lines = [first]
-            with contextlib.suppress(queue.Empty):
-                while len(lines) < HTTP_BATCH:
-                    lines.append(self._queue.get_nowait())
-            texts = [line for line in lines if line is not None]
-            if texts:
-                self._write(texts)
-            if len(texts) < len(lines):
-                return
+        left = self._queue.close(CLOSE_SECONDS)
+        if left:
+            self._lose(left, f"they could not be written within {CLOSE_SECONDS:.0f} seconds of stopping")
 
     def _write(self, lines: list[str]) -> None:
         try:

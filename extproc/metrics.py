@@ -92,6 +92,7 @@ class Metrics:
             ["policy", "shadow", "live", "candidate"],
         )
         self.audit_dropped = counter("audit_records_dropped", "Audit records that were lost: queue full, or not taken")
+        self.log_lost = counter("log_lines_lost", "Log lines that standard output did not take: not read, or disk full")
         self.reloads = counter(*RELOADS, ["result"])
         self.scans = counter("scans", "Values scanned because they were not remembered")
         self.scan_fallbacks = counter(

@@ -262,6 +262,11 @@ class StreamSession:
 
     # -- judging ----------------------------------------------------------------------------------
 
+    def _judge_aside(self, received: Received) -> list[Answer]:
+        """On a thread.  Nobody waits for the verdict any more if Envoy's patience has ended while others were judged:
+        where there is too much to do, only what still counts is done."""
+        return [] if self._gone else self._judge(received)
+
     def _judge(self, received: Received) -> list[Answer]:
         """The answers.  Also on a thread, but one at a time.  Raises RpcError."""
         start = time.perf_counter()
@@ -321,7 +326,7 @@ class StreamSession:
             with contextlib.suppress(StreamError):  # `handle` meets it again
                 await self._fetch_records(self._stream.begin(request).expected_records(), buffered)
         if self._stream.weight(*received) > LIGHT_MICROSECONDS:
-            answers = await loop.run_in_executor(threads, self._judge, received)
+            answers = await loop.run_in_executor(threads, self._judge_aside, received)
         else:
             answers = self._judge(received)
         if buffered is not None and (buffered.changes or buffered.missing):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from prometheus_client import generate_latest
 
-from extproc import __version__
+from extproc import __version__, log
 from extproc.admin.servers import AdminServers
 from extproc.audit_log import AuditLog
 from extproc.config import ConfigError, Settings, parse_address
@@ -72,6 +72,7 @@ class Worker:
         self.ready = False
         self.started_at = time.time()
         self._log = structlog.get_logger("envoy_waf")
+        log.on_loss(self._metrics.log_lost.inc)
         self._audit = AuditLog(settings, index, self._metrics.audit_dropped.inc) if settings.audit_log else None
         self._recorder = Recorder(self._metrics, settings, self._audit)
         self._tracer = StreamTracer(settings.otlp_endpoint) if settings.otlp_endpoint else None

@@ -66,7 +66,8 @@ def test_bodies_that_would_take_too_much_memory_are_refused_and_others_go_on(mod
             thread.start()
         if whole:
             last.set()
-        assert eventually(lambda: errors(stack) == (3 if whole else 2), 30)
+        expected = 3 if whole else 2
+        assert eventually(lambda: errors(stack) == expected, 30), (errors(stack), answers, stack.sidecar.tail())
         small = httpx.post(stack.url + "/login", content=b"user=ada", headers=BROWSER | FORM)
         assert small.status_code == 200
         last.set()

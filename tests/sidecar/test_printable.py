@@ -24,11 +24,12 @@ def test_control_characters_become_escapes(text: str, expected: str) -> None:
 
 
 def test_readable_logs_have_one_line_for_an_event(capsys: pytest.CaptureFixture[str]) -> None:
-    configure("info", "console")
+    close = configure("info", "console")
     try:
         structlog.get_logger().warning("request blocked", path="/\x1b[2J", rules=[{"value": "a\nforged"}], host="a\nb")
     finally:
         structlog.reset_defaults()
+        close()
     out = capsys.readouterr().out
     assert out.count("\n") == 1
     assert "\x1b" not in out

@@ -19,7 +19,7 @@ from extproc.loading import load_settings
 from extproc.metrics import Metrics
 from extproc.modes import FULL_DUPLEX, STREAMED
 from extproc.policies import compile_policies
-from extproc.service import LIGHT_MICROSECONDS, METHOD, ExtProcService
+from extproc.service import HEAVY_THREADS, LIGHT_MICROSECONDS, METHOD, ExtProcService
 from extproc.stream import Stream
 from extproc.transport import frames
 from extproc.transport.connection import Connection, Limits
@@ -229,6 +229,33 @@ def test_a_stream_that_goes_while_a_thread_has_it() -> None:
     line = run(scenario)
     assert len(line.finished) == 1
     assert line.service.streams == 0
+    assert line.counts("envoy_waf_stream_errors_total") == {"cancelled": 1}
+
+
+def test_what_has_gone_before_its_turn_is_not_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    handle = Stream.handle
+    go_on = threading.Event()
+    judged: list[bytes] = []
+
+    def slow(stream: Stream, message: ProcessingRequest, body: Any) -> Any:
+        if message.HasField("request_body"):
+            judged.append(b"".join(body or [])[:3])
+            go_on.wait(10)
+        return handle(stream, message, body)
+
+    async def scenario(line: Line) -> None:
+        monkeypatch.setattr(Stream, "handle", slow)
+        streams = [line.open() for _ in range(HEAVY_THREADS + 2)]
+        for number, stream in enumerate(streams):
+            line.send(stream, request_headers(method="POST", headers=FORM, end=False))
+            line.send(stream, request_body(b"a=%d" % number + b"x" * 100_000))
+        line.reset(streams[-2])
+        go_on.set()
+        await line.idle()
+        assert line.kinds(streams[-1]) == ["request_headers", "request_body"]
+
+    line = run(scenario)
+    assert sorted(judged) == [b"a=%d" % number for number in range(HEAVY_THREADS + 2) if number != HEAVY_THREADS]
     assert line.counts("envoy_waf_stream_errors_total") == {"cancelled": 1}
 
 
