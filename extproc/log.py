@@ -16,6 +16,7 @@ import structlog
 
 from extproc.line_queue import LineQueue
 from extproc.printable import printable
+from waf_core.json_line import json_line
 
 MAX_LINES = 10_000
 
@@ -74,7 +75,7 @@ def configure(level: str, style: str) -> Callable[[], None]:
     renderer: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())
         if readable
-        else structlog.processors.JSONRenderer(sort_keys=False)
+        else structlog.processors.JSONRenderer(serializer=json_line)
     )
     output = _Output()
     atexit.register(output.close)

@@ -119,8 +119,8 @@ class Metrics:
             multiprocess_mode="livemax",
         )
         self._of_policies: dict[str, OfPolicy] = {}
-        self._rule_ids: set[int] = set()
-        self._families: set[str] = set()
+        self._of_rules: dict[int, Counter] = {}
+        self._of_families: dict[str, Counter] = {}
 
     def serve(self, policies: PolicySet, generation: int) -> None:
         """Tell what is served from now on."""
@@ -150,15 +150,20 @@ class Metrics:
     def family(self, tags: Sequence[str]) -> None:
         """Count a match for its families of attack."""
         for tag in tags:
-            if tag.startswith("attack-") and (tag in self._families or len(self._families) < MAX_FAMILIES):
-                self._families.add(tag)
-                self.tag_hits.labels(tag[7:]).inc()
+            if tag.startswith("attack-"):
+                series = self._of_families.get(tag)
+                if series is None:
+                    if len(self._of_families) >= MAX_FAMILIES:
+                        continue
+                    series = self._of_families[tag] = self.tag_hits.labels(tag[7:])
+                series.inc()
 
     def hit(self, rule_id: int) -> None:
         """Count a match, within the bound on series."""
-        if rule_id not in self._rule_ids:
-            if len(self._rule_ids) >= MAX_RULE_SERIES:
+        series = self._of_rules.get(rule_id)
+        if series is None:
+            if len(self._of_rules) >= MAX_RULE_SERIES:
                 self.rule_hits.labels("other").inc()
                 return
-            self._rule_ids.add(rule_id)
-        self.rule_hits.labels(str(rule_id)).inc()
+            series = self._of_rules[rule_id] = self.rule_hits.labels(str(rule_id))
+        series.inc()

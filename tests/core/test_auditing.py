@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
+from urllib.parse import quote, quote_plus
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.core.transactions import make
 from waf_core.auditing.formats import FORMATS, to_json, to_native
 from waf_core.auditing.log_line import log_line
 from waf_core.auditing.record import is_wanted, make_record
+from waf_core.auditing.redaction import Redaction
+from waf_core.json_line import json_line
 from waf_core.transaction import Transaction
 
 RULES = """
@@ -153,3 +159,41 @@ def test_json_members_are_hidden_in_bodies() -> None:
     assert record.request_body is not None
     assert "hunter2" not in record.request_body
     assert '"n":1' in record.request_body
+
+
+def test_numbers_and_texts_beyond_what_the_quick_library_takes() -> None:
+    assert json.loads(json_line({"score": 10**30, "text": "\udc80"})) == {"score": 10**30, "text": "\udc80"}
+    assert json_line({"a": "\u00fc\u2028", "b": 1}) == '{"a":"\u00fc\u2028","b":1}'
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            ["password=", "Passwd=", "&", "?", '"Token"', ":", ' "', "x yz", "s3cret/", '"', "%2F", "+", "/etc/passwd "]
+        )
+    ),
+    st.lists(st.sampled_from([b"s3cret/", b"x yz", b"abcd", b"caf\xc3\xa9 1"])),
+)
+def test_what_is_hidden_is_what_the_expressions_and_spellings_say(parts: list[str], values: list[bytes]) -> None:
+    """Looking for names first, and remembering texts, changes nothing."""
+    tx = judge("a=1")
+    for number, value in enumerate(values):
+        tx.args.append((b"token%d" % number, value))
+    hidden = Redaction(tx, arguments=["password", "passwd", "token", *(f"token{n}" for n in range(len(values)))])
+    text = "".join(parts)
+    expected = re.sub(r"(?i)((?:^|[?&;])(?:password|passwd|token)=)([^&;\s]+)", lambda m: m[1] + "*" * len(m[2]), text)
+    expected = re.sub(
+        r'(?i)("(?:password|passwd|token)"\s*:\s*)("(?:[^"\\]|\\.)*"|[^\s,}\]]+)',
+        lambda m: m[1] + '"' + "*" * max(len(m[2]) - 2, 1) + '"',
+        expected,
+    )
+    spellings = {
+        spelling
+        for value in values
+        for plain in [value.decode()]
+        for spelling in (plain, quote(value), quote_plus(value), json.dumps(plain)[1:-1])
+    }
+    for spelling in sorted(spellings, key=len, reverse=True):
+        expected = expected.replace(spelling, "*" * len(spelling))
+    assert hidden.text(text) == expected
+    assert hidden.text(text) == expected

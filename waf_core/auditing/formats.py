@@ -7,13 +7,13 @@ OCSF    Open Cybersecurity Schema Framework 1.3, class 4002 HTTP Activity with t
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from typing import Any
 
 from waf_core.auditing.log_line import bracketed
 from waf_core.auditing.record import AuditRecord, Message
+from waf_core.json_line import json_line
 
 PRODUCT = "envoy-waf"
 
@@ -63,7 +63,7 @@ def to_json(record: AuditRecord) -> str:
         "limits": record.limits,
         **({"files": [{"name": n, "size": s} for n, s in record.files]} if record.files else {}),
     }
-    return json.dumps({"transaction": transaction}, ensure_ascii=False, separators=(",", ":"))
+    return json_line({"transaction": transaction})
 
 
 def _object(headers: list[tuple[str, str]]) -> dict[str, str]:
@@ -205,7 +205,7 @@ def to_ocsf(record: AuditRecord) -> str:
             for m in record.messages
         ],
     }
-    return json.dumps(event, ensure_ascii=False, separators=(",", ":"))
+    return json_line(event)
 
 
 _OCSF_METHODS = {
