@@ -14,9 +14,9 @@ import grpc
 import uvloop
 from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest
 
-from extproc.answers import CONTINUE_REQUEST, CONTINUE_RESPONSE
+from extproc.answers import CONTINUE_REQUEST, CONTINUE_RESPONSE, serialize
 from extproc.config import parse_address
-from extproc.service import MAX_MESSAGE_BYTES, METHOD, SERVICE, serialize
+from extproc.service import MAX_MESSAGE_BYTES, METHOD, SERVICE
 from extproc.transport.connection import Call, Limits
 from extproc.transport.messages import Message
 from extproc.transport.room import Room

@@ -52,6 +52,16 @@ NO_RESPONSE_BODY = ProcessingResponse(
 """Go on with the response, and do not show its body."""
 
 
+_SERIALIZED: dict[int, bytes] = {
+    id(message): message.SerializeToString() for message in (*CONTINUE_REQUEST, *CONTINUE_RESPONSE, NO_RESPONSE_BODY)
+}
+
+
+def serialize(answer: ProcessingResponse) -> bytes:
+    """The common answers are serialized once."""
+    return _SERIALIZED.get(id(answer)) or bytes(answer.SerializeToString())
+
+
 def override(request_body: int, response_body: int, response_headers: bool) -> ProcessingResponse:
     """Go on with the request, in these body modes from here on, with the response's headers or without."""
     key = (request_body, response_body, response_headers)

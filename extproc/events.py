@@ -14,13 +14,13 @@ from extproc.audit_log import AuditLog
 from extproc.config import Settings
 from extproc.control import MAX_WATCHERS, WatchersError
 from extproc.metrics import Metrics
-from extproc.policies import ADDRESS_ATTRIBUTE, ROUTE_ATTRIBUTE, Policy
+from extproc.policies import ADDRESS_ATTRIBUTE, ROUTE_ATTRIBUTE
 from extproc.stream import Stream
 from extproc.summary import Summary
 from waf_core.auditing.formats import FORMATS
 from waf_core.auditing.record import is_wanted, make_record
 from waf_core.auditing.redaction import Redaction
-from waf_core.exchange import Exchange, run
+from waf_core.exchange import Exchange
 from waf_core.transaction import Transaction
 
 MAX_LOGGED_TEXT = 400
@@ -115,15 +115,13 @@ class Recorder:
             rules=[(m.rule.id, m.rule.message) for m in told],
         )
         if stop is not None or tx.detected is not None or told:
-            hidden = self._redaction(tx)
+            hidden = self.redaction(tx)
             self._tell(stream, hidden, seconds, score)
         if self._audit is not None and is_wanted(tx, stop.status if stop else tx.response_status):
-            hidden = hidden or self._redaction(tx)
+            hidden = hidden or self.redaction(tx)
             record = make_record(tx, hidden, policy=policy)
             name = self.settings.audit_format or tx.program.settings.audit_log_format
             self._audit.put(FORMATS[name](record))
-        if stream.policy.shadow is not None:
-            self._judge_aside(stream, stream.policy.shadow, hidden)
 
     def _count(self, stream: Stream, tx: Transaction | None) -> None:
         """By verdict."""
@@ -152,28 +150,9 @@ class Recorder:
                 without_it=_WITHOUT[name],
             )
 
-    def _redaction(self, tx: Transaction) -> Redaction:
+    def redaction(self, tx: Transaction) -> Redaction:
+        """What nothing that is told of it may show."""
         return Redaction(tx, self.settings.redact_headers, self.settings.redact_arguments)
-
-    def _judge_aside(self, stream: Stream, shadow: Policy, hidden: Redaction | None) -> None:
-        """The candidate's verdict on what was seen of the same request."""
-        tx = stream.tx
-        assert tx is not None
-        other = run(shadow.waf, stream.exchange())
-        live = "block" if tx.interruption or tx.detected else "pass"
-        candidate = "block" if other.interruption or other.detected else "pass"
-        self._metrics.shadow.labels(stream.policy.name, shadow.name, live, candidate).inc()
-        if live != candidate:
-            self._log.info(
-                "shadow policy differs",
-                policy=stream.policy.name,
-                shadow=shadow.name,
-                live=live,
-                candidate=candidate,
-                transaction_id=tx.id,
-                path=(hidden or self._redaction(tx)).text(_text(tx.uri)),
-                rules=[m.rule.id for m in other.matched_rules if m.log][: self.settings.logged_rules],
-            )
 
     def _tell(self, stream: Stream, hidden: Redaction, seconds: float, score: int) -> None:
         tx = stream.tx

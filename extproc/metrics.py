@@ -88,7 +88,7 @@ class Metrics:
         self.store_errors = counter("store_errors", "Requests judged or refused without their Redis records")
         self.shadow = counter(
             "shadow_verdicts",
-            "Requests that a shadow policy judged too, by both verdicts (pass, block)",
+            "Requests that a shadow policy judged too, by both verdicts (pass, block; skipped: too much waited)",
             ["policy", "shadow", "live", "candidate"],
         )
         self.audit_dropped = counter("audit_records_dropped", "Audit records that were lost: queue full, or not taken")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest, ProcessingResponse
 from google.protobuf.message import DecodeError
 
+from extproc.answers import serialize
 from extproc.piece import Piece
 from extproc.policies import PolicySet
 from extproc.received import Received, unpack
-from extproc.service import serialize
 from extproc.stream import Stream, StreamError, StreamOptions
 from extproc.transport.messages import RpcError
 from fuzz.pieces import Pieces, cut

@@ -19,13 +19,17 @@ from extproc.loading import load_settings
 from extproc.metrics import Metrics
 from extproc.modes import FULL_DUPLEX, STREAMED
 from extproc.policies import compile_policies
-from extproc.service import HEAVY_THREADS, LIGHT_MICROSECONDS, METHOD, ExtProcService
+from extproc.service import HEAVY_THREADS, METHOD, ExtProcService
+from extproc.session import LIGHT_MICROSECONDS
 from extproc.stream import Stream
 from extproc.transport import frames
 from extproc.transport.connection import Connection, Limits
 from extproc.transport.messages import Assembler
 from extproc.transport.room import Room
 from tests.sidecar.messages import prefixed, request_body, request_headers, response_body, response_headers
+from waf_core import WAF, Transaction
+from waf_core.exchange import Exchange
+from waf_core.exchange import run as run_exchange
 
 RULES = """
 SecRuleEngine On
@@ -406,6 +410,62 @@ def test_more_streams_than_the_limit() -> None:
     line = run(scenario, max_streams=1)
     assert line.service.streams == 0
     assert line.counts("envoy_waf_stream_errors_total") == {"overload": 1}
+
+
+SHADOW = {"shadow": "other", "policies": [{"name": "other", "directives": RULES.replace("attack", "suspect")}]}
+
+
+def shadows(line: Line) -> dict[tuple[str, str], float]:
+    """Requests by the live verdict and the shadow's."""
+    (family,) = line.metrics.shadow.collect()
+    samples = [sample for sample in family.samples if sample.name.endswith("_total")]
+    return {(sample.labels["live"], sample.labels["candidate"]): sample.value for sample in samples}
+
+
+def test_a_shadow_judges_large_bodies_on_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[str] = []
+
+    def watched(waf: WAF, exchange: Exchange) -> Transaction:
+        threads.append(threading.current_thread().name[:6])
+        return run_exchange(waf, exchange)
+
+    async def scenario(line: Line) -> None:
+        monkeypatch.setattr("extproc.shadow.run", watched)
+        for body in (b"a=suspect", b"a=" + b"x" * 100_000 + b"suspect"):
+            stream = line.open()
+            line.send(stream, request_headers(method="POST", headers=FORM, end=False), request_body(body))
+            await line.idle()
+            line.end(stream)
+        await line.idle()
+
+    line = run(scenario, **SHADOW)
+    assert shadows(line) == {("pass", "block"): 2}
+    assert threads == ["MainTh", "shadow"]
+
+
+def test_what_waits_for_a_shadow_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on = threading.Event()
+
+    def slow(waf: WAF, exchange: Exchange) -> Transaction:
+        go_on.wait(10)
+        return run_exchange(waf, exchange)
+
+    async def scenario(line: Line) -> None:
+        monkeypatch.setattr("extproc.shadow.run", slow)
+        monkeypatch.setattr("extproc.shadow.MAX_WAITING_BYTES", 250_000)
+        for _ in range(3):
+            stream = line.open()
+            line.send(stream, request_headers(method="POST", headers=FORM, end=False))
+            line.send(stream, request_body(b"a=" + b"x" * 100_000))
+            while line.kinds(stream) != ["request_headers", "request_body"]:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            line.end(stream)
+        assert shadows(line) == {("pass", "skipped"): 1}
+        go_on.set()
+        await line.idle()
+
+    line = run(scenario, **SHADOW)
+    assert shadows(line) == {("pass", "skipped"): 1, ("pass", "pass"): 2}
 
 
 @pytest.mark.parametrize("last", ["end", "reset", "verdict"])

@@ -14,7 +14,7 @@ from extproc.config import ENVOYS_OWN
 from extproc.modes import BUFFERED, BUFFERED_PARTIAL, FULL_DUPLEX, NONE, SEND, SKIP, STREAMED
 from extproc.piece import Answer, Piece
 from extproc.policies import PolicySet
-from extproc.service import LIGHT_MICROSECONDS
+from extproc.session import LIGHT_MICROSECONDS
 from extproc.side import MAX_HELD_BYTES
 from extproc.stream import Stream, StreamError, StreamOptions
 from tests.core.transactions import ids, make
