@@ -28,6 +28,7 @@ from extproc.commands.options import ALL_FLAGS, RULE_FLAGS, given_flags, setting
 from extproc.commands.replay import replay_command
 from extproc.commands.tune import tune_command
 from extproc.config import ConfigError, Settings, default_data_dir
+from extproc.container import memory_limit, memory_note
 from extproc.idle import idle_settings
 from extproc.loading import Reread
 from extproc.policies import PolicySet, compile_policies
@@ -95,6 +96,9 @@ def _tell(policies: PolicySet, settings: Settings) -> None:
     logger = structlog.get_logger("envoy_waf")
     for note in idle_settings(settings):
         logger.warning("a setting does nothing", note=note)
+    note = memory_note(settings, memory_limit())
+    if note:
+        logger.warning("little memory", note=note)
     for policy in policies.policies:
         program = policy.waf.program
         for note in program.notes:
