@@ -80,7 +80,7 @@ class StreamSession:
             if self._buffered is None and self._stream.weight(*received) <= LIGHT_MICROSECONDS:
                 for answer in self._judge(received):
                     self._send(answer)
-                if self._stream.blocked:
+                if self._stream.ends:
                     self._end()
                 elif self._stream.kept_bytes != self._charged:
                     self._find_room()
@@ -104,7 +104,7 @@ class StreamSession:
     def gone(self) -> None:
         """Envoy has dropped the stream."""
         self._gone = True
-        if not self._closed:
+        if not self._closed and not self._stream.done:
             self._service.metrics.stream_errors.labels("cancelled").inc()
         if not self._busy:
             self._close()
@@ -218,7 +218,7 @@ class StreamSession:
             self._stream.fail(503)
         for answer in answers:
             self._send(answer)
-        if self._stream.blocked:
+        if self._stream.ends:
             self._end()
 
     # -- records ----------------------------------------------------------------------------------

@@ -18,17 +18,8 @@ class Side:
     """`request`: the request's direction, else the response's; `go_on`: the answers of this direction."""
 
     __slots__ = (
-        "_held",
-        "_recorded",
-        "expects_body",
-        "go_on",
-        "held_bytes",
-        "held_headers",
-        "judged",
-        "mode",
-        "recorded_bytes",
-        "request",
-        "seen_bytes",
+        "_held", "_recorded", "ended", "expects_body", "go_on", "held_bytes", "held_headers", "judged", "mode",
+        "recorded_bytes", "request", "seen_bytes",
     )  # fmt: skip
 
     def __init__(self, request: bool, go_on: Continue) -> None:
@@ -36,6 +27,8 @@ class Side:
         self.go_on = go_on
         self.mode: int = BUFFERED
         self.expects_body = False
+        self.ended = False
+        """Its last piece, or its trailers, have come."""
         self.judged = False
         """The body phase has run: what still comes is passed on."""
         self.held_bytes = 0
@@ -66,6 +59,11 @@ class Side:
     def ends_with(self, size: int, last: bool) -> bool:
         """Is the body judged with a piece of so many bytes, the last one or not, whatever the rules' limits are?"""
         return last or self.mode not in (STREAMED, FULL_DUPLEX) or self.held_bytes + size > MAX_HELD_BYTES
+
+    @property
+    def over(self) -> bool:
+        """Does nothing more of it need an answer?"""
+        return self.judged and (self.ended or not self.expects_body or self.mode != FULL_DUPLEX)
 
     def pass_on(self, body: Sequence[bytes], end: bool) -> Answer:
         """A piece that is not held."""

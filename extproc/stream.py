@@ -85,6 +85,10 @@ class Stream:
         self.tx: Transaction | None = None
         self.blocked = False
         self.blocked_phase = 0
+        self.done = False
+        """Nothing that Envoy could still show is needed, though a download, a socket or a stream of events goes on."""
+        self._response_over = False
+        """Nothing more of the response needs an answer."""
         self.refused_by_envoy = False
         self.failed = 0
         """The status with which the request was refused because it could not be judged; 0: it could."""
@@ -216,6 +220,12 @@ class Stream:
         if self._on_finish is not None:
             self._on_finish(self)
 
+    @property
+    def ends(self) -> bool:
+        """Should it be ended from our side?  Not in FULL_DUPLEX_STREAMED mode: Envoy loses what is on its way then,
+        even of bodies that it was told not to show."""
+        return self.blocked or (self.done and FULL_DUPLEX not in (self._request.mode, self._response.mode))
+
     # -- what was seen --------------------------------------------------------------------------
 
     def exchange(self) -> Exchange:
@@ -339,6 +349,8 @@ class Stream:
         drop_body = not end and not self._request.expects_body and self._request.mode != NONE
         phase = self._response_phase()
         need_headers, need_body = phase >= 3, phase == 4 and not self._tunnel()
+        self._response_over = not need_headers
+        self._settle()
         if not drop_body and need_headers and need_body:
             return CONTINUE_REQUEST.headers
         return override(
@@ -367,7 +379,9 @@ class Stream:
     def _request_body(self, body: Sequence[bytes], end: bool) -> list[Answer]:
         tx, side = self.tx, self._request
         assert tx is not None
+        side.ended = end
         if side.judged:
+            self._settle()
             return [side.pass_on(body, end)]
         for piece in body:
             side.record(piece, self.options.recorded_bytes)
@@ -435,9 +449,11 @@ class Stream:
             stop = tx.process_response_body()
             if stop is not None:
                 return [self._deny(stop)]
-            if end or side.mode == NONE:
+            if end:
                 return [side.go_on.headers]
-            return [NO_RESPONSE_BODY]
+            self._response_over = True
+            self._settle()
+            return [side.go_on.headers if side.mode == NONE else NO_RESPONSE_BODY]
         if side.mode == FULL_DUPLEX:
             side.held_headers = side.go_on.headers
             return []
@@ -480,7 +496,11 @@ class Stream:
             self.uninspected.append("encoded")
         if stop is not None:
             return [self._deny(stop)]
+        self._settle()
         return side.release(end) + ([answer] if answer is not None else [])
+
+    def _settle(self) -> None:
+        self.done = self._response_over and self._request.over
 
     def _count_kept(self) -> None:
         """What is kept for a verdict, for rules behind it, and for explanations are the same bytes."""
@@ -491,8 +511,10 @@ class Stream:
         )
 
     def _trailers(self, side: Side) -> list[Answer]:
+        side.ended = True
         if not side.judged:
             return self._judge(side, side.go_on.trailers, end=False)
+        self._settle()
         return [side.go_on.trailers]
 
     def _deny(self, stop: Interruption) -> ProcessingResponse:

@@ -266,7 +266,7 @@ def test_what_comes_after_the_response_knows_its_status(tmp_path: Path, audited:
             (line,) = eventually(lambda: audit.read_text().splitlines() if audit.exists() else [])
             assert json.loads(line)["transaction"]["response"]["http_code"] == 503
         else:
-            (line,) = eventually(lambda: [line for line in stack.sidecar.text().splitlines() if '"id": 9' in line])
+            (line,) = eventually(lambda: [line for line in stack.sidecar.text().splitlines() if '"id":9' in line])
             assert "/status/503" in line
 
 

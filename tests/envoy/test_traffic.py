@@ -168,6 +168,31 @@ def test_server_sent_events_arrive_as_they_are_sent(
 
 
 @pytest.mark.parametrize("mode", ALL_MODES)
+def test_what_stays_open_for_long_takes_nothing_of_the_sidecar(stacks: Callable[..., Stack], mode: str) -> None:
+    stack = stacks(mode)
+
+    def metrics() -> str:
+        return httpx.get(f"http://127.0.0.1:{stack.admin_port}/metrics").text
+
+    def errors() -> list[str]:
+        return [line for line in metrics().splitlines() if line.startswith("envoy_waf_stream_errors_total")]
+
+    before = errors()
+    ends = not mode.startswith("full-duplex")  # there Envoy would lose what is on its way
+    with connect(f"ws://127.0.0.1:{stack.port}/ws", additional_headers=BROWSER, user_agent_header=None) as socket:
+        assert not ends or eventually(lambda: "envoy_waf_streams_in_flight 0.0" in metrics())
+        socket.send("still there?")
+        assert socket.recv(5) == "echo: still there?"
+    with httpx.stream("GET", stack.url + "/events", headers=BROWSER, timeout=10) as events:
+        pieces = events.iter_raw()
+        assert next(pieces)
+        assert not ends or eventually(lambda: "envoy_waf_streams_in_flight 0.0" in metrics(), 0.5)
+        assert b"data: 2" in b"".join(pieces)
+    assert eventually(lambda: "envoy_waf_streams_in_flight 0.0" in metrics())
+    assert errors() == before
+
+
+@pytest.mark.parametrize("mode", ALL_MODES)
 def test_grpc_calls_pass(stacks: Callable[..., Stack], mode: str) -> None:
     """CRS's list of content types has no gRPC: a policy for gRPC has to allow it."""
     allow = "SecRuleUpdateTargetById 920420 !REQUEST_HEADERS:Content-Type\nSecRuleRemoveById 920420"

@@ -165,6 +165,37 @@ def test_a_request_and_its_response() -> None:
     assert line.counts("envoy_waf_stream_errors_total") == {}
 
 
+def test_a_call_ends_before_a_long_response_does() -> None:
+    async def scenario(line: Line) -> None:
+        stream = line.open()
+        line.send(stream, request_headers("/events"), response_headers(headers={"content-type": "text/event-stream"}))
+        assert line.kinds(stream) == ["request_headers", "response_headers"]
+        assert line.status == {stream: "0"}
+        # Envoy may have more on its way, or drop the stream at the same moment.
+        line.send(stream, response_body(b"data: x"))
+        line.reset(stream)
+
+    line = run(scenario)
+    assert len(line.finished) == 1
+    assert line.finished[0].tx is not None
+    assert line.finished[0].tx.response_status == 200
+    assert line.counts("envoy_waf_stream_errors_total") == {}
+
+
+def test_a_stream_that_envoy_drops_when_all_is_judged_is_no_error() -> None:
+    async def scenario(line: Line) -> None:
+        stream = line.open()
+        events = response_headers(headers={"content-type": "text/event-stream"})
+        line.send(stream, request_headers("/events", mode=FULL_DUPLEX), events)
+        assert line.kinds(stream) == ["request_headers", "response_headers"]
+        assert line.status == {}
+        line.reset(stream)
+
+    line = run(scenario)
+    assert len(line.finished) == 1
+    assert line.counts("envoy_waf_stream_errors_total") == {}
+
+
 def test_a_verdict_ends_the_call() -> None:
     async def scenario(line: Line) -> None:
         stream = line.open()

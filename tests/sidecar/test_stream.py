@@ -445,6 +445,52 @@ def test_nothing_is_called_blocked_that_envoy_only_shows() -> None:
     assert not play(make(RULES + "SecRuleEngine DetectionOnly"), head)[0].only_observed
 
 
+UNSEEN = {"content-type": "application/octet-stream"}
+
+
+@pytest.mark.parametrize("mode", [BUFFERED, BUFFERED_PARTIAL, STREAMED, FULL_DUPLEX])
+def test_a_stream_is_done_when_envoy_can_show_nothing_more(waf: WAF, mode: int) -> None:
+    get = request_headers("/?a=b", mode=mode)
+    post = request_headers(method="POST", headers=FORM, end=False, mode=mode)
+    socket = request_headers(headers={"connection": "upgrade", "upgrade": "websocket"}, end=False, mode=mode)
+
+    def play_all(rules: WAF, *messages: ProcessingRequest) -> list[tuple[bool, bool]]:
+        """Behind each message: is it done, and does it end from our side?"""
+        stream = Stream(PolicySet.single(rules), StreamOptions())
+        found = []
+        for message in messages:
+            stream.handle(message)
+            found.append((stream.done, stream.ends))
+        stream.close()
+        return found
+
+    goes_on = (False, False)
+    done = (True, mode != FULL_DUPLEX)
+    inspecting = make(RULES + "SecResponseBodyAccess On\nSecResponseBodyMimeType text/html")
+    assert play_all(inspecting, get, response_headers(), response_body(b"x")) == [goes_on] * 3
+    assert play_all(inspecting, get, response_headers(headers=UNSEEN)) == [goes_on, done]
+    assert play_all(inspecting, get, response_headers(end=True)) == [goes_on] * 2  # its end is near anyway
+    assert play_all(inspecting, socket, response_headers(101, headers=UNSEEN)) == [goes_on, done]
+    assert play_all(inspecting, post, request_body(b"a=b"), response_headers(headers=UNSEEN)) == [goes_on] * 2 + [done]
+    only_requests = make('SecRule ARGS "@contains evil" "id:1,phase:2,deny"')
+    assert play_all(only_requests, get) == [done]
+    assert play_all(only_requests, post, request_body(b"a=b")) == [goes_on, done]
+
+
+def test_full_duplex_is_done_when_all_pieces_have_gone_through(waf: WAF) -> None:
+    rules = "SecRequestBodyAccess On\nSecRequestBodyLimit 5\nSecRequestBodyLimitAction ProcessPartial\n"
+    limited = make(rules + 'SecRule RESPONSE_STATUS "@eq 500" "id:1,phase:3,deny"')
+    head = request_headers(method="POST", headers=FORM, end=False, mode=FULL_DUPLEX)
+    pieces = [request_body(b"a=123456", end=False), request_body(b"7", end=False)]
+    for last in (request_body(b"8"), request_trailers()):
+        stream = Stream(PolicySet.single(limited), StreamOptions())
+        for message in (head, *pieces, response_headers(headers=UNSEEN)):
+            stream.handle(message)
+            assert not stream.done
+        assert stream.handle(last)
+        assert stream.done
+
+
 def test_redirect() -> None:
     waf = make('SecRule ARGS "@contains evil" "id:1,phase:1,redirect:https://x/?a=%{ARGS.a}"')
     immediate = play(waf, request_headers("/?a=evil"))[1][0][0].immediate_response
