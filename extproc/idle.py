@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from extproc.config import Settings
+from extproc.policies import PolicySet
 
 _IDLE: tuple[tuple[str, Callable[[Settings], bool], str], ...] = (
     *(
@@ -40,4 +41,14 @@ def idle_settings(settings: Settings) -> list[str]:
         for owner, own, given in parts
         for name, idle, why in _IDLE
         if name in given and idle(own)
+    ]
+
+
+def idle_limits(settings: Settings, policies: PolicySet) -> list[str]:
+    """What is wrong with limits of rules that bodies can never come near."""
+    return [
+        f"policy {policy.name}: SecRequestBodyLimit {limit} lets larger bodies pass than max_body_memory"
+        f" ({settings.max_body_memory}), which refuses them"
+        for policy in policies.policies
+        if (limit := policy.waf.program.settings.request_body_limit) > settings.max_body_memory
     ]

@@ -13,8 +13,9 @@ from extproc.admin.access import token_fits
 from extproc.client import client_address, split_address
 from extproc.config import ConfigError, Settings, parse_address
 from extproc.fixed import FIXED_SETTINGS
-from extproc.idle import idle_settings
+from extproc.idle import idle_limits, idle_settings
 from extproc.loading import load_settings
+from extproc.policies import compile_policies
 from extproc.rulesets import RuleSets
 from tests.core.transactions import run
 from tests.crs import find_crs
@@ -228,6 +229,15 @@ def test_settings_that_no_rule_reads_are_noted(tmp_path: Path) -> None:
 )
 def test_settings_that_do_nothing_beside_others_are_told(given: dict[str, Any], idle: str) -> None:
     assert idle_settings(load_settings(**given)) == ([idle] if idle else [])
+
+
+def test_limits_of_rules_that_no_body_comes_near_are_told() -> None:
+    given: dict[str, Any] = {"max_body_memory": 2 << 20, "directives": "SecRequestBodyLimit 3000000"}
+    settings = load_settings(rules=["@recommended"], **given)
+    (note,) = idle_limits(settings, compile_policies(settings))
+    assert note.startswith("policy default: SecRequestBodyLimit 3000000 lets larger bodies pass than max_body_memory")
+    settings = load_settings(rules=["@recommended"])
+    assert idle_limits(settings, compile_policies(settings)) == []
 
 
 def test_own_directives_come_last_and_errors_point_at_them(tmp_path: Path) -> None:
