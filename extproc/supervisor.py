@@ -109,7 +109,7 @@ class Supervisor:
             begun = time.monotonic()
             try:
                 code = await self._live(child)
-                said = f"exit status {code}" if code >= 0 else signal.Signals(-code).name
+                said = f"exit status {code}" if code >= 0 else signal.strsignal(-code) or f"signal {-code}"
             except OSError as error:
                 said = f"it cannot be started: {error}"
             child.ready = False
@@ -153,7 +153,8 @@ class Supervisor:
         """SIGHUP: logs have been rotated, rules may have changed.  Workers open their logs anew; the rules are tried
         here first."""
         for child in self._children:
-            child.signal(signal.SIGUSR1)
+            if child.ready:  # one that starts opens them anyway, and may not know the signal yet
+                child.signal(signal.SIGUSR1)
         self._tasks.start(self.reload())
 
     # -- Control ----------------------------------------------------------------------------------
