@@ -7,10 +7,12 @@ from typing import Any
 from extproc.transport import frames
 from extproc.transport.connection import Connection, Limits
 from extproc.transport.frames import ProtocolError, frame
+from extproc.transport.messages import RESOURCE_EXHAUSTED
 from extproc.transport.room import Room
 from fuzz.pieces import Pieces, cut
 
 ROOM = 1 << 20
+SMALL_ROOM = 400
 CALLS = 3
 START = frames.PREFACE + frames.settings({})
 CALL = bytes.fromhex("83864004") + b"path" + b"\x04/a/b" + b"\x40\x0ccontent-type\x10application/grpc"
@@ -19,10 +21,10 @@ CALL = bytes.fromhex("83864004") + b"path" + b"\x04/a/b" + b"\x40\x0ccontent-typ
 _Outcome = tuple[list[tuple[Any, ...]], bytes, int | None]
 
 
-def _serve(pieces: list[bytes], *, answer: bool) -> _Outcome:
+def _serve(pieces: list[bytes], *, answer: bool, size: int = ROOM) -> _Outcome:
     """What happens, what is sent, and the code that the connection ends with."""
     sent: list[bytes] = []
-    connection = Connection(sent.append, Limits(1000, CALLS), room := Room(ROOM))
+    connection = Connection(sent.append, Limits(1000, CALLS), room := Room(size))
     seen: list[tuple[Any, ...]] = []
     code = None
     try:
@@ -36,13 +38,15 @@ def _serve(pieces: list[bytes], *, answer: bool) -> _Outcome:
                     event.call.release(event.size)
                 elif answer and event.kind == "ended":
                     event.call.finish()
+                elif event.kind == "crowded":
+                    event.call.finish(RESOURCE_EXHAUSTED)
             assert len(connection.calls) <= CALLS
-            assert room.left >= 0
+            assert size == SMALL_ROOM or room.left >= 0
     except ProtocolError as error:
         code = error.code
     connection.lost()
     assert not connection.calls
-    assert room.left == ROOM
+    assert room.left == size
     return seen, b"".join(sent), code
 
 
@@ -72,3 +76,4 @@ def any_frames(data: bytes) -> None:
             payload = b"\0" + len(payload).to_bytes(4, "big") + payload
         parts.append(frame(kind, flags, stream, payload))
     _serve(parts, answer=True)
+    _serve(parts, answer=True, size=SMALL_ROOM)

@@ -496,10 +496,10 @@ _frames = st.builds(
 )  # fmt: skip
 
 
-@given(st.lists(_frames, max_size=30), st.booleans())
+@given(st.lists(_frames, max_size=30), st.booleans(), st.sampled_from([20, 200, 1 << 20]))
 @settings(deadline=None, max_examples=300)
-def test_whatever_comes_the_connection_ends_or_goes_on(parts: list[bytes], answer: bool) -> None:
-    server = Connection(_ignore, Limits(100, 3), room := Room(1 << 20))
+def test_whatever_comes_the_connection_ends_or_goes_on(parts: list[bytes], answer: bool, size: int) -> None:
+    server = Connection(_ignore, Limits(100, 3), room := Room(size))
     server.receive(START)
     try:
         for part in parts:
@@ -511,12 +511,14 @@ def test_whatever_comes_the_connection_ends_or_goes_on(parts: list[bytes], answe
                     event.call.release(event.size)
                 elif answer and event.kind == "ended":
                     event.call.finish()
+                elif event.kind == "crowded":
+                    event.call.finish(messages.RESOURCE_EXHAUSTED)
             assert len(server.calls) <= 3
     except ProtocolError:
         pass
     server.lost()
     assert not server.calls
-    assert room.left == 1 << 20
+    assert room.left == size
 
 
 @given(st.lists(st.binary(max_size=30), max_size=8), st.lists(st.integers(0, 300), max_size=20))
