@@ -29,7 +29,7 @@ from extproc.commands.replay import replay_command
 from extproc.commands.tune import tune_command
 from extproc.config import ConfigError, Settings, default_data_dir
 from extproc.container import memory_limit, memory_note
-from extproc.idle import idle_limits, idle_settings
+from extproc.idle import idle_notes
 from extproc.loading import Reread
 from extproc.policies import PolicySet, compile_policies
 from extproc.rulesets import installed_versions
@@ -94,7 +94,7 @@ def serve(config: Path | None, **flags: Any) -> None:
 def _tell(policies: PolicySet, settings: Settings) -> None:
     """Say what will serve."""
     logger = structlog.get_logger("envoy_waf")
-    for note in (*idle_settings(settings), *idle_limits(settings, policies)):
+    for note in idle_notes(settings, policies):
         logger.warning("a setting does nothing", note=note)
     note = memory_note(settings, memory_limit())
     if note:
@@ -170,7 +170,7 @@ def check(config: Path | None, as_json: bool, **flags: Any) -> None:
 
 def _all_notes(policies: PolicySet, settings: Settings) -> list[str]:
     """On the settings, and on the rules of all policies; each once."""
-    notes = [*idle_settings(settings), *idle_limits(settings, policies)]
+    notes = idle_notes(settings, policies)
     for policy in policies.policies:
         notes += policy.waf.program.notes
     return list(dict.fromkeys(notes))

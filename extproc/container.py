@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from extproc.config import Settings
+from extproc.transport.room import RESERVE_PART
 
 CGROUPS = Path("/sys/fs/cgroup")
 
@@ -37,7 +38,7 @@ def memory_limit(root: Path = CGROUPS) -> int | None:
 
 def memory_note(settings: Settings, limit: int | None) -> str:
     """What is wrong with so much memory, or nothing."""
-    bodies = settings.max_body_memory * 5 // 4
+    bodies = settings.max_body_memory + settings.max_body_memory // RESERVE_PART
     needed = settings.workers * (WORKER_BYTES + JUDGING_BYTES + bodies)
     if settings.workers > 1:
         needed += SUPERVISOR_BYTES

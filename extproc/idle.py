@@ -44,6 +44,11 @@ def idle_settings(settings: Settings) -> list[str]:
     ]
 
 
+def idle_notes(settings: Settings, policies: PolicySet) -> list[str]:
+    """Both."""
+    return [*idle_settings(settings), *idle_limits(settings, policies)]
+
+
 def idle_limits(settings: Settings, policies: PolicySet) -> list[str]:
     """What is wrong with limits of rules that bodies can never come near."""
     return [

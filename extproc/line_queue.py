@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from itertools import islice
 
 BATCH = 200
 """Lines that are written at once."""
@@ -64,7 +65,7 @@ class LineQueue:
                 if not self._waiting:
                     return
                 # They wait until they are written: what does not come back still counts.
-                lines = [self._waiting[i] for i in range(min(len(self._waiting), BATCH))]
+                lines = list(islice(self._waiting, BATCH))
             self._write(lines)
             with self._change:
                 for line in lines:

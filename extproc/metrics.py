@@ -10,13 +10,15 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from extproc import __version__
 from extproc.policies import PolicySet
-from extproc.workers_metrics import RELOADS
 from waf_core.scan.limits import ScanStatistics
 
 MAX_RULE_SERIES = 2000
 """Rule ids that get a series of their own; hits of further ids count as id="other"."""
 
 MAX_FAMILIES = 100
+
+RELOADS = ("envoy_waf_reloads", "Reloads of the rules, ok or failed")
+"""Counted by workers that take rules, and by a supervisor that refuses them for all."""
 
 _JUDGING = range(1, 5)
 """Phases whose time is told."""
@@ -93,7 +95,7 @@ class Metrics:
         )
         self.audit_dropped = counter("audit_records_dropped", "Audit records that were lost: queue full, or not taken")
         self.log_lost = counter("log_lines_lost", "Log lines that standard output did not take: not read, or disk full")
-        self.reloads = counter(*RELOADS, ["result"])
+        self.reloads = Counter(*RELOADS, ["result"], registry=self.registry)
         self.scans = counter("scans", "Values scanned because they were not remembered")
         self.scan_fallbacks = counter(
             "scan_fallbacks", "Values whose automaton ran out of memory: judged by the slow, exact path"

@@ -173,13 +173,12 @@ class StreamSession:
         """Handle this and what waits behind it, in order.  The transaction belongs to a thread until that is done, even
         when the stream is gone meanwhile."""
         try:
-            if not self._gone:
+            while not (self._gone or self._closed):
                 await self._handle(received)
                 self._judged(received.size)
-            while self._waiting and not (self._gone or self._closed):
+                if not self._waiting:
+                    break
                 received = unpack(self._waiting.popleft())
-                await self._handle(received)
-                self._judged(received.size)
         except RpcError as error:
             self._refuse(error)
         finally:

@@ -42,6 +42,8 @@ SPECIAL_MICROSECONDS = 8
 PLAIN_CODINGS = (b"", b"identity")
 """Content-Encoding of a body whose bytes are what they mean."""
 
+_BODIES = ("request_body", "response_body")
+
 _SPECIAL = b"<>'`();|%$\\"
 """Those: few other texts have many."""
 
@@ -126,8 +128,14 @@ class Stream:
             answers = self._answers(kind, message, body)
         except UsageError as error:
             raise StreamError(f"{kind} comes at a wrong time: {error}") from error
-        if self.tx is not None and self.tx.matched_rules and not self.blocked:
-            self._tell(self.tx, answers)
+        if self.tx is None:
+            return answers
+        if kind in _BODIES:
+            self._count_kept(self.tx)
+        if not self.blocked:
+            self.done = self._response_over and self._request.over
+            if self.tx.matched_rules:
+                self._tell(self.tx, answers)
         return answers
 
     def _tell(self, tx: Transaction, answers: list[Answer]) -> None:
@@ -147,19 +155,13 @@ class Stream:
         if self.tx is None:
             return self._unseen_request(kind, message, body)
         if kind == "request_body":
-            try:
-                return self._request_body(_pieces(message.request_body, body), message.request_body.end_of_stream)
-            finally:
-                self._count_kept()
+            return self._request_body(_pieces(message.request_body, body), message.request_body.end_of_stream)
         if kind == "request_trailers":
             return self._trailers(self._request)
         if kind == "response_headers":
             return self._response_headers(message)
         if kind == "response_body":
-            try:
-                return self._response_body(_pieces(message.response_body, body), message.response_body.end_of_stream)
-            finally:
-                self._count_kept()
+            return self._response_body(_pieces(message.response_body, body), message.response_body.end_of_stream)
         if kind == "response_trailers":
             return self._trailers(self._response)
         raise StreamError(f"unknown message {kind}")
@@ -350,7 +352,6 @@ class Stream:
         phase = self._response_phase()
         need_headers, need_body = phase >= 3, phase == 4 and not self._tunnel()
         self._response_over = not need_headers
-        self._settle()
         if not drop_body and need_headers and need_body:
             return CONTINUE_REQUEST.headers
         return override(
@@ -381,7 +382,6 @@ class Stream:
         assert tx is not None
         side.ended = end
         if side.judged:
-            self._settle()
             return [side.pass_on(body, end)]
         for piece in body:
             side.record(piece, self.options.recorded_bytes)
@@ -452,7 +452,6 @@ class Stream:
             if end:
                 return [side.go_on.headers]
             self._response_over = True
-            self._settle()
             return [side.go_on.headers if side.mode == NONE else NO_RESPONSE_BODY]
         if side.mode == FULL_DUPLEX:
             side.held_headers = side.go_on.headers
@@ -496,16 +495,11 @@ class Stream:
             self.uninspected.append("encoded")
         if stop is not None:
             return [self._deny(stop)]
-        self._settle()
         return side.release(end) + ([answer] if answer is not None else [])
 
-    def _settle(self) -> None:
-        self.done = self._response_over and self._request.over
-
-    def _count_kept(self) -> None:
+    def _count_kept(self, tx: Transaction) -> None:
         """What is kept for a verdict, for rules behind it, and for explanations are the same bytes."""
-        tx, request, response = self.tx, self._request, self._response
-        assert tx is not None
+        request, response = self._request, self._response
         self.kept_bytes = max(request.held_bytes, request.recorded_bytes, tx.request_body.kept_bytes) + max(
             response.held_bytes, response.recorded_bytes, tx.response_body.kept_bytes
         )
@@ -514,7 +508,6 @@ class Stream:
         side.ended = True
         if not side.judged:
             return self._judge(side, side.go_on.trailers, end=False)
-        self._settle()
         return [side.go_on.trailers]
 
     def _deny(self, stop: Interruption) -> ProcessingResponse:

@@ -9,8 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-RELOADS = ("reloads", "Reloads of the rules, ok or failed")
-"""The one that both count: workers when they take rules, the supervisor when it refuses them for all."""
+from extproc.metrics import RELOADS
 
 
 class WorkersMetrics(Collector):
@@ -20,7 +19,7 @@ class WorkersMetrics(Collector):
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._own = CollectorRegistry()
-        self.reloads = Counter(f"envoy_waf_{RELOADS[0]}", RELOADS[1], ["result"], registry=self._own)
+        self.reloads = Counter(*RELOADS, ["result"], registry=self._own)
         self.restarts = Counter(
             "envoy_waf_worker_restarts",
             "Workers that ended or hung, and were started again",

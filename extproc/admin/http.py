@@ -82,6 +82,8 @@ class HttpAdmin:
             answer = refusal if refusal is not None else await handler(request)
         except UnavailableError as error:
             answer = _error(503, f"{error}; try again")
+        except ControlError as error:
+            answer = _error(404, str(error))
         except web.HTTPException as error:
             answer = _error(error.status, error.reason)
             if isinstance(error, web.HTTPMethodNotAllowed):
@@ -170,12 +172,7 @@ class HttpAdmin:
             return _error(400, "the body is no JSON")
         if not isinstance(question, dict):
             return _error(400, "the body has to be an object")
-        try:
-            return web.json_response(await self._control.explain(question))
-        except UnavailableError:
-            raise
-        except ControlError as error:
-            return _error(404, str(error))
+        return web.json_response(await self._control.explain(question))
 
     async def _page(self, request: web.Request) -> web.Response:
         name = PAGE_FILES[request.path.lstrip("/")]

@@ -169,7 +169,22 @@ def test_numbers_and_texts_beyond_what_the_quick_library_takes() -> None:
 @given(
     st.lists(
         st.sampled_from(
-            ["password=", "Passwd=", "&", "?", '"Token"', ":", ' "', "x yz", "s3cret/", '"', "%2F", "+", "/etc/passwd "]
+            [
+                "password=",
+                "Passwd=",
+                "pa\u017f\u017fword=",
+                "&",
+                "?",
+                '"Token"',
+                ":",
+                ' "',
+                "x yz",
+                "s3cret/",
+                '"',
+                "%2F",
+                "+",
+                "/etc/passwd ",
+            ]
         )
     ),
     st.lists(st.sampled_from([b"s3cret/", b"x yz", b"abcd", b"caf\xc3\xa9 1"])),

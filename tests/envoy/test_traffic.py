@@ -19,6 +19,7 @@ import pytest
 from websockets.sync.client import connect
 
 from demo.stack import Stack
+from tests.asking import total
 from tests.envoy.conftest import BODY_MODES, BROWSER
 from tests.envoy.test_verdicts import FORM, HOSTILE, multipart
 from tests.waiting import eventually
@@ -54,10 +55,7 @@ def test_bodies_that_would_take_too_much_memory_are_refused_and_others_go_on(mod
             )
 
     def errors(stack: Stack) -> float:
-        text = httpx.get(f"http://127.0.0.1:{stack.admin_port}/metrics").text
-        return sum(
-            float(line.rpartition(" ")[2]) for line in text.splitlines() if 'stream_errors_total{kind="memory"}' in line
-        )
+        return total(stack.admin_port, 'envoy_waf_stream_errors_total{kind="memory"}')
 
     settings = {"rules": ["@recommended"], "max_body_memory": (3 << 20) if whole else (8 << 20)}
     with Stack(mode, settings=settings) as stack:

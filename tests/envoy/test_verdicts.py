@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from demo.stack import Stack, find_crs, http_manager
+from tests.asking import total
 from tests.envoy.conftest import BODY_MODES, BROWSER
 from tests.waiting import eventually
 
@@ -141,10 +142,6 @@ def test_envoy_that_only_observes_blocks_nothing_and_that_is_told() -> None:
             observability_mode=True, deferred_close_timeout="0.5s"
         )
 
-    def count(stack: Stack, series: str) -> float:
-        lines = httpx.get(f"http://127.0.0.1:{stack.admin_port}/metrics").text.splitlines()
-        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(series))
-
     requests = "envoy_waf_requests_total{"
     with Stack("streamed", crs=find_crs(), edit=observe) as stack, httpx.Client(headers=BROWSER) as client:
         for _ in range(20):
@@ -152,9 +149,9 @@ def test_envoy_that_only_observes_blocks_nothing_and_that_is_told() -> None:
         for name, case in HOSTILE.items():
             assert client.request(**case | {"url": stack.url + case["url"]}).status_code in (200, 404), name
         detected = 'policy="default",status="403",verdict="detected"}'
-        assert eventually(lambda: count(stack, f'{requests}phase="",{detected}') == len(HOSTILE))
-        assert count(stack, requests) == 20 + len(HOSTILE)
-        assert count(stack, "envoy_waf_stream_errors_total") == 0
+        assert eventually(lambda: total(stack.admin_port, f'{requests}phase="",{detected}') == len(HOSTILE))
+        assert total(stack.admin_port, requests) == 20 + len(HOSTILE)
+        assert total(stack.admin_port, "envoy_waf_stream_errors_total") == 0
         assert stack.sidecar.text().count("in observability_mode") == 1
 
 

@@ -11,6 +11,7 @@ import httpx
 import yaml
 
 from demo.stack import free_port
+from tests.asking import is_ready, total
 from tests.waiting import eventually
 
 RULE = 'SecRule ARGS "@streq one" "id:1,phase:2,deny"\n'
@@ -71,10 +72,7 @@ class Supervised:
         return found
 
     def is_ready(self) -> bool:
-        try:
-            return self.ask("/readyz").status_code == 200
-        except httpx.TransportError:
-            return False
+        return is_ready(self.port)
 
     def pids(self) -> list[int]:
         return [worker["pid"] for worker in self.status()["workers"]]
@@ -88,8 +86,7 @@ class Supervised:
         return bool(self.status()["ready"]) and victim not in self.pids()
 
     def count(self, series: str) -> float:
-        lines = self.ask("/metrics").text.splitlines()
-        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(series))
+        return total(self.port, series)
 
     def reload(self) -> dict[str, Any]:
         found: dict[str, Any] = httpx.post(f"http://127.0.0.1:{self.port}/api/reload", json={}, timeout=60).json()

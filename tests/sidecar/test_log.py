@@ -18,6 +18,7 @@ from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest, 
 from demo.stack import free_port
 from extproc.line_queue import LineQueue
 from extproc.service import METHOD
+from tests.asking import is_ready
 from tests.sidecar.messages import request_headers
 from tests.waiting import eventually
 
@@ -67,18 +68,12 @@ class Sidecar:
         self.process = subprocess.Popen([sys.executable, "-m", "extproc.cli", "serve", *arguments], stdout=stdout)
 
     def __enter__(self) -> Sidecar:
-        assert eventually(self._ready, 30)
+        assert eventually(lambda: is_ready(self.port), 30)
         return self
 
     def __exit__(self, *_: object) -> None:
         self.process.terminate()
         self.process.wait(20)
-
-    def _ready(self) -> bool:
-        try:
-            return httpx.get(f"http://127.0.0.1:{self.port}/readyz").status_code == 200
-        except httpx.TransportError:
-            return False
 
     def lost(self) -> float:
         text = httpx.get(f"http://127.0.0.1:{self.port}/metrics").text

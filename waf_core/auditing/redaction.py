@@ -119,12 +119,14 @@ class Redaction:
 
     def _hide(self, text: str) -> str:
         if self._named is not None:
-            # To look for a name alone is ten times as quick, and hardly a text has one.
+            # To look for a name alone is ten times as quick, and hardly a text has one.  (Beyond ASCII the expressions
+            # know more ways to write a letter: `\u017f` is an s.)
             lower = text.lower()
+            other = not text.isascii()
             pairs, members = self._named
-            if any(name in lower for name in self._pair_names):
+            if other or any(name in lower for name in self._pair_names):
                 text = pairs.sub(lambda found: found[1] + mask(len(found[2])), text)
-            if any(name in lower for name in self._member_names):
+            if other or any(name in lower for name in self._member_names):
                 text = members.sub(lambda found: f'{found[1]}"{mask(len(found[2]) - 2)}"', text)
         for value in self._values:
             if value in text:
