@@ -8,12 +8,14 @@ import hashlib
 import json
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import grpc
+import h2.connection
 import httpx
 import pytest
 from websockets.sync.client import connect
@@ -34,6 +36,26 @@ def test_upload_of_5_mb_arrives_whole(stacks: Callable[..., Stack], browser: htt
     answer = browser.post(stacks(mode).url + "/upload", content=body, headers=headers)
     assert answer.status_code == 200
     assert answer.json()["sha256"] == hashlib.sha256(body).hexdigest()
+
+
+@pytest.mark.parametrize("mode", ALL_MODES)
+def test_slow_uploads_take_no_place_of_others(stacks: Callable[..., Stack], browser: httpx.Client, mode: str) -> None:
+    """Envoy lets a cluster have 1,024 requests at a time, unless its configuration says otherwise."""
+    stack = stacks(mode)
+    waiting = f"http://127.0.0.1:{stack.envoy_admin_port}/stats?filter=envoy_waf.upstream_rq_active$"
+    with contextlib.ExitStack() as connections:
+        for _ in range(2):
+            connection = connections.enter_context(socket.create_connection(("127.0.0.1", stack.port)))
+            client = h2.connection.H2Connection()
+            client.initiate_connection()
+            for number in range(600):
+                head = {":method": "POST", ":scheme": "http", ":path": "/login", ":authority": BROWSER["Host"]}
+                head |= {name.lower(): BROWSER[name] for name in ("User-Agent", "Accept")}
+                head |= {"content-type": FORM["Content-Type"], "content-length": "100"}
+                client.send_headers(1 + 2 * number, list(head.items()))
+            connection.sendall(client.data_to_send())
+        assert eventually(lambda: int(httpx.get(waiting).text.rpartition(" ")[2]) >= 1200, 30), httpx.get(waiting).text
+        assert browser.get(stack.url + "/").status_code == 200
 
 
 @pytest.mark.parametrize(("mode", "whole"), [("full-duplex", False), ("buffered", True)])
