@@ -29,6 +29,7 @@ from extproc.commands.replay import replay_command
 from extproc.commands.tune import tune_command
 from extproc.config import ConfigError, Settings, default_data_dir
 from extproc.container import memory_limit, memory_note
+from extproc.envoy_config.notes import notes_of_files
 from extproc.idle import idle_notes
 from extproc.loading import Reread
 from extproc.policies import PolicySet, compile_policies
@@ -124,20 +125,26 @@ def _tell(policies: PolicySet, settings: Settings) -> None:
 
 @main.command()
 @settings_options(*RULE_FLAGS)
+@click.option(
+    "--envoy", "-e", multiple=True, type=click.Path(path_type=Path),
+    help="Envoy's configuration (YAML, JSON, /config_dump, EnvoyFilter): note what in it undoes verdicts, or hides"
+    " things from the rules (may be repeated).",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-def check(config: Path | None, as_json: bool, **flags: Any) -> None:
+def check(config: Path | None, envoy: tuple[Path, ...], as_json: bool, **flags: Any) -> None:
     """Parse and compile the rules; print what is wrong and what is worth knowing."""
     settings = load(config, flags)
     try:
         policies = compile_policies(settings)
-    except WafError as error:
+        of_envoy = notes_of_files(envoy, settings, policies)
+    except (WafError, ConfigError) as error:
         if as_json:
             print(json.dumps({"ok": False, "error": str(error)}))
             sys.exit(1)
         fail(str(error))
     program, info = policies.default.waf.program, policies.default.info
     live = {phase: len(p.kept) for phase, p in program.phases.items()}
-    notes = _all_notes(policies, settings)
+    notes = [*_all_notes(policies, settings), *of_envoy]
     if as_json:
         print(
             json.dumps(

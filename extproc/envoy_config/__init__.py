@@ -1,0 +1,1 @@
+"""What `envoy-waf check --envoy` reads: Envoy's side of the matter."""

@@ -1,0 +1,137 @@
+"""Envoy's filters that ask the sidecar, and what their routes and clusters say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from envoy.extensions.filters.http.ext_proc.v3.ext_proc_pb2 import ExternalProcessor, ExtProcOverrides
+from envoy.extensions.filters.http.ext_proc.v3.processing_mode_pb2 import ProcessingMode
+from google.protobuf.json_format import ParseDict, ParseError
+
+from extproc.config import ConfigError
+from extproc.envoy_config.parts import Configuration, Part
+
+METADATA: Final = "envoy_waf"
+"""Namespace of what Envoy's access log may show."""
+
+MANAGER: Final = ".HttpConnectionManager"
+_FILTER: Final = ".ext_proc.v3.ExternalProcessor"
+_OF_ROUTE: Final = ".ext_proc.v3.ExtProcPerRoute"
+_SWITCH: Final = ".FilterConfig"
+_OURS: Final = ("waf", "firewall")
+"""A filter with one of these in its name, or in that of its cluster, is taken for ours, if there are several."""
+
+_NOT_READ: Final = frozenset(
+    (
+        "@type",
+        "grpc_service",
+        "http_service",
+        "processing_request_modifier",
+        "on_processing_response",
+        "filter_metadata",
+    )
+)
+"""What is looked at by itself, or may have messages of any type in it."""
+
+Message = TypeVar("Message", ExternalProcessor, ExtProcOverrides)
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """One that asks the sidecar: where it stands, and what it says.  `entry` is its place in the list of filters."""
+
+    entry: Part
+    fields: Part
+    says: ExternalProcessor
+
+    @property
+    def name(self) -> str:
+        return str(self.entry.get("name", ""))
+
+    @property
+    def where(self) -> str:
+        return self.entry.where
+
+    @property
+    def cluster(self) -> str:
+        return str(self.fields.part("grpc_service", "envoy_grpc").get("cluster_name", ""))
+
+
+@dataclass(frozen=True, slots=True)
+class OfRoute:
+    """What a route, a virtual host or the like says about the filter of this name."""
+
+    name: str
+    where: str
+    disabled: bool
+    overrides: ExtProcOverrides
+    has_mode: bool
+
+
+class Envoy:
+    """Raises ConfigError if nothing asks the sidecar, or what asks it cannot be read."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self.managers = configuration.of_kind(MANAGER)
+        self.filters = _ours([_filter(part) for part in configuration.of_kind(_FILTER)])
+        if not self.filters:
+            raise ConfigError(
+                "no filter in it is of the type envoy.extensions.filters.http.ext_proc.v3.ExternalProcessor: give"
+                " Envoy's configuration, what its admin interface answers to /config_dump, or an EnvoyFilter"
+            )
+        names = {found.name for found in self.filters}
+        self.of_routes = [each for each in _of_routes(configuration) if each.name in names]
+        self.clusters = {str(part.get("name")): part for part in configuration.all if _is_cluster(part)}
+        self.is_whole = any(
+            "static_resources" in part and "dynamic_resources" not in part for part in configuration.all
+        )
+        """Does all that Envoy knows stand in it?"""
+
+
+def _filter(part: Part) -> Filter:
+    entry = part.parent if part.parent is not None and part.key in ("typed_config", "typedConfig") else part
+    return Filter(entry, part.fields, _parse(part.fields, ExternalProcessor(), entry.where))
+
+
+def _ours(found: list[Filter]) -> list[Filter]:
+    """All of them, if none is called so."""
+    return [each for each in found if _is_ours(each)] or found
+
+
+def _is_ours(found: Filter) -> bool:
+    grpc = found.fields.part("grpc_service")
+    names = (found.name, found.cluster, str(grpc.part("google_grpc").get("target_uri", "")))
+    told = METADATA in found.says.metadata_options.receiving_namespaces.untyped
+    return told or any(word in name.lower() for name in names for word in _OURS)
+
+
+def _of_routes(configuration: Configuration) -> Iterator[OfRoute]:
+    for part in configuration.of_kind(_OF_ROUTE):
+        around = part.parent
+        switched = around is not None and around.kind.endswith(_SWITCH)
+        name = around.key if around is not None and switched else part.key
+        overrides = part.fields.part("overrides")
+        disabled = part.fields.get("disabled") is True
+        says = _parse(overrides, ExtProcOverrides(), part.where)
+        yield OfRoute(name, part.where, disabled, says, says.HasField("processing_mode"))
+    for part in configuration.of_kind(_SWITCH):
+        yield OfRoute(part.key, part.where, part.get("disabled") is True, ExtProcOverrides(), False)
+
+
+def _is_cluster(part: Part) -> bool:
+    return "name" in part and any(name in part for name in ("load_assignment", "eds_cluster_config", "connect_timeout"))
+
+
+def _parse(fields: Part, into: Message, where: str) -> Message:
+    known = {name: value for name, value in fields.items() if name not in _NOT_READ}
+    for mode in ProcessingMode.DESCRIPTOR.fields:
+        value = fields.part("processing_mode").get(mode.name)
+        names = [] if mode.enum_type is None else list(mode.enum_type.values_by_name)
+        if isinstance(value, str) and value not in names:  # protobuf would leave it out
+            raise ConfigError(f"{where}: processing_mode.{mode.name}: {value!r} is none of {', '.join(names)}")
+    try:
+        return ParseDict(known, into, ignore_unknown_fields=True)
+    except ParseError as error:
+        raise ConfigError(f"{where}: {error}") from error

@@ -1,0 +1,249 @@
+"""What in an Envoy configuration undoes verdicts, hides things from the rules, or will fail.
+
+Envoy takes such a configuration without a word, and the sidecar sees only what comes.  (What each setting does:
+envoy.extensions.filters.http.ext_proc.v3; tried with the real Envoy in tests/envoy/test_configuration.py.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from envoy.extensions.filters.http.ext_proc.v3.ext_proc_pb2 import ExternalProcessor
+from envoy.extensions.filters.http.ext_proc.v3.processing_mode_pb2 import ProcessingMode
+
+from extproc.config import ConfigError, Settings
+from extproc.envoy_config.filters import METADATA, Envoy, Filter, OfRoute
+from extproc.envoy_config.parts import Configuration, Part
+from extproc.modes import BUFFERED, BUFFERED_PARTIAL, FULL_DUPLEX, NONE, SKIP, STREAMED
+from extproc.policies import METADATA_KEY, PolicySet
+from waf_core.settings import EngineMode
+
+BUFFER_BYTES: Final = 1 << 20
+"""What Envoy keeps of a body where `per_connection_buffer_limit_bytes` does not say."""
+
+REQUESTS: Final = 1024
+"""How many a cluster may have at a time where `circuit_breakers` do not say."""
+
+SHORT_MS: Final = 1000
+"""A message_timeout that large bodies may outlast."""
+
+MESSAGE_MS: Final = 200
+"""Envoy's own message_timeout."""
+
+MAX_NAMES: Final = 5
+
+_ATTRIBUTES: Final = {
+    "source.address": "rules and logs do not know the client's address",
+    "xds.route_name": "matches of policies by `routes` never fit",
+    "request.protocol": "rules take every request for HTTP/1.1",
+    "destination.address": "SERVER_ADDR and SERVER_PORT are not known",
+}
+
+_TRANSFORMERS: Final = {
+    ".decompressor.v3.Decompressor": "what it decompresses was judged compressed",
+    ".grpc_json_transcoder.v3.GrpcJsonTranscoder": "the upstream gets other messages than those that were judged",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What the policies ask of Envoy.  `body_limit`: bytes, the largest SecRequestBodyLimit."""
+
+    judges: bool
+    blocks: bool
+    request_bodies: bool
+    responses: bool
+    response_bodies: bool
+    body_limit: int
+    attributes: tuple[str, ...]
+    policies: frozenset[str]
+    streams: int
+
+    @classmethod
+    def of(cls, settings: Settings, policies: PolicySet) -> Needs:
+        """All of them together."""
+        programs = [policy.waf.program for policy in policies.policies]
+        live = [program for program in programs if program.settings.engine is not EngineMode.OFF]
+        limits = [program.settings.request_body_limit for program in live if program.settings.request_body_access]
+        return cls(
+            judges=bool(live),
+            blocks=any(program.settings.engine is EngineMode.ON for program in live),
+            request_bodies=bool(limits),
+            responses=any(program.response_phase >= 3 for program in live),
+            response_bodies=any(program.response_phase >= 4 for program in live),
+            body_limit=max(limits, default=0),
+            attributes=policies.attributes,
+            policies=frozenset(policies.by_name),
+            streams=settings.max_streams * settings.workers,
+        )
+
+
+def notes_of_files(paths: Sequence[Path], settings: Settings, policies: PolicySet) -> list[str]:
+    """On each file, with its name.  Raises ConfigError for one that cannot be read, or asks nobody."""
+    needs = Needs.of(settings, policies)
+    notes: list[str] = []
+    for path in paths:
+        configuration = Configuration.read(path)
+        try:
+            notes += [f"{path}: {note}" for note in envoy_notes(Envoy(configuration), needs)]
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from error
+    return notes
+
+
+def envoy_notes(envoy: Envoy, needs: Needs) -> list[str]:
+    """Each with its place in the configuration."""
+    if not needs.judges:
+        return []
+    notes: list[str] = []
+    for found in envoy.filters:
+        notes += [f"{found.where}: {note}" for note in _of_filter(found, needs, envoy)]
+    for route in envoy.of_routes:
+        notes += [f"{route.where}: {note}" for note in _of_route(route, needs)]
+    notes += _of_managers(envoy)
+    for name in dict.fromkeys(found.cluster for found in envoy.filters if found.cluster):
+        notes += _of_cluster(name, envoy, needs)
+    return list(dict.fromkeys(notes))
+
+
+def _of_filter(found: Filter, needs: Needs, envoy: Envoy) -> Iterator[str]:
+    says = found.says
+    if "http_service" in found.fields:
+        yield "http_service: the sidecar speaks gRPC; use grpc_service"
+    if found.entry.get("disabled") is True and not any(not route.disabled for route in envoy.of_routes):
+        yield "disabled: nothing is judged"
+    if says.failure_mode_allow:
+        yield "failure_mode_allow: what the sidecar cannot judge (it is down, too busy or too slow) passes"
+    if needs.blocks and says.observability_mode:
+        yield "observability_mode: Envoy heeds no verdict, nothing is blocked"
+    if needs.blocks and says.disable_immediate_response:
+        ends = "passes" if says.failure_mode_allow else "is answered with 500"
+        yield f"disable_immediate_response: Envoy takes verdicts for mistakes, and what should be blocked {ends}"
+    yield from _of_mode(says.processing_mode, needs, "processing_mode.", observed=says.observability_mode)
+    yield from _of_headers(says)
+    yield from _of_attributes(says, needs)
+    if METADATA not in says.metadata_options.receiving_namespaces.untyped:
+        yield f"metadata_options: receiving_namespaces has no `untyped: [{METADATA}]`; access logs do not know verdicts"
+    timeout = says.message_timeout.ToMilliseconds() if says.HasField("message_timeout") else MESSAGE_MS
+    if 0 < timeout < SHORT_MS and not says.observability_mode:
+        yield f"message_timeout: {timeout} ms; a large body may take longer, and is then answered with 504"
+    yield from _of_buffer(found, needs)
+    yield from _behind(found)
+
+
+def _of_mode(mode: ProcessingMode, needs: Needs, prefix: str, *, observed: bool) -> Iterator[str]:
+    if mode.request_header_mode == SKIP:
+        yield f"{prefix}request_header_mode: SKIP; without headers nothing can be judged, every request ends in 500"
+    sides = (("request", mode.request_body_mode, needs.request_bodies),
+             ("response", mode.response_body_mode, needs.response_bodies))  # fmt: skip
+    for side, how, needed in sides:
+        name = f"{prefix}{side}_body_mode"
+        if side == "response" and mode.response_header_mode == SKIP:
+            if needs.responses:
+                yield f"{prefix}response_header_mode: SKIP; responses are not judged"
+        elif not needed:
+            continue
+        elif how == NONE:
+            yield f"{name}: NONE; bodies of {side}s pass uninspected"
+        elif how == STREAMED and needs.blocks and not observed:
+            yield f"{name}: STREAMED; bodies go on while they are judged, and a verdict comes too late to stop them"
+        elif how == BUFFERED_PARTIAL:
+            yield f"{name}: BUFFERED_PARTIAL; what does not fit Envoy's buffer passes uninspected"
+        elif how not in (STREAMED, BUFFERED, FULL_DUPLEX):
+            yield f"{name}: {ProcessingMode.BodySendMode.Name(how)}; the sidecar does not know it"
+
+
+def _of_headers(says: ExternalProcessor) -> Iterator[str]:
+    rules = says.forward_rules
+    if rules.HasField("allowed_headers"):
+        yield "forward_rules.allowed_headers: rules see no other headers; attacks in those pass"
+    if rules.HasField("disallowed_headers"):
+        yield "forward_rules.disallowed_headers: rules do not see these headers; attacks in them pass"
+
+
+def _of_attributes(says: ExternalProcessor, needs: Needs) -> Iterator[str]:
+    for name, meaning in _ATTRIBUTES.items():
+        optional = name not in needs.attributes and name == "xds.route_name"
+        if name not in says.request_attributes and not optional:
+            yield f"request_attributes: there is no {name}; {meaning}"
+
+
+def _of_buffer(found: Filter, needs: Needs) -> Iterator[str]:
+    """Bodies that Envoy refuses, though the rules would take them."""
+    listener = next((part for part in found.entry.around if "filter_chains" in part), None)
+    if found.says.processing_mode.request_body_mode != BUFFERED or listener is None:
+        return
+    limit = int(listener.get("per_connection_buffer_limit_bytes", BUFFER_BYTES))
+    if limit < needs.body_limit:
+        yield (
+            f"{listener.where}.per_connection_buffer_limit_bytes: {limit}; Envoy answers larger bodies with 413"
+            f" (SecRequestBodyLimit: {needs.body_limit})"
+        )
+
+
+def _behind(found: Filter) -> Iterator[str]:
+    """Filters that change what was judged."""
+    manager = found.entry.parent or Part("", "", None)
+    entries = manager.parts("http_filters")
+    place = next((n for n, entry in enumerate(entries) if entry is found.entry), len(entries))
+    for entry in entries[place + 1 :]:
+        for kind, meaning in _TRANSFORMERS.items():
+            if entry.part("typed_config").kind.endswith(kind):
+                yield f"{entry.get('name', kind)} is behind it: {meaning}; put it ahead"
+
+
+def _of_route(route: OfRoute, needs: Needs) -> Iterator[str]:
+    if route.disabled:
+        yield "disabled: these requests pass uninspected"
+    if route.overrides.failure_mode_allow.value:
+        yield "overrides.failure_mode_allow: what the sidecar cannot judge passes"
+    if route.has_mode:
+        yield from _of_mode(route.overrides.processing_mode, needs, "overrides.processing_mode.", observed=False)
+    for pair in route.overrides.grpc_initial_metadata:
+        if pair.key.lower() == METADATA_KEY and pair.value not in needs.policies:
+            yield f"{METADATA_KEY}: there is no policy {pair.value!r}; these requests end in 500"
+
+
+def _of_managers(envoy: Envoy) -> Iterator[str]:
+    own = [found.entry.parent for found in envoy.filters]
+    without = [manager for manager in envoy.managers if not any(manager.fields is part for part in own)]
+    if len(without) < len(envoy.managers):
+        names = [str(manager.fields.get("stat_prefix", manager.where)) for manager in without]
+        more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+        if names:
+            yield f"connection managers without the filter: {', '.join(names[:MAX_NAMES])}{more}"
+    for manager in envoy.managers:
+        for upgrade in manager.fields.parts("upgrade_configs"):
+            filters = upgrade.parts("filters")
+            if filters and not any(found.entry is entry for found in envoy.filters for entry in filters):
+                yield f"{upgrade.where}.filters: the filter is not among them; these upgrades pass uninspected"
+
+
+def _of_cluster(name: str, envoy: Envoy, needs: Needs) -> Iterator[str]:
+    cluster = envoy.clusters.get(name)
+    if cluster is None:
+        if envoy.is_whole:
+            yield f"there is no cluster {name}, which the filter asks"
+        return
+    protocols = [cluster, *cluster.part("typed_extension_protocol_options").values()]
+    if not any(isinstance(part, Part) and _has_http2(part) for part in protocols):
+        yield f"{cluster.where}: the cluster {name} has no http2_protocol_options, and gRPC needs HTTP/2"
+    limits = [each for each in cluster.part("circuit_breakers").parts("thresholds") if _is_usual(each)]
+    allowed = min([int(each.get("max_requests", REQUESTS)) for each in limits], default=REQUESTS)
+    if allowed < needs.streams:
+        yield (
+            f"{cluster.where}.circuit_breakers: {allowed} requests at a time, and each is one while a client sends its"
+            f" body: the next are answered with 500, as if the sidecar failed (it takes {needs.streams})"
+        )
+
+
+def _has_http2(part: Part) -> bool:
+    explicit = part.part("explicit_http_config")
+    return any("http2_protocol_options" in each for each in (part, explicit)) or "auto_config" in part
+
+
+def _is_usual(threshold: Part) -> bool:
+    return threshold.get("priority", "DEFAULT") in ("DEFAULT", 0)

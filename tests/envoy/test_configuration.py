@@ -1,0 +1,104 @@
+"""What `envoy-waf check --envoy` says of a configuration is what the real Envoy does with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from demo.stack import Stack, http_manager
+from extproc.config import Settings
+from extproc.envoy_config.notes import notes_of_files
+from extproc.policies import compile_policies
+from tests.envoy.conftest import BROWSER
+from tests.envoy.test_verdicts import FORM
+
+IN_URL = "/?q=%27%20or%201%3D1--%20-"
+RULES = """
+SecRule ARGS "@contains ' or 1=1" "id:1,phase:2,deny"
+SecRule REQUEST_HEADERS:X-Note "@contains jndi" "id:2,phase:1,deny"
+"""
+
+
+def notes(path: Path, **settings: Any) -> str:
+    given = Settings(rules=["@recommended"], directives=RULES, **settings)
+    return "\n".join(notes_of_files([path], given, compile_policies(given)))
+
+
+def of_filter(config: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = http_manager(config)["http_filters"][0]["typed_config"]
+    return found
+
+
+def statuses(edit: Any, tmp_path: Path, **settings: Any) -> tuple[list[int], str]:
+    """Of an attack in the URL, in a form and in a header; and what is noted on the configuration that Envoy tells."""
+    given = {"rules": ["@recommended"], "directives": RULES, "mode": "On", **settings}
+    with Stack("buffered", settings=given, edit=lambda config, _: edit(config)) as stack:
+        answers = [
+            httpx.get(stack.url + IN_URL, headers=BROWSER),
+            httpx.post(stack.url + "/login", content=IN_URL[2:].encode(), headers=BROWSER | FORM),
+            httpx.get(stack.url + "/", headers=BROWSER | {"X-Note": "${jndi:ldap://x/a}"}),
+        ]
+        dump = tmp_path / "config_dump.json"
+        dump.write_bytes(httpx.get(f"http://127.0.0.1:{stack.envoy_admin_port}/config_dump").content)
+        return [answer.status_code for answer in answers], notes(dump, **settings)
+
+
+def test_nothing_is_noted_on_what_blocks_all(tmp_path: Path) -> None:
+    assert statuses(lambda config: None, tmp_path, mode="On") == ([403, 403, 403], "")
+
+
+@pytest.mark.parametrize(
+    ("edit", "expected", "note"),
+    [
+        ({"disable_immediate_response": True}, [500, 500, 500], "is answered with 500"),
+        (
+            {"disable_immediate_response": True, "failure_mode_allow": True},
+            [200, 200, 200],
+            "what should be blocked passes",
+        ),
+        (
+            {"forward_rules": {"disallowed_headers": {"patterns": [{"exact": "x-note"}]}}},
+            [403, 403, 200],
+            "forward_rules.disallowed_headers",
+        ),
+        (
+            {"processing_mode": {"request_header_mode": "SEND", "request_body_mode": "NONE"}},
+            [403, 200, 403],
+            "request_body_mode: NONE",
+        ),
+        (
+            {"processing_mode": {"request_header_mode": "SKIP", "request_body_mode": "BUFFERED"}},
+            [500, 500, 500],
+            "request_header_mode: SKIP",
+        ),
+    ],
+)
+def test_settings_of_the_filter(edit: dict[str, Any], expected: list[int], note: str, tmp_path: Path) -> None:
+    found, noted = statuses(lambda config: of_filter(config).update(edit), tmp_path, mode="On")
+    assert found == expected
+    assert note in noted
+
+
+@pytest.mark.parametrize(
+    ("says", "expected", "note"),
+    [
+        ({"disabled": True}, [200, 200, 200], "disabled: these requests pass uninspected"),
+        (
+            {"overrides": {"grpc_initial_metadata": [{"key": "x-envoy-waf-policy", "value": "none"}]}},
+            [500, 500, 500],
+            "there is no policy 'none'",
+        ),
+    ],
+)
+def test_routes(says: dict[str, Any], expected: list[int], note: str, tmp_path: Path) -> None:
+    def edit(config: dict[str, Any]) -> None:
+        route = http_manager(config)["route_config"]["virtual_hosts"][0]["routes"][0]
+        kind = "type.googleapis.com/envoy.extensions.filters.http.ext_proc.v3.ExtProcPerRoute"
+        route["typed_per_filter_config"] = {"envoy.filters.http.ext_proc": {"@type": kind, **says}}
+
+    found, noted = statuses(edit, tmp_path, mode="On")
+    assert found == expected
+    assert note in noted
