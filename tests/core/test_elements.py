@@ -302,11 +302,12 @@ def test_forms_that_have_lost_their_index_are_not_given_another(
         assert other == expected
 
 
-def test_only_the_leader_of_an_array_is_left_to_be_judged() -> None:
+@pytest.mark.parametrize("key", [b"a", b"a" * 3000])
+def test_only_the_leader_of_an_array_is_left_to_be_judged(key: bytes) -> None:
     limits = ScanLimits()
     scanner = Scanner(limits)
-    names = [b"json.a.%d" % number for number in range(13)]
+    names = [b"json.%b.%d" % (key, number) for number in range(13)]
     pending = {scanner: dict.fromkeys([b"json.b", *names])}
     (array,) = take_arrays(pending, PatternSet(ScanStatistics(), limits))
-    assert (array.scanner, array.leader, array.followers) == (scanner, b"json.a.0", names[1:10])
-    assert list(pending[scanner]) == [b"json.b", b"json.a.0", *names[10:]]
+    assert (array.scanner, array.leader, array.followers) == (scanner, names[0], names[1:10])
+    assert list(pending[scanner]) == [b"json.b", names[0], *names[10:]]

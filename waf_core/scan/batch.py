@@ -43,7 +43,7 @@ CROWD: Final = 16
 MANY_BYTES: Final = 256
 """Longer ones are not."""
 
-MAX_TOLD_BYTES: Final = 2048
+MAX_TOLD_BYTES: Final = 32768
 """A form that matched is kept for the rules that ask, unless it is longer: then they make it again."""
 
 _Column = tuple[Sequence[bytes], list[tuple[Slot, Sequence[list[Told]]]]]

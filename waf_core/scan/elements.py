@@ -28,7 +28,7 @@ Judged = tuple[Scanner, bytes, list[Told]]
 MIN_ELEMENTS: Final = 4
 """So many values make an array: to ask about a leader costs half as much again."""
 
-MAX_NAME_BYTES: Final = 256
+MAX_NAME_BYTES: Final = 4096
 """Longer ones are judged by themselves."""
 
 _PLAIN: Final = table_of(ALPHANUMERIC + b"_.")
@@ -36,7 +36,7 @@ _PLAIN: Final = table_of(ALPHANUMERIC + b"_.")
 _ZERO: Final = 0x30
 _NINE: Final = 0x39
 
-_ZEROS: Final = [b"0" * size for size in range(MAX_NAME_BYTES + 1)]
+_ZEROS: Final = [b"0" * size for size in range(16)]
 
 
 class Array:
@@ -63,7 +63,8 @@ def without_indexes(value: bytes) -> bytes:
     for place in range(1, len(pieces)):
         piece = pieces[place]
         if _is_index(piece):
-            pieces[place] = _ZEROS[len(piece)]
+            size = len(piece)
+            pieces[place] = _ZEROS[size] if size < len(_ZEROS) else b"0" * size
             found = True
     return b".".join(pieces) if found else value
 
