@@ -13,8 +13,8 @@ class ScanLimits:
 
     set_max_mem: int = 96 << 20
     """Bytes the automaton of one RE2 Set may use before it starts over."""
-    cache_entries: int = 2048
-    """Values remembered by one scanner and generation (there are two)."""
+    cache_entries: int = 1536
+    """Values remembered by one scanner and generation (there are two, and one that is let go of)."""
     cache_value_bytes: int = 512
     """Longer values are not remembered."""
     re2_ns: int = 8_000_000

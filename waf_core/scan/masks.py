@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from mypy_extensions import i64
 
-MAX_KNOWN: Final = 4096
+MAX_KNOWN: Final = 512
 """Masks whose numbers are remembered; when there are more it starts over."""
 
 _CHUNK_BITS: Final = 60

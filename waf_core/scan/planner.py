@@ -34,7 +34,7 @@ SIGHTINGS: Final = 3
 MAX_TELLING: Final = 48
 """Bytes; values are looked through first for those that all tests of a planner need, if they are so few."""
 
-MAX_SIGHTED: Final = 2048
+MAX_SIGHTED: Final = 512
 """Sets of classes whose sightings one planner counts; then it starts over."""
 
 CLASSED_VALUE_BYTES: Final = 4096
