@@ -8,13 +8,16 @@ rule that matches the path.  Only what is seen on many paths is proposed for all
 from __future__ import annotations
 
 import re
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 FIRST_ID = 8190000
-"""Ids of proposed rules begin here; change them if yours do too."""
+IDS = 9000
+"""Ids of proposed rules begin here, and are so many.  Which one a proposal gets follows from what it says: the same one
+each time, and others for others."""
 
 MANY_PATHS = 5
 """On so many paths an exclusion is proposed for all of them."""
@@ -75,8 +78,8 @@ def _is_scoring(tags: list[str], number: int) -> bool:
     return number // 1000 in (901, 905, 949, 959, 980) or "anomaly-evaluation" in tags
 
 
-def propose(findings: Iterable[Finding]) -> list[Proposal]:
-    """The exclusions, most useful first."""
+def propose(findings: Iterable[Finding], taken: Iterable[int] = ()) -> list[Proposal]:
+    """The exclusions, most useful first.  `taken`: ids that are not theirs to use."""
     counts: Counter[tuple[int, str, str]] = Counter()
     for finding in findings:
         target = _target(finding.variable)
@@ -90,10 +93,16 @@ def propose(findings: Iterable[Finding]) -> list[Proposal]:
         everywhere = paths[rule_id, target] >= MANY_PATHS
         merged[rule_id, target, "" if everywhere else path] += hits
     ordered = sorted(merged.items(), key=lambda item: (-item[1], item[0]))
-    return [
-        Proposal(rule_id, target, path, hits, _directive(rule_id, target, path, FIRST_ID + number))
-        for number, ((rule_id, target, path), hits) in enumerate(ordered)
-    ]
+    ids = set(taken)
+    proposals: list[Proposal] = []
+    for (rule_id, target, path), hits in ordered:
+        place = zlib.crc32(f"{rule_id} {target} {path}".encode()) % IDS
+        number = next((n for step in range(IDS) if (n := FIRST_ID + (place + step) % IDS) not in ids), None)
+        if number is None:
+            break
+        ids.add(number)
+        proposals.append(Proposal(rule_id, target, path, hits, _directive(rule_id, target, path, number)))
+    return proposals
 
 
 def propose_for(rules: Iterable[Mapping[str, Any]], path: str) -> list[Proposal]:

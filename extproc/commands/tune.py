@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,15 @@ from extproc.ftw.run import run_stage
 from extproc.ftw.tests import load_cases
 from extproc.requests.files import read_audit
 from extproc.requests.plain import RequestError
-from extproc.rulesets import crs_folder
+from extproc.rulesets import RuleSets, crs_folder
 from extproc.tuning import Finding, Proposal, findings_of, propose
 
 HEADER = """# Exclusions proposed by `envoy-waf tune` from {source}.
 # Read them: each says which rule no longer looks at which variable, on which path.
 # Include this file before the rules (settings: rules).
 """
+
+_ID = re.compile(r"\bid:(\d+)")
 
 
 @click.command("tune")
@@ -50,7 +54,7 @@ def tune_command(
       envoy-waf tune audit.json --path /admin/editor -o exclusions.conf
 
     For each proposal it says how many events' findings it removes, and which attacks of the Core Rule Set's
-    own tests (sent to that variable on that path) it would let through.
+    own tests (sent to that variable on that path) it would let through.  What the file of -o has already stays in it.
     """
     findings: list[Finding] = []
     events = 0
@@ -62,13 +66,12 @@ def tune_command(
                 findings += found
     except RequestError as error:
         fail(str(error))
-    proposals = [proposal for proposal in propose(findings) if proposal.hits >= min_hits]
     settings = load(config, flags)
+    before = _read(output)
+    proposals = [proposal for proposal in _propose(findings, before) if proposal.hits >= min_hits]
     costs = _costs(settings, proposals) if attacks and proposals else None
     if output is not None:
-        text = "".join(f"\n# {p.hits} findings\n{p.text}\n" for p in proposals)
-        output.write_text(HEADER.format(source=", ".join(map(str, files))) + text)
-        compile_all(settings)
+        told = _add(output, before, proposals, HEADER.format(source=", ".join(map(str, files))), settings)
     if as_json:
         print_json(
             {
@@ -91,7 +94,7 @@ def tune_command(
     print(f"{events} events, {len(findings)} findings, {len(proposals)} proposals")
     for i, proposal in enumerate(proposals):
         place = proposal.path or "any path"
-        print(f"\n{proposal.hits} findings of rule {proposal.rule_id} on {proposal.variable}, {place}")
+        print(f"\n{_findings(proposal)} of rule {proposal.rule_id} on {proposal.variable}, {place}")
         print(proposal.text)
         if costs is not None:
             through = costs[i]
@@ -102,7 +105,47 @@ def tune_command(
     if costs is None and proposals and attacks:
         print("\n(no CRS tests found: what the proposals would let through was not tried)")
     if output is not None:
-        print(f"\nwritten to {output}; reload to use it")
+        print(f"\n{told}")
+
+
+def _read(output: Path | None) -> str:
+    """What is there already, and stays."""
+    try:
+        return output.read_text("utf-8") if output is not None and output.exists() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        fail(f"{output}: {error}")
+
+
+def _propose(findings: list[Finding], before: str) -> list[Proposal]:
+    """With ids that nothing else in the file has."""
+    known = "".join(proposal.text for proposal in propose(findings) if proposal.text in before)
+    return propose(findings, set(map(int, _ID.findall(before))) - set(map(int, _ID.findall(known))))
+
+
+def _add(output: Path, before: str, proposals: list[Proposal], header: str, settings: Settings) -> str:
+    """Write what is new behind what is there; what was done, and how to use it."""
+    new = [proposal for proposal in proposals if proposal.text not in before]
+    text = "".join(f"\n# {_findings(proposal)}\n{proposal.text}\n" for proposal in new)
+    try:
+        if new or not before:
+            output.write_text((f"{before.rstrip()}\n\n" if before else "") + header + text, "utf-8")
+    except OSError as error:
+        fail(f"{output}: {error.strerror}")
+    kept = f", behind what was there ({len(proposals) - len(new)} proposals were)" if before else ""
+    return f"{len(new)} written to {output}{kept}; {_how_to_use(output, settings)}"
+
+
+def _findings(proposal: Proposal) -> str:
+    return "1 finding" if proposal.hits == 1 else f"{proposal.hits} findings"
+
+
+def _how_to_use(output: Path, settings: Settings) -> str:
+    """Is the file among those that the settings name?  The rules are compiled with it then, which tells of mistakes."""
+    policies = compile_all(settings).policies
+    if any(Path(name).resolve() == output.resolve() for policy in policies for name in policy.waf.program.files):
+        return "reload to use it"
+    rules = [str(output.resolve()), *(settings.rules or RuleSets(settings).default_rules())]
+    return f"to use it, name it ahead of the other rules in the settings:\nrules: {json.dumps(rules)}"
 
 
 def _costs(settings: Settings, proposals: list[Proposal]) -> list[list[str]] | None:

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from extproc.cli import main
+from extproc.tuning import FIRST_ID, IDS, Finding, propose
 from tests.crs import find_crs
 from waf_core.auditing.formats import to_json
 from waf_core.auditing.record import make_record
@@ -141,6 +142,48 @@ def test_tune_proposes_what_removes_the_finding_and_no_more(tmp_path: Path) -> N
     assert call(*again, f"http://h/editor/17?html={attack}").exit_code == 0
     assert call(*again, f"http://h/editor/17?other={attack}").exit_code == 3
     assert call(*again, f"http://h/elsewhere?html={attack}").exit_code == 3
+
+
+def test_tune_keeps_what_the_file_has(tmp_path: Path) -> None:
+    """The next log lacks what is excluded already."""
+    output = tmp_path / "exclusions.conf"
+    texts: list[str] = []
+    for number, name in enumerate(("html", "html", "text")):
+        line, _ = audit_line(f"/editor?{name}=%3Cscript%3Ealert(1)%3C/script%3E")
+        path = tmp_path / f"audit{number}.json"
+        path.write_text(line + "\n")
+        result = call("tune", *RULES, "-o", str(output), str(path))
+        assert result.exit_code == 0, result.output
+        texts.append(output.read_text())
+        assert f'rules: ["{output}", "@recommended", "@baseline"]' in result.output
+    assert texts[0] == texts[1]
+    assert texts[2].startswith(texts[1].rstrip())
+    served = ["-r", "@recommended", "-r", str(output), "-r", "@baseline"]
+    for name, status in (("html", 0), ("text", 0), ("other", 3)):
+        url = f"http://h/editor?{name}=%3Cscript%3Ealert(1)%3C/script%3E"
+        assert call("explain", *served, url).exit_code == status
+    assert call("tune", *served, "-o", str(output), str(path)).output.endswith("; reload to use it\n")
+    assert output.read_text() == texts[2]
+
+
+def test_proposals_have_the_same_ids_each_time_and_none_that_is_taken() -> None:
+    one, other = Finding(942100, "ARGS:a", "/x"), Finding(942100, "ARGS:b", "/x")
+    both = {proposal.text for proposal in propose([other, one])}
+    (first,) = propose([one])
+    assert first.text in both
+    taken = int(first.text.partition("id:")[2].partition(",")[0])
+    (again,) = propose([one], [taken])
+    assert again.text == first.text.replace(str(taken), str(taken + 1))
+    assert propose([one], range(FIRST_ID, FIRST_ID + IDS)) == []
+
+
+def test_tune_says_what_it_cannot_write(tmp_path: Path) -> None:
+    line, _ = audit_line("/editor?html=%3Cscript%3E")
+    path = tmp_path / "audit.json"
+    path.write_text(line + "\n")
+    result = call("tune", *RULES, "-o", str(tmp_path / "none" / "x.conf"), str(path))
+    assert result.exit_code == 1
+    assert "x.conf: No such file or directory" in result.output
 
 
 def test_tune_says_which_attacks_it_would_let_through(tmp_path: Path) -> None:
