@@ -68,6 +68,13 @@ def _for_people(
     return {name: printable(value) if isinstance(value, str) else value for name, value in event.items()}
 
 
+def _in_order(
+    logger: structlog.typing.WrappedLogger, method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """First what says when it was, and what: lines of JSON are read by people, too."""
+    return {"timestamp": event.pop("timestamp"), "level": event.pop("level"), "event": event.pop("event"), **event}
+
+
 def configure(level: str, style: str) -> Callable[[], None]:
     """Set up structlog for the process.  Returns what writes the lines that still wait; it is called when the process
     ends, too."""
@@ -87,6 +94,7 @@ def configure(level: str, style: str) -> Callable[[], None]:
             *([_for_people] if readable else []),
             structlog.processors.StackInfoRenderer(),
             structlog.processors.format_exc_info,
+            *([] if readable else [_in_order]),
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),

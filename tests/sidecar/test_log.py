@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -54,6 +55,13 @@ def test_what_does_not_fit_is_told_and_nobody_waits(lines: int, size: int, why: 
     assert queue.close(0.01) == 3
     read.set()
     assert eventually(lambda: written == ["line 00000", "line 00001", "line 00002"])
+
+
+def test_lines_begin_with_when_and_what() -> None:
+    code = "import structlog, extproc.log; extproc.log.configure('info', 'json'); "
+    code += "structlog.get_logger().warning('request blocked', status=403, action='deny')"
+    line = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert list(json.loads(line)) == ["timestamp", "level", "event", "status", "action"]
 
 
 class Sidecar:
