@@ -118,6 +118,11 @@ def store_failure() -> ProcessingResponse:
     return _refuse(503, "envoy_waf_store_unavailable", b"Service Unavailable\n")
 
 
+def too_slow() -> ProcessingResponse:
+    """The request is refused because its body is long in coming, and others wait for its place."""
+    return _refuse(503, "envoy_waf_overload", b"Service Unavailable\n")
+
+
 def no_room() -> ProcessingResponse:
     """The request is refused because its body would have to be held, and too much is held already."""
     return _refuse(503, "envoy_waf_no_room", b"Service Unavailable\n")

@@ -35,6 +35,9 @@ HEAVY_THREADS = 2
 RECORDED_BYTES = 65536
 """Bytes of each body that are kept until a stream ends, for explanations."""
 
+PATIENCE_SECONDS = 5.0
+"""So long a client may take for its body although others find no place."""
+
 TELL_SECONDS = 10.0
 """Pause between two lines of the log about the same trouble."""
 
@@ -52,7 +55,9 @@ class ExtProcService:
         self.log = structlog.get_logger("envoy_waf")
         self.threads = ThreadPoolExecutor(HEAVY_THREADS, thread_name_prefix="heavy")
         self.streams = 0
-        self._crowded_at = float("-inf")
+        self._waiting: dict[StreamSession, float] = {}
+        """Those whose request's body has still to come, by when that began; the oldest first."""
+        self._told_at: dict[str, float] = {}
         self._store_failing: set[str] = set()
         """Calls that were not answered the last time."""
         self.settings: Settings
@@ -76,15 +81,45 @@ class ExtProcService:
         )
 
     def is_crowded(self) -> None:
-        """Count a stream that is refused for lack of room; the log says so now and then."""
-        self.metrics.stream_errors.labels("memory").inc()
+        """Count a stream that is refused for lack of room."""
+        self._refuses(
+            "memory",
+            "too many bytes of bodies are held; requests that need more are refused (503)",
+            max_body_memory=self.settings.max_body_memory,
+        )
+
+    def is_full(self) -> None:
+        """Count a stream that is refused because there are too many."""
+        self._refuses(
+            "overload",
+            "there are too many streams; the slowest uploads make way (503), then new requests are refused",
+            max_streams=self.settings.max_streams,
+        )
+
+    def _refuses(self, kind: str, text: str, **limit: int) -> None:
+        """Count it; the log says so now and then."""
+        self.metrics.stream_errors.labels(kind).inc()
         now = time.monotonic()
-        if now - self._crowded_at > TELL_SECONDS:
-            self._crowded_at = now
-            self.log.error(
-                "too many bytes of bodies are held; requests that need more are refused (503)",
-                max_body_memory=self.settings.max_body_memory,
-            )
+        if now - self._told_at.get(kind, float("-inf")) > TELL_SECONDS:
+            self._told_at[kind] = now
+            self.log.error(text, **limit)
+
+    def note_waiting(self, session: StreamSession, *, waits: bool) -> None:
+        """It waits for the request's body now, or does not any more."""
+        if not waits:
+            self._waiting.pop(session, None)
+        elif session not in self._waiting:
+            self._waiting[session] = time.monotonic()
+
+    def make_way(self) -> bool:
+        """End the stream that has waited longest for its client, if that is long: who sends slowly must not keep out
+        those who do not.  Is there a place now?"""
+        for session, since in self._waiting.items():
+            if time.monotonic() - since < PATIENCE_SECONDS:
+                break
+            session.make_way()
+            return True
+        return False
 
     def store_fails(self, call: str, error: StoreUnavailableError) -> None:
         """Count a request without its records; the log says it once, until such a call is answered again."""

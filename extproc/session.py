@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from extproc.answers import engine_failure, no_room, serialize, store_failure
+from extproc.answers import engine_failure, no_room, serialize, store_failure, too_slow
 from extproc.piece import Answer, Piece
 from extproc.policies import METADATA_KEY
 from extproc.received import Received, unpack
@@ -59,8 +59,8 @@ class StreamSession:
         self._peer_ended = False
         self._gone = False
         self._closed = False
-        if service.streams > service.settings.max_streams:
-            service.metrics.stream_errors.labels("overload").inc()
+        if service.streams > service.settings.max_streams and not service.make_way():
+            service.is_full()
             call.finish(messages.RESOURCE_EXHAUSTED, "too many streams")
             self._close()
 
@@ -80,6 +80,7 @@ class StreamSession:
             if self._buffered is None and self._stream.weight(*received) <= LIGHT_MICROSECONDS:
                 for answer in self._judge(received):
                     self._send(answer)
+                self._service.note_waiting(self, waits=self._stream.awaits_body)
                 if self._stream.ends:
                     self._end()
                 elif self._stream.kept_bytes != self._charged:
@@ -92,6 +93,7 @@ class StreamSession:
         if not self._find_room():
             return
         self._busy = True
+        self._service.note_waiting(self, waits=False)
         self._call.hold()
         self._service.tasks.start(self._work(received))
 
@@ -117,6 +119,13 @@ class StreamSession:
         self._waiting.clear()
         if not self._busy:
             self._give_up()
+
+    def make_way(self) -> None:
+        """Its client takes long to send, and others wait: the stream ends."""
+        self._service.is_full()
+        self._stream.fail(503)
+        self._send(too_slow())
+        self._end()
 
     def _find_room(self) -> bool:
         """Take what is kept now from the room.  When there is none for more, the stream is refused."""
@@ -191,6 +200,8 @@ class StreamSession:
             elif self._peer_ended:
                 self._end()
             else:
+                if not self._closed:
+                    self._service.note_waiting(self, waits=self._stream.awaits_body)
                 self._call.resume()
 
     def _judged(self, size: int) -> None:
@@ -280,6 +291,7 @@ class StreamSession:
         self._charged = 0
         service = self._service
         service.streams -= 1
+        service.note_waiting(self, waits=False)
         service.metrics.in_flight.dec()
         start = time.perf_counter()
         try:

@@ -230,6 +230,11 @@ class Stream:
 
     # -- what was seen --------------------------------------------------------------------------
 
+    @property
+    def awaits_body(self) -> bool:
+        """Has the request's body still to come, or to end?"""
+        return self._request.expects_body and not self._request.judged and not self.blocked
+
     def exchange(self) -> Exchange:
         """The request and response as far as they were seen; bodies up to `recorded_bytes`."""
         tx = self.tx

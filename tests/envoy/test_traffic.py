@@ -21,6 +21,7 @@ import pytest
 from websockets.sync.client import connect
 
 from demo.stack import Stack
+from extproc.service import PATIENCE_SECONDS
 from tests.asking import total
 from tests.envoy.conftest import BODY_MODES, BROWSER
 from tests.envoy.test_verdicts import FORM, HOSTILE, multipart
@@ -56,6 +57,29 @@ def test_slow_uploads_take_no_place_of_others(stacks: Callable[..., Stack], brow
             connection.sendall(client.data_to_send())
         assert eventually(lambda: int(httpx.get(waiting).text.rpartition(" ")[2]) >= 1200, 30), httpx.get(waiting).text
         assert browser.get(stack.url + "/").status_code == 200
+
+
+@pytest.mark.parametrize("mode", ["full-duplex", "buffered"])
+def test_when_all_places_are_taken_the_slowest_upload_makes_way(mode: str, browser: httpx.Client) -> None:
+    head = f"POST /login HTTP/1.1\r\nHost: {BROWSER['Host']}\r\nContent-Type: {FORM['Content-Type']}\r\n"
+    with (
+        Stack(mode, settings={"rules": ["@recommended"], "max_streams": 3}) as stack,
+        contextlib.ExitStack() as sockets,
+    ):
+        slow = [sockets.enter_context(socket.create_connection(("127.0.0.1", stack.port))) for _ in range(3)]
+        for each in slow:
+            each.sendall(f"{head}Content-Length: 100\r\n\r\na=1".encode())
+        series = "envoy_waf_streams_in_flight"
+        assert eventually(lambda: total(stack.admin_port, series) == 3)
+        assert browser.get(stack.url + "/").status_code == 500, "they have not been slow for long"
+        time.sleep(PATIENCE_SECONDS)
+        assert browser.get(stack.url + "/").status_code == 200
+        slow[0].settimeout(5)
+        assert slow[0].recv(1000).startswith(b"HTTP/1.1 503 ")
+        assert total(stack.admin_port, 'envoy_waf_stream_errors_total{kind="overload"}') == 2
+        slow[1].sendall(b"b" * 97)
+        slow[1].settimeout(5)
+        assert slow[1].recv(1000).startswith(b"HTTP/1.1 200 ")
 
 
 @pytest.mark.parametrize(("mode", "whole"), [("full-duplex", False), ("buffered", True)])

@@ -443,6 +443,87 @@ def test_more_streams_than_the_limit() -> None:
     assert line.counts("envoy_waf_stream_errors_total") == {"overload": 1}
 
 
+def full(line: Line, *, bodies: int) -> list[int]:
+    """As many streams as there may be; so many wait for their bodies, the others for responses."""
+    opened = [line.open() for _ in range(line.service.settings.max_streams)]
+    for stream in opened[:bodies]:
+        line.send(stream, request_headers(method="POST", headers=FORM, end=False, mode=FULL_DUPLEX))
+    for stream in opened[bodies:]:
+        line.send(stream, request_headers())
+    return opened
+
+
+def is_overload(answer: ProcessingResponse) -> bool:
+    immediate = answer.immediate_response
+    return (immediate.status.code, immediate.details) == (503, "envoy_waf_overload")
+
+
+def test_slow_bodies_make_way_the_oldest_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("extproc.service.PATIENCE_SECONDS", 0.0)
+
+    async def scenario(line: Line) -> None:
+        first, second, response = full(line, bodies=2)
+        line.send(first, request_body(b"a=1", end=False))
+        for victim in (first, second):
+            new = line.open()
+            line.send(new, request_headers())
+            assert line.kinds(new) == ["request_headers"]
+            assert is_overload(line.answers[victim][-1])
+            assert line.service.streams == 3
+        refused = line.open()
+        line.read()
+        assert line.status[refused] == "8"
+        assert response not in line.status
+        assert [stream.failed for stream in line.finished if stream.tx] == [503, 503]
+
+    line = run(scenario, max_streams=3)
+    assert line.counts("envoy_waf_stream_errors_total")["overload"] == 3
+
+
+def test_what_is_judged_on_a_thread_makes_way_when_that_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("extproc.service.PATIENCE_SECONDS", 0.0)
+
+    async def scenario(line: Line) -> None:
+        slow = line.open()
+        headers = {"content-type": "multipart/form-data; boundary=0123456789"}
+        line.send(slow, request_headers(method="POST", headers=headers, end=False, mode=FULL_DUPLEX))
+        part = b'--0123456789\r\nContent-Disposition: form-data; name="a"\r\n\r\n'
+        line.send(slow, request_body(part + b"x" * 5_000_000, end=False))
+        refused = line.open()
+        line.read()
+        assert line.status == {refused: "8"}
+        await line.idle()
+        new = line.open()
+        line.send(new, request_headers())
+        assert line.kinds(new) == ["request_headers"]
+        assert is_overload(line.answers[slow][-1])
+
+    run(scenario, max_streams=1)
+
+
+def test_those_who_have_just_come_do_not_make_way() -> None:
+    async def scenario(line: Line) -> None:
+        full(line, bodies=2)
+        refused = line.open()
+        line.read()
+        assert line.status == {refused: "8"}
+
+    run(scenario, max_streams=2)
+
+
+def test_a_body_that_is_judged_does_not_make_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("extproc.service.PATIENCE_SECONDS", 0.0)
+
+    async def scenario(line: Line) -> None:
+        (stream,) = full(line, bodies=1)
+        line.send(stream, request_body(b"a=1"))
+        refused = line.open()
+        line.read()
+        assert line.status == {refused: "8"}
+
+    run(scenario, max_streams=1)
+
+
 SHADOW = {"shadow": "other", "policies": [{"name": "other", "directives": RULES.replace("attack", "suspect")}]}
 
 
