@@ -10,11 +10,9 @@ from envoy.extensions.filters.http.ext_proc.v3.ext_proc_pb2 import ExternalProce
 from envoy.extensions.filters.http.ext_proc.v3.processing_mode_pb2 import ProcessingMode
 from google.protobuf.json_format import ParseDict, ParseError
 
+from extproc.answers import METADATA_NAMESPACE
 from extproc.config import ConfigError
 from extproc.envoy_config.parts import Configuration, Part
-
-METADATA: Final = "envoy_waf"
-"""Namespace of what Envoy's access log may show."""
 
 MANAGER: Final = ".HttpConnectionManager"
 _FILTER: Final = ".ext_proc.v3.ExternalProcessor"
@@ -67,7 +65,6 @@ class OfRoute:
     where: str
     disabled: bool
     overrides: ExtProcOverrides
-    has_mode: bool
 
 
 class Envoy:
@@ -103,7 +100,7 @@ def _ours(found: list[Filter]) -> list[Filter]:
 def _is_ours(found: Filter) -> bool:
     grpc = found.fields.part("grpc_service")
     names = (found.name, found.cluster, str(grpc.part("google_grpc").get("target_uri", "")))
-    told = METADATA in found.says.metadata_options.receiving_namespaces.untyped
+    told = METADATA_NAMESPACE in found.says.metadata_options.receiving_namespaces.untyped
     return told or any(word in name.lower() for name in names for word in _OURS)
 
 
@@ -112,12 +109,10 @@ def _of_routes(configuration: Configuration) -> Iterator[OfRoute]:
         around = part.parent
         switched = around is not None and around.kind.endswith(_SWITCH)
         name = around.key if around is not None and switched else part.key
-        overrides = part.fields.part("overrides")
-        disabled = part.fields.get("disabled") is True
-        says = _parse(overrides, ExtProcOverrides(), part.where)
-        yield OfRoute(name, part.where, disabled, says, says.HasField("processing_mode"))
+        overrides = _parse(part.fields.part("overrides"), ExtProcOverrides(), part.where)
+        yield OfRoute(name, part.where, part.fields.get("disabled") is True, overrides)
     for part in configuration.of_kind(_SWITCH):
-        yield OfRoute(part.key, part.where, part.get("disabled") is True, ExtProcOverrides(), False)
+        yield OfRoute(part.key, part.where, part.get("disabled") is True, ExtProcOverrides())
 
 
 def _is_cluster(part: Part) -> bool:

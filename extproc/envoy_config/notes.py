@@ -14,8 +14,9 @@ from typing import Final
 from envoy.extensions.filters.http.ext_proc.v3.ext_proc_pb2 import ExternalProcessor
 from envoy.extensions.filters.http.ext_proc.v3.processing_mode_pb2 import ProcessingMode
 
+from extproc.answers import METADATA_NAMESPACE
 from extproc.config import ConfigError, Settings
-from extproc.envoy_config.filters import METADATA, Envoy, Filter, OfRoute
+from extproc.envoy_config.filters import Envoy, Filter, OfRoute
 from extproc.envoy_config.parts import Configuration, Part
 from extproc.modes import BUFFERED, BUFFERED_PARTIAL, FULL_DUPLEX, NONE, SKIP, STREAMED
 from extproc.policies import METADATA_KEY, PolicySet
@@ -125,8 +126,8 @@ def _of_filter(found: Filter, needs: Needs, envoy: Envoy) -> Iterator[str]:
     yield from _of_mode(says.processing_mode, needs, "processing_mode.", observed=says.observability_mode)
     yield from _of_headers(says)
     yield from _of_attributes(says, needs)
-    if METADATA not in says.metadata_options.receiving_namespaces.untyped:
-        yield f"metadata_options: receiving_namespaces has no `untyped: [{METADATA}]`; access logs do not know verdicts"
+    if METADATA_NAMESPACE not in says.metadata_options.receiving_namespaces.untyped:
+        yield f"metadata_options: no `untyped: [{METADATA_NAMESPACE}]` is received; access logs do not know verdicts"
     timeout = says.message_timeout.ToMilliseconds() if says.HasField("message_timeout") else MESSAGE_MS
     if 0 < timeout < SHORT_MS and not says.observability_mode:
         yield f"message_timeout: {timeout} ms; a large body may take longer, and is then answered with 504"
@@ -176,7 +177,7 @@ def _of_buffer(found: Filter, needs: Needs) -> Iterator[str]:
     listener = next((part for part in found.entry.around if "filter_chains" in part), None)
     if found.says.processing_mode.request_body_mode != BUFFERED or listener is None:
         return
-    limit = int(listener.get("per_connection_buffer_limit_bytes", BUFFER_BYTES))
+    limit = listener.number("per_connection_buffer_limit_bytes", BUFFER_BYTES)
     if limit < needs.body_limit:
         yield (
             f"{listener.where}.per_connection_buffer_limit_bytes: {limit}; Envoy answers larger bodies with 413"
@@ -191,8 +192,14 @@ def _behind(found: Filter) -> Iterator[str]:
     place = next((n for n, entry in enumerate(entries) if entry is found.entry), len(entries))
     for entry in entries[place + 1 :]:
         for kind, meaning in _TRANSFORMERS.items():
-            if entry.part("typed_config").kind.endswith(kind):
+            config = entry.part("typed_config")
+            if config.kind.endswith(kind) and not _leaves_requests(config.fields):
                 yield f"{entry.get('name', kind)} is behind it: {meaning}; put it ahead"
+
+
+def _leaves_requests(decompressor: Part) -> bool:
+    """Does it decompress responses only, which come to it first?"""
+    return decompressor.part("request_direction_config", "common_config", "enabled").get("default_value") is False
 
 
 def _of_route(route: OfRoute, needs: Needs) -> Iterator[str]:
@@ -200,7 +207,7 @@ def _of_route(route: OfRoute, needs: Needs) -> Iterator[str]:
         yield "disabled: these requests pass uninspected"
     if route.overrides.failure_mode_allow.value:
         yield "overrides.failure_mode_allow: what the sidecar cannot judge passes"
-    if route.has_mode:
+    if route.overrides.HasField("processing_mode"):
         yield from _of_mode(route.overrides.processing_mode, needs, "overrides.processing_mode.", observed=False)
     for pair in route.overrides.grpc_initial_metadata:
         if pair.key.lower() == METADATA_KEY and pair.value not in needs.policies:
@@ -232,7 +239,7 @@ def _of_cluster(name: str, envoy: Envoy, needs: Needs) -> Iterator[str]:
     if not any(isinstance(part, Part) and _has_http2(part) for part in protocols):
         yield f"{cluster.where}: the cluster {name} has no http2_protocol_options, and gRPC needs HTTP/2"
     limits = [each for each in cluster.part("circuit_breakers").parts("thresholds") if _is_usual(each)]
-    allowed = min([int(each.get("max_requests", REQUESTS)) for each in limits], default=REQUESTS)
+    allowed = min([each.number("max_requests", REQUESTS) for each in limits], default=REQUESTS)
     if allowed < needs.streams:
         yield (
             f"{cluster.where}.circuit_breakers: {allowed} requests at a time, and each is one while a client sends its"

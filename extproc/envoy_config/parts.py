@@ -70,6 +70,13 @@ class Part(dict[str, Any]):
             found = found.get(name) if isinstance(found, Part) else None
         return found if isinstance(found, Part) else Part("", "", None)
 
+    def number(self, name: str, default: int) -> int:
+        """Raises ConfigError for what is none."""
+        value = self.get(name, default)
+        if not str(value).isdecimal():
+            raise ConfigError(f"{self.where}.{name}: {value!r} is no number")
+        return int(value)
+
     def parts(self, name: str) -> list[Part]:
         """The objects of a list."""
         found = self.get(name)

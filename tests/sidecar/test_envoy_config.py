@@ -180,6 +180,10 @@ def test_what_is_around_the_filter(noted: Callable[..., list[str]]) -> None:
     assert upgrades.endswith(
         "upgrade_configs[0].filters: the filter is not among them; these upgrades pass uninspected"
     )
+    only_responses = {"common_config": {"enabled": {"default_value": False, "runtime_key": "gunzip"}}}
+    manager["http_filters"][1]["typed_config"]["request_direction_config"] = only_responses
+    assert not any("gunzip" in note for note in noted(config))
+    del manager["http_filters"][1]["typed_config"]["request_direction_config"]
     manager["http_filters"].insert(0, manager["http_filters"].pop(1))
     assert not any("gunzip" in note for note in noted(config))
 
@@ -291,6 +295,14 @@ def test_values_of_another_kind_are_told_with_their_place(noted: Callable[..., l
         noted(config)
     assert FILTER in str(error.value)
     assert "WHOLE" in str(error.value)
+
+
+def test_what_should_be_a_number_is_told_with_its_place(noted: Callable[..., list[str]]) -> None:
+    config = buffered()
+    cluster(config)["circuit_breakers"] = {"thresholds": [{"max_requests": "many"}]}
+    place = r"static_resources.clusters\[1\].circuit_breakers.thresholds\[0\].max_requests: 'many' is no number"
+    with pytest.raises(ConfigError, match=place):
+        noted(config)
 
 
 def test_the_command(tmp_path: Path) -> None:
