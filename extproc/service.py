@@ -114,12 +114,11 @@ class ExtProcService:
     def make_way(self) -> bool:
         """End the stream that has waited longest for its client, if that is long: who sends slowly must not keep out
         those who do not.  Is there a place now?"""
-        for session, since in self._waiting.items():
-            if time.monotonic() - since < PATIENCE_SECONDS:
-                break
-            session.make_way()
-            return True
-        return False
+        session, since = next(iter(self._waiting.items()), (None, 0.0))
+        if session is None or time.monotonic() - since < PATIENCE_SECONDS:
+            return False
+        session.make_way()
+        return True
 
     def store_fails(self, call: str, error: StoreUnavailableError) -> None:
         """Count a request without its records; the log says it once, until such a call is answered again."""
