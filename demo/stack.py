@@ -252,3 +252,9 @@ def http_manager(config: dict[str, Any]) -> dict[str, Any]:
         "typed_config"
     ]
     return manager
+
+
+def waf_filter(config: dict[str, Any]) -> dict[str, Any]:
+    """What a bootstrap says of the filter that asks the sidecar."""
+    found: dict[str, Any] = http_manager(config)["http_filters"][0]["typed_config"]
+    return found

@@ -78,13 +78,11 @@ class StreamSession:
         try:
             received = unpack(message)
             if self._buffered is None and self._stream.weight(*received) <= LIGHT_MICROSECONDS:
-                for answer in self._judge(received):
-                    self._send(answer)
-                self._service.note_waiting(self, waits=self._stream.awaits_body)
-                if self._stream.ends:
-                    self._end()
-                elif self._stream.kept_bytes != self._charged:
-                    self._find_room()
+                self._answer(self._judge(received))
+                if not self._closed:
+                    self._service.note_waiting(self, waits=self._stream.awaits_body)
+                    if self._stream.kept_bytes != self._charged:
+                        self._find_room()
                 return
         except RpcError as error:
             self._refuse(error)
@@ -123,9 +121,7 @@ class StreamSession:
     def make_way(self) -> None:
         """Its client takes long to send, and others wait: the stream ends."""
         self._service.is_full()
-        self._stream.fail(503)
-        self._send(too_slow())
-        self._end()
+        self._turn_away(too_slow())
 
     def _find_room(self) -> bool:
         """Take what is kept now from the room.  When there is none for more, the stream is refused."""
@@ -140,9 +136,18 @@ class StreamSession:
 
     def _give_up(self) -> None:
         self._service.is_crowded()
+        self._turn_away(no_room())
+
+    def _turn_away(self, answer: Answer) -> None:
         self._stream.fail(503)
-        self._send(no_room())
-        self._end()
+        self._answer([answer])
+
+    def _answer(self, answers: Sequence[Answer]) -> None:
+        """Send them, and end the stream if nothing comes behind them."""
+        for answer in answers:
+            self._send(answer)
+        if self._stream.ends:
+            self._end()
 
     def _send(self, answer: Answer) -> None:
         if isinstance(answer, Piece):
@@ -226,10 +231,7 @@ class StreamSession:
         if closed and self._stream.store_failed and not self._stream.blocked:
             answers = [store_failure()]
             self._stream.fail(503)
-        for answer in answers:
-            self._send(answer)
-        if self._stream.ends:
-            self._end()
+        self._answer(answers)
 
     # -- records ----------------------------------------------------------------------------------
 

@@ -33,6 +33,7 @@ _COLLECTIONS = (
 )
 _WHOLE = ("REQUEST_URI", "REQUEST_URI_RAW", "REQUEST_BODY", "REQUEST_LINE", "REQUEST_FILENAME", "REQUEST_BASENAME",
           "QUERY_STRING", "XML")  # fmt: skip
+_ID = re.compile(r"\bid:(\d+)")
 _SAFE_KEY = re.compile(r"[A-Za-z0-9_.\[\]-]{1,100}")
 _INDEX = re.compile(r"\.\d+(?=\.|$)")
 _SAFE_PATH = re.compile(r"/[A-Za-z0-9_./~-]*")
@@ -78,8 +79,9 @@ def _is_scoring(tags: list[str], number: int) -> bool:
     return number // 1000 in (901, 905, 949, 959, 980) or "anomaly-evaluation" in tags
 
 
-def propose(findings: Iterable[Finding], taken: Iterable[int] = ()) -> list[Proposal]:
-    """The exclusions, most useful first.  `taken`: ids that are not theirs to use."""
+def propose(findings: Iterable[Finding], present: str = "") -> list[Proposal]:
+    """The exclusions, most useful first.  `present`: SecLang that has some of them already, as they are proposed, and
+    ids that are not theirs to use."""
     counts: Counter[tuple[int, str, str]] = Counter()
     for finding in findings:
         target = _target(finding.variable)
@@ -93,15 +95,17 @@ def propose(findings: Iterable[Finding], taken: Iterable[int] = ()) -> list[Prop
         everywhere = paths[rule_id, target] >= MANY_PATHS
         merged[rule_id, target, "" if everywhere else path] += hits
     ordered = sorted(merged.items(), key=lambda item: (-item[1], item[0]))
-    ids = set(taken)
+    ids = set(map(int, _ID.findall(present)))
     proposals: list[Proposal] = []
-    for (rule_id, target, path), hits in ordered:
-        place = zlib.crc32(f"{rule_id} {target} {path}".encode()) % IDS
-        number = next((n for step in range(IDS) if (n := FIRST_ID + (place + step) % IDS) not in ids), None)
-        if number is None:
-            break
-        ids.add(number)
-        proposals.append(Proposal(rule_id, target, path, hits, _directive(rule_id, target, path, number)))
+    for (rule_id, target, path), hits in ordered[:IDS]:
+        place = zlib.crc32(f"{rule_id} {target} {path}".encode())
+        for step in range(IDS):
+            number = FIRST_ID + (place + step) % IDS
+            text = _directive(rule_id, target, path, number)
+            if number not in ids or text in present:
+                ids.add(number)
+                proposals.append(Proposal(rule_id, target, path, hits, text))
+                break
     return proposals
 
 

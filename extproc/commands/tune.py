@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,6 @@ HEADER = """# Exclusions proposed by `envoy-waf tune` from {source}.
 # Read them: each says which rule no longer looks at which variable, on which path.
 # Include this file before the rules (settings: rules).
 """
-
-_ID = re.compile(r"\bid:(\d+)")
 
 
 @click.command("tune")
@@ -68,7 +65,7 @@ def tune_command(
         fail(str(error))
     settings = load(config, flags)
     before = _read(output)
-    proposals = [proposal for proposal in _propose(findings, before) if proposal.hits >= min_hits]
+    proposals = [proposal for proposal in propose(findings, before) if proposal.hits >= min_hits]
     costs = _costs(settings, proposals) if attacks and proposals else None
     if output is not None:
         told = _add(output, before, proposals, HEADER.format(source=", ".join(map(str, files))), settings)
@@ -114,12 +111,6 @@ def _read(output: Path | None) -> str:
         return output.read_text("utf-8") if output is not None and output.exists() else ""
     except (OSError, UnicodeDecodeError) as error:
         fail(f"{output}: {error}")
-
-
-def _propose(findings: list[Finding], before: str) -> list[Proposal]:
-    """With ids that nothing else in the file has."""
-    known = "".join(proposal.text for proposal in propose(findings) if proposal.text in before)
-    return propose(findings, set(map(int, _ID.findall(before))) - set(map(int, _ID.findall(known))))
 
 
 def _add(output: Path, before: str, proposals: list[Proposal], header: str, settings: Settings) -> str:

@@ -14,7 +14,7 @@ from extproc.answers import METADATA_NAMESPACE
 from extproc.config import ConfigError
 from extproc.envoy_config.parts import Configuration, Part
 
-MANAGER: Final = ".HttpConnectionManager"
+_MANAGER: Final = ".HttpConnectionManager"
 _FILTER: Final = ".ext_proc.v3.ExternalProcessor"
 _OF_ROUTE: Final = ".ext_proc.v3.ExtProcPerRoute"
 _SWITCH: Final = ".FilterConfig"
@@ -71,7 +71,7 @@ class Envoy:
     """Raises ConfigError if nothing asks the sidecar, or what asks it cannot be read."""
 
     def __init__(self, configuration: Configuration) -> None:
-        self.managers = configuration.of_kind(MANAGER)
+        self.managers = configuration.of_kind(_MANAGER)
         self.filters = _ours([_filter(part) for part in configuration.of_kind(_FILTER)])
         if not self.filters:
             raise ConfigError(
@@ -106,11 +106,9 @@ def _is_ours(found: Filter) -> bool:
 
 def _of_routes(configuration: Configuration) -> Iterator[OfRoute]:
     for part in configuration.of_kind(_OF_ROUTE):
-        around = part.parent
-        switched = around is not None and around.kind.endswith(_SWITCH)
-        name = around.key if around is not None and switched else part.key
+        switch = part.parent if part.parent is not None and part.parent.kind.endswith(_SWITCH) else part
         overrides = _parse(part.fields.part("overrides"), ExtProcOverrides(), part.where)
-        yield OfRoute(name, part.where, part.fields.get("disabled") is True, overrides)
+        yield OfRoute(switch.key, part.where, part.fields.get("disabled") is True, overrides)
     for part in configuration.of_kind(_SWITCH):
         yield OfRoute(part.key, part.where, part.get("disabled") is True, ExtProcOverrides())
 

@@ -19,7 +19,7 @@ from extproc.config import ConfigError, Settings
 from extproc.envoy_config.filters import Envoy, Filter, OfRoute
 from extproc.envoy_config.parts import Configuration, Part
 from extproc.modes import BUFFERED, BUFFERED_PARTIAL, FULL_DUPLEX, NONE, SKIP, STREAMED
-from extproc.policies import METADATA_KEY, PolicySet
+from extproc.policies import ADDRESS_ATTRIBUTE, METADATA_KEY, ROUTE_ATTRIBUTE, PolicySet
 from waf_core.settings import EngineMode
 
 BUFFER_BYTES: Final = 1 << 20
@@ -37,8 +37,8 @@ MESSAGE_MS: Final = 200
 MAX_NAMES: Final = 5
 
 _ATTRIBUTES: Final = {
-    "source.address": "rules and logs do not know the client's address",
-    "xds.route_name": "matches of policies by `routes` never fit",
+    ADDRESS_ATTRIBUTE: "rules and logs do not know the client's address",
+    ROUTE_ATTRIBUTE: "matches of policies by `routes` never fit",
     "request.protocol": "rules take every request for HTTP/1.1",
     "destination.address": "SERVER_ADDR and SERVER_PORT are not known",
 }
@@ -114,7 +114,7 @@ def _of_filter(found: Filter, needs: Needs, envoy: Envoy) -> Iterator[str]:
     says = found.says
     if "http_service" in found.fields:
         yield "http_service: the sidecar speaks gRPC; use grpc_service"
-    if found.entry.get("disabled") is True and not any(not route.disabled for route in envoy.of_routes):
+    if found.entry.get("disabled") is True and all(route.disabled for route in envoy.of_routes):
         yield "disabled: nothing is judged"
     if says.failure_mode_allow:
         yield "failure_mode_allow: what the sidecar cannot judge (it is down, too busy or too slow) passes"
@@ -167,8 +167,8 @@ def _of_headers(says: ExternalProcessor) -> Iterator[str]:
 
 def _of_attributes(says: ExternalProcessor, needs: Needs) -> Iterator[str]:
     for name, meaning in _ATTRIBUTES.items():
-        optional = name not in needs.attributes and name == "xds.route_name"
-        if name not in says.request_attributes and not optional:
+        needed = name in needs.attributes or name != ROUTE_ATTRIBUTE
+        if needed and name not in says.request_attributes:
             yield f"request_attributes: there is no {name}; {meaning}"
 
 
@@ -217,11 +217,10 @@ def _of_route(route: OfRoute, needs: Needs) -> Iterator[str]:
 def _of_managers(envoy: Envoy) -> Iterator[str]:
     own = [found.entry.parent for found in envoy.filters]
     without = [manager for manager in envoy.managers if not any(manager.fields is part for part in own)]
-    if len(without) < len(envoy.managers):
+    if 0 < len(without) < len(envoy.managers):
         names = [str(manager.fields.get("stat_prefix", manager.where)) for manager in without]
         more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
-        if names:
-            yield f"connection managers without the filter: {', '.join(names[:MAX_NAMES])}{more}"
+        yield f"connection managers without the filter: {', '.join(names[:MAX_NAMES])}{more}"
     for manager in envoy.managers:
         for upgrade in manager.fields.parts("upgrade_configs"):
             filters = upgrade.parts("filters")

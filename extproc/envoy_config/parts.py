@@ -24,7 +24,6 @@ MAX_PARTS: Final = 1_000_000
 
 MAX_DEPTH: Final = 100
 
-_LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _CAMEL: Final = re.compile(r"[a-z][a-z0-9]*(?:[A-Z][a-z0-9]*)+")
 _UPPER: Final = re.compile(r"[A-Z]")
 _STRUCT: Final = ".TypedStruct"
@@ -46,14 +45,16 @@ class Part(dict[str, Any]):
     @property
     def kind(self) -> str:
         """The full name of its protobuf message; empty: it does not say."""
-        url = self.get("type_url", "") if str(self.get("@type", "")).endswith(_STRUCT) else self.get("@type", "")
-        return str(url).rpartition("/")[2]
+        return str(self.get("type_url" if self._is_struct else "@type", "")).rpartition("/")[2]
 
     @property
     def fields(self) -> Part:
         """Those of the message."""
-        value = self.get("value")
-        return value if isinstance(value, Part) and str(self.get("@type", "")).endswith(_STRUCT) else self
+        return self.part("value") if self._is_struct else self
+
+    @property
+    def _is_struct(self) -> bool:
+        return str(self.get("@type", "")).endswith(_STRUCT)
 
     @property
     def around(self) -> Iterator[Part]:
@@ -102,8 +103,8 @@ class Configuration:
                 text = file.read(MAX_FILE_BYTES + 1)
             if len(text) > MAX_FILE_BYTES:
                 raise ConfigError(f"more than {MAX_FILE_BYTES >> 20} MiB")
-            documents = [json.loads(text)] if text.lstrip().startswith(b"{") else _documents(text)
-            return cls(documents)
+            is_json = text.lstrip().startswith(b"{")
+            return cls([json.loads(text)] if is_json else list(yaml.load_all(text, yaml.CSafeLoader)))
         except OSError as error:
             raise ConfigError(f"{path}: {error.strerror}") from error
         except yaml.MarkedYAMLError as error:
@@ -133,10 +134,6 @@ class Configuration:
             path = f"{where}.{name}" if where and not where.endswith(": ") else where + name
             part[_snake(name)] = self._read(each, name, path, part, depth + 1)
         return part
-
-
-def _documents(text: bytes) -> list[Any]:
-    return list(yaml.load_all(text, _LOADER))
 
 
 def _snake(name: str) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from demo.stack import Stack, http_manager
+from demo.stack import Stack, http_manager, waf_filter
 from extproc.config import Settings
 from extproc.envoy_config.notes import notes_of_files
 from extproc.policies import compile_policies
@@ -22,20 +23,17 @@ SecRule REQUEST_HEADERS:X-Note "@contains jndi" "id:2,phase:1,deny"
 """
 
 
-def notes(path: Path, **settings: Any) -> str:
-    given = Settings(rules=["@recommended"], directives=RULES, **settings)
-    return "\n".join(notes_of_files([path], given, compile_policies(given)))
+SETTINGS = {"rules": ["@recommended"], "directives": RULES, "mode": "On"}
 
 
-def of_filter(config: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = http_manager(config)["http_filters"][0]["typed_config"]
-    return found
+def notes(path: Path) -> str:
+    settings = Settings.model_validate(SETTINGS)
+    return "\n".join(notes_of_files([path], settings, compile_policies(settings)))
 
 
-def statuses(edit: Any, tmp_path: Path, **settings: Any) -> tuple[list[int], str]:
+def statuses(edit: Callable[[dict[str, Any]], None], tmp_path: Path) -> tuple[list[int], str]:
     """Of an attack in the URL, in a form and in a header; and what is noted on the configuration that Envoy tells."""
-    given = {"rules": ["@recommended"], "directives": RULES, "mode": "On", **settings}
-    with Stack("buffered", settings=given, edit=lambda config, _: edit(config)) as stack:
+    with Stack("buffered", settings=SETTINGS, edit=lambda config, _: edit(config)) as stack:
         answers = [
             httpx.get(stack.url + IN_URL, headers=BROWSER),
             httpx.post(stack.url + "/login", content=IN_URL[2:].encode(), headers=BROWSER | FORM),
@@ -43,11 +41,11 @@ def statuses(edit: Any, tmp_path: Path, **settings: Any) -> tuple[list[int], str
         ]
         dump = tmp_path / "config_dump.json"
         dump.write_bytes(httpx.get(f"http://127.0.0.1:{stack.envoy_admin_port}/config_dump").content)
-        return [answer.status_code for answer in answers], notes(dump, **settings)
+        return [answer.status_code for answer in answers], notes(dump)
 
 
 def test_nothing_is_noted_on_what_blocks_all(tmp_path: Path) -> None:
-    assert statuses(lambda config: None, tmp_path, mode="On") == ([403, 403, 403], "")
+    assert statuses(lambda config: None, tmp_path) == ([403, 403, 403], "")
 
 
 @pytest.mark.parametrize(
@@ -77,7 +75,7 @@ def test_nothing_is_noted_on_what_blocks_all(tmp_path: Path) -> None:
     ],
 )
 def test_settings_of_the_filter(edit: dict[str, Any], expected: list[int], note: str, tmp_path: Path) -> None:
-    found, noted = statuses(lambda config: of_filter(config).update(edit), tmp_path, mode="On")
+    found, noted = statuses(lambda config: waf_filter(config).update(edit), tmp_path)
     assert found == expected
     assert note in noted
 
@@ -99,6 +97,6 @@ def test_routes(says: dict[str, Any], expected: list[int], note: str, tmp_path: 
         kind = "type.googleapis.com/envoy.extensions.filters.http.ext_proc.v3.ExtProcPerRoute"
         route["typed_per_filter_config"] = {"envoy.filters.http.ext_proc": {"@type": kind, **says}}
 
-    found, noted = statuses(edit, tmp_path, mode="On")
+    found, noted = statuses(edit, tmp_path)
     assert found == expected
     assert note in noted

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from demo.stack import Stack, http_manager
+from demo.stack import Stack, http_manager, waf_filter
 from tests.envoy.conftest import BROWSER
 from tests.waiting import eventually
 
@@ -98,7 +98,7 @@ def test_what_each_policy_did_is_counted(stack: Stack) -> None:
 
 
 def without_attributes(config: dict[str, Any], stack: Stack) -> None:
-    del http_manager(config)["http_filters"][0]["typed_config"]["request_attributes"]
+    del waf_filter(config)["request_attributes"]
 
 
 def test_attributes_that_envoy_does_not_send_are_told_once_and_counted() -> None:

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from demo.stack import Stack, find_crs, http_manager
+from demo.stack import Stack, find_crs, waf_filter
 from tests.asking import total
 from tests.envoy.conftest import BODY_MODES, BROWSER
 from tests.waiting import eventually
@@ -138,9 +138,7 @@ def test_detection_only_passes_everything_and_says_so(stacks: Callable[..., Stac
 
 def test_envoy_that_only_observes_blocks_nothing_and_that_is_told() -> None:
     def observe(config: dict[str, Any], stack: Stack) -> None:
-        http_manager(config)["http_filters"][0]["typed_config"].update(
-            observability_mode=True, deferred_close_timeout="0.5s"
-        )
+        waf_filter(config).update(observability_mode=True, deferred_close_timeout="0.5s")
 
     requests = "envoy_waf_requests_total{"
     with Stack("streamed", crs=find_crs(), edit=observe) as stack, httpx.Client(headers=BROWSER) as client:

@@ -172,9 +172,11 @@ def test_proposals_have_the_same_ids_each_time_and_none_that_is_taken() -> None:
     (first,) = propose([one])
     assert first.text in both
     taken = int(first.text.partition("id:")[2].partition(",")[0])
-    (again,) = propose([one], [taken])
+    present = f'SecAction "id:{taken},pass"'
+    (again,) = propose([one], present)
     assert again.text == first.text.replace(str(taken), str(taken + 1))
-    assert propose([one], range(FIRST_ID, FIRST_ID + IDS)) == []
+    assert propose([one], f"{present}\n{again.text}") == [again]
+    assert propose([one], " ".join(f"id:{number}" for number in range(FIRST_ID, FIRST_ID + IDS))) == []
 
 
 def test_tune_says_what_it_cannot_write(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from demo.stack import PROJECT, http_manager
+from demo.stack import PROJECT, http_manager, waf_filter
 from extproc.cli import main
 from extproc.config import ConfigError, Settings
 from extproc.envoy_config.notes import notes_of_files
@@ -28,11 +28,6 @@ SWITCH = "type.googleapis.com/envoy.config.route.v3.FilterConfig"
 
 def buffered() -> Config:
     found: Config = yaml.safe_load((PROJECT / "deploy" / "envoy" / "buffered.yaml").read_text())
-    return found
-
-
-def of_filter(config: Config) -> Config:
-    found: Config = http_manager(config)["http_filters"][0]["typed_config"]
     return found
 
 
@@ -90,34 +85,34 @@ def test_the_filter(change: Config, note: str, noted: Callable[..., list[str]]) 
     config = buffered()
     for name, value in change.items():
         if name == "processing_mode":
-            value = {**of_filter(config)[name], **value} if value else {}
-        of_filter(config)[name] = value
+            value = {**waf_filter(config)[name], **value} if value else {}
+        waf_filter(config)[name] = value
     found = noted(config)
     assert any(each.startswith(f"{FILTER}: ") and note in each for each in found), found
 
 
 def test_the_default_timeout_is_short(noted: Callable[..., list[str]]) -> None:
     config = buffered()
-    del of_filter(config)["message_timeout"]
+    del waf_filter(config)["message_timeout"]
     (note,) = noted(config)
     assert "message_timeout: 200 ms" in note
 
 
 def test_what_no_policy_needs_is_not_missed(noted: Callable[..., list[str]]) -> None:
     config = buffered()
-    of_filter(config)["processing_mode"] = {"response_header_mode": "SKIP"}
+    waf_filter(config)["processing_mode"] = {"response_header_mode": "SKIP"}
     rules = 'SecRule ARGS "@contains x" "id:1,phase:1,deny"'
     given = {"mode": "On", "rules": ["@recommended"], "directives": f"{rules}\nSecRequestBodyAccess Off"}
     settings = Settings.model_validate(given)
     assert noted(config, settings=settings) == []
-    of_filter(config)["observability_mode"] = True
+    waf_filter(config)["observability_mode"] = True
     assert noted(config, settings=settings.model_copy(update={"mode": "DetectionOnly"})) == []
     assert noted(config, settings=settings.model_copy(update={"mode": "Off"})) == []
 
 
 def test_routes_of_policies_need_their_name(noted: Callable[..., list[str]]) -> None:
     config = buffered()
-    of_filter(config)["request_attributes"].remove("xds.route_name")
+    waf_filter(config)["request_attributes"].remove("xds.route_name")
     assert noted(config) == []
     settings = Settings.model_validate(
         {**BLOCKING.model_dump(), "policies": [{"name": "a", "match": [{"routes": ["checkout"]}]}]}
@@ -219,7 +214,7 @@ def camel(value: Any) -> Any:
 
 def test_names_may_be_those_of_json(noted: Callable[..., list[str]]) -> None:
     config = buffered()
-    of_filter(config)["failure_mode_allow"] = True
+    waf_filter(config)["failure_mode_allow"] = True
     (note,) = noted(camel(config), as_json=True)
     place = "staticResources.listeners[0].filterChains[0].filters[0].typedConfig.httpFilters[0]"
     assert note.startswith(f"{place}: failure_mode_allow: ")
@@ -228,12 +223,12 @@ def test_names_may_be_those_of_json(noted: Callable[..., list[str]]) -> None:
 def test_types_that_the_control_plane_did_not_know(noted: Callable[..., list[str]]) -> None:
     config = buffered()
     entry = http_manager(config)["http_filters"][0]
-    kind = of_filter(config).pop("@type")
+    kind = waf_filter(config).pop("@type")
     struct = "type.googleapis.com/xds.type.v3.TypedStruct"
     entry["typed_config"] = {
         "@type": struct,
         "type_url": kind,
-        "value": {**of_filter(config), "failure_mode_allow": True},
+        "value": {**waf_filter(config), "failure_mode_allow": True},
     }
     (note,) = noted(config)
     assert note.startswith(f"{FILTER}: failure_mode_allow: ")
@@ -249,7 +244,7 @@ def test_documents_of_kubernetes(noted: Callable[..., list[str]]) -> None:
 def test_other_filters_of_the_kind_are_others_business(noted: Callable[..., list[str]]) -> None:
     config = buffered()
     other = {
-        **of_filter(config),
+        **waf_filter(config),
         "grpc_service": {"envoy_grpc": {"cluster_name": "translator"}},
         "metadata_options": {},
     }
@@ -290,7 +285,7 @@ def test_aliases_do_not_multiply(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_values_of_another_kind_are_told_with_their_place(noted: Callable[..., list[str]]) -> None:
     config = buffered()
-    of_filter(config)["processing_mode"]["request_body_mode"] = "WHOLE"
+    waf_filter(config)["processing_mode"]["request_body_mode"] = "WHOLE"
     with pytest.raises(ConfigError) as error:
         noted(config)
     assert FILTER in str(error.value)
@@ -308,7 +303,7 @@ def test_what_should_be_a_number_is_told_with_its_place(noted: Callable[..., lis
 def test_the_command(tmp_path: Path) -> None:
     path = tmp_path / "envoy.yaml"
     config = buffered()
-    of_filter(config)["failure_mode_allow"] = True
+    waf_filter(config)["failure_mode_allow"] = True
     path.write_text(yaml.safe_dump(config))
     arguments = ["check", "-r", "@recommended", "--data-dir", str(tmp_path), "--envoy", str(path)]
     found = CliRunner().invoke(main, arguments)
