@@ -12,7 +12,7 @@ from tests.crs import find_crs
 from waf_core import WAF
 from waf_core.baseline import resolve
 from waf_core.compiler import CompileOptions
-from waf_core.memory import settle
+from waf_core.memory import keep
 from waf_core.scan.limits import ScanLimits
 from waf_core.warm import warm
 
@@ -61,7 +61,7 @@ class Ours:
                 patterns.cache.store(patterns.patterns)
                 patterns.load_hyperscan()
         warm(self.waf)
-        settle()
+        keep()
 
     def run(self, request: Request) -> bool:
         """All phases; True when blocked."""

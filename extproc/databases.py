@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import structlog
 
 from waf_core import WAF
+from waf_core.memory import trim
 from waf_core.scan.hyperscan_set import unusable
 from waf_core.scan.patterns import PatternSet
 from waf_core.warm import warm
@@ -50,6 +51,8 @@ class DatabaseLoader:
                 await self._bring(patterns)
         if missing and not self._stopped:
             await asyncio.to_thread(self.prepare)
+        # What RE2 served with meanwhile is not needed any more (50 MB), nor is an old program after a reload.
+        await asyncio.to_thread(trim)
         if self._sets and self.ready:
             self._log.info("Hyperscan databases loaded", patterns=sum(len(p.patterns) for p in self._sets))
 

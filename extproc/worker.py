@@ -36,7 +36,7 @@ from extproc.transport.room import Room
 from extproc.transport.server import GrpcServer
 from extproc.watch import watch_files, watched_files
 from waf_core import WafError
-from waf_core.memory import keep, settle
+from waf_core.memory import collect, keep
 
 if TYPE_CHECKING:
     from extproc.redis_store import RedisStore
@@ -117,6 +117,7 @@ class Worker:
         self.ready = True
         self._log.info("ready", listen=self.settings.listen, admin=self.settings.admin or None)
         self._load_databases(loader)
+        del loader  # it holds the rules, which a reload lets go of
         self._tasks.start(self._service.probe_store())
         if self.settings.watch and self._reread is not None:
             self._tasks.start(watch_files(self._watched, self.reload))
@@ -160,6 +161,7 @@ class Worker:
         ones.  What cannot be used is logged, and everything stays as it was."""
         async with self._reloading:
             try:
+                collect()
                 settings = self._reread() if self._reread is not None else self.settings
                 settings = kept(settings, self.settings, self._log)
                 policies = await asyncio.to_thread(compile_policies, settings)
@@ -187,7 +189,7 @@ class Worker:
                 rules=len(policies.default.waf.program.units),
                 policies=[policy.name for policy in policies.policies],
             )
-            settle()
+            keep()
             self._load_databases(loader)
             return {"ok": True, "generation": self.generation, "error": ""}
 

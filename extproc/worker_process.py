@@ -37,6 +37,8 @@ def main() -> int:
         log.configure(settings.log_level, settings.log_format)
         policies = compile_policies(settings)
         worker = Worker(settings, policies, index=head["index"], generation=head["generation"], reread=reread)
+        # They are the worker's: held here, they would outlive a reload.
+        del policies
         uvloop.run(worker.run())
     except (ConfigError, WafError, OSError) as error:
         print(f"worker {head['index']}: {error}", file=sys.stderr)

@@ -15,22 +15,27 @@ YOUNG_OBJECTS = 50_000
 
 
 def keep() -> None:
-    """What is there now stays: the collector need not look at it.  Call it when all is compiled."""
+    """What is there now stays: the collector need not look at it.  Call it when all is compiled, and again after each
+    reload.  Programs hold no cycles (tests/core/test_memory.py), so that an old one goes with the last stream that it
+    judges; looking for it stopped everything for 120 to 200 ms."""
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS, 20, 20)
 
 
-def settle() -> None:
-    """Another program has taken the place of one that was kept: let go of the old one, and keep what is there now."""
-    gc.unfreeze()
+def collect() -> None:
+    """Before a reload: let go of what is in cycles, of all that is younger than what was kept (some milliseconds)."""
     gc.collect()
-    keep()
 
 
 def release() -> None:
     """A program is not needed any more: give its memory back to the system, as far as that goes."""
     gc.unfreeze()
     gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
-    if trim is not None:
-        trim(0)
+    trim()
+
+
+def trim() -> None:
+    """Give what has been freed back to the system.  Other threads that ask for memory wait meanwhile (milliseconds)."""
+    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
+    if malloc_trim is not None:
+        malloc_trim(0)

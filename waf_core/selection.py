@@ -7,6 +7,7 @@ headers are what CRS asks for most, and get a reader of their own.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import re2
@@ -59,7 +60,7 @@ def make_reader(target: Target) -> Reader:
         if name == "TX" and key is not None:
             return _tx_count(key) if target.count else _tx_value(key)
         if name == "REQUEST_HEADERS" and key is not None and target.count:
-            return lambda tx: ((key, b"%d" % tx.request_header_names.count(key)),)
+            return _header_count(key)
         if key is None and not target.count:
             return target.variable.get
     if plain and name == "TX" and target.pattern is not None and not target.count:
@@ -67,7 +68,16 @@ def make_reader(target: Target) -> Reader:
     selects = key is not None or target.pattern is not None or target.xpath is not None or target.count
     if target.excluded_patterns and not selects:
         return _without_names(target)
+    # Of its twin: a target that holds a reader which holds the target would outlive a reload.
+    return _selected(replace(target, read=None))
+
+
+def _selected(target: Target) -> Reader:
     return lambda tx: _counted(target, _pairs(tx, target))
+
+
+def _header_count(key: bytes) -> Reader:
+    return lambda tx: ((key, b"%d" % tx.request_header_names.count(key)),)
 
 
 def _tx_value(key: bytes) -> Reader:
@@ -87,25 +97,25 @@ def _tx_pattern(pattern: re2._Regexp) -> Reader:
     """TX:/expression/: which names fit is remembered, since names repeat in every transaction."""
     fit: set[bytes] = set()
     unfit: set[bytes] = set()
-    search = pattern.search
-
-    def fits(name: bytes) -> bool:
-        found = search(name) is not None
-        if len(name) <= MAX_REMEMBERED_NAME_BYTES:
-            known = fit if found else unfit
-            if len(known) >= MAX_REMEMBERED_NAMES:
-                known.clear()
-            known.add(name)
-        return found
 
     def read(tx: Transaction) -> Sequence[Pair]:
         store = tx.tx
         if store.keys() <= unfit:
             return ()
         names = [name for name in store if name not in unfit]
-        return [(name, store[name]) for name in names if name in fit or fits(name)]
+        return [(name, store[name]) for name in names if name in fit or _fits(pattern, name, fit, unfit)]
 
     return read
+
+
+def _fits(pattern: re2._Regexp, name: bytes, fit: set[bytes], unfit: set[bytes]) -> bool:
+    found = pattern.search(name) is not None
+    if len(name) <= MAX_REMEMBERED_NAME_BYTES:
+        known = fit if found else unfit
+        if len(known) >= MAX_REMEMBERED_NAMES:
+            known.clear()
+        known.add(name)
+    return found
 
 
 def _without_names(target: Target) -> Reader:

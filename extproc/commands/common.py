@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from rich.console import Console
-from rich.markup import escape
+import click
 
 from extproc.commands.options import given_flags
 from extproc.config import ConfigError, Settings
@@ -22,13 +22,16 @@ EXIT_WRONG = 1
 EXIT_FOUND = 3
 """The command ran, and found what it was asked to look for."""
 
-errors = Console(stderr=True, highlight=False)
-
 
 def fail(message: str) -> NoReturn:
     """Print an error and end with status 1."""
-    errors.print("[bold red]error:[/]" if errors.is_terminal else "error:", escape(message), soft_wrap=True)
+    click.echo(f"{click.style('error:', fg='red', bold=True)} {message}", err=True)
     sys.exit(EXIT_WRONG)
+
+
+def progress_bar(label: str, items: Sequence[Any] | None = None, length: int | None = None) -> Any:
+    """click's, on standard error, and only if that is a terminal."""
+    return click.progressbar(items, length, label, file=sys.stderr, hidden=not sys.stderr.isatty())
 
 
 def load(config: Path | None, flags: dict[str, Any]) -> Settings:

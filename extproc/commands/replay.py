@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import track
 
-from extproc.commands.common import EXIT_FOUND, choose, compile_all, fail, load, policy_for, print_json
+from extproc.commands.common import EXIT_FOUND, choose, compile_all, fail, load, policy_for, print_json, progress_bar
 from extproc.commands.options import RULE_FLAGS, settings_options
 from extproc.policies import PolicySet
 from extproc.printable import printable
@@ -63,34 +61,34 @@ def replay_command(
     counts: Counter[str] = Counter()
     rules: Counter[str] = Counter()
     listed: list[dict[str, Any]] = []
-    console = Console(stderr=True)
     try:
         for path in files:
-            exchanges = list(read_exchanges(path))
-            for exchange in track(exchanges, description=path.name, console=console, disable=not console.is_terminal,
-                                  transient=True):  # fmt: skip
-                tx = run(policy_for(policies, policy, exchange).waf, exchange)
-                mine = tx.verdict
-                counts[mine] += 1
-                for matched in tx.matched_rules:
-                    if matched.log:
-                        rules[f"{matched.rule.id} {matched.rule.message[:90]}"] += 1
-                other = run(policy_for(others, against, exchange).waf, exchange).verdict if others is not None else None
-                if other is not None and other != mine:
-                    counts["difference"] += 1
-                interesting = mine != "pass" if other is None else other != mine
-                if interesting and len(listed) < MAX_LISTED:
-                    listed.append(
-                        {
-                            "request": exchange.label,
-                            "method": exchange.method.decode("latin-1"),
-                            "uri": exchange.uri[:300].decode("utf-8", "backslashreplace"),
-                            "verdict": mine,
-                            **({"against": other} if other is not None else {}),
-                            "score": tx.anomaly_score,
-                            "rules": [m.rule.id for m in tx.matched_rules if m.log],
-                        }
+            with progress_bar(path.name, list(read_exchanges(path))) as bar:
+                for exchange in bar:
+                    tx = run(policy_for(policies, policy, exchange).waf, exchange)
+                    mine = tx.verdict
+                    counts[mine] += 1
+                    for matched in tx.matched_rules:
+                        if matched.log:
+                            rules[f"{matched.rule.id} {matched.rule.message[:90]}"] += 1
+                    other = (
+                        run(policy_for(others, against, exchange).waf, exchange).verdict if others is not None else None
                     )
+                    if other is not None and other != mine:
+                        counts["difference"] += 1
+                    interesting = mine != "pass" if other is None else other != mine
+                    if interesting and len(listed) < MAX_LISTED:
+                        listed.append(
+                            {
+                                "request": exchange.label,
+                                "method": exchange.method.decode("latin-1"),
+                                "uri": exchange.uri[:300].decode("utf-8", "backslashreplace"),
+                                "verdict": mine,
+                                **({"against": other} if other is not None else {}),
+                                "score": tx.anomaly_score,
+                                "rules": [m.rule.id for m in tx.matched_rules if m.log],
+                            }
+                        )
     except RequestError as error:
         fail(str(error))
     total = counts["pass"] + counts["blocked"] + counts["detected"]

@@ -216,7 +216,7 @@ def test_databases_of_other_code_are_not_used(tmp_path: Path, monkeypatch: pytes
     """Code that tells less than a pattern needs would hide values: what it has written must not outlive it."""
     cache = DatabaseCache(tmp_path / "cache")
     cache.store(PATTERNS)
-    monkeypatch.setattr("waf_core.scan.databases._needs_version", lambda: b"other")
+    monkeypatch.setattr("waf_core.scan.databases._versions", lambda: b"other")
     assert cache.load(PATTERNS) is None
 
 

@@ -150,21 +150,10 @@ class Planner:
         default = self._scanner(general, patterns) if general else None
         values: _Values = variable.get
         if variable.name == "REQBODY_PROCESSOR" and processors:
-            known = [(b"", name) for name in sorted(processors)]
-
-            def values(tx: Transaction) -> Sequence[Pair]:
-                """Also those that rules may choose meanwhile."""
-                current = tx.request_body.processor
-                return known if current in processors else [*known, (b"", current)]
-
-            return _Source(values, default)
+            return _Source(_possible_processors(processors), default)
         xpath = items[0][0].xpath
         if xpath is not None and variable.select is not None:
-            select_values = variable.select
-
-            def values(tx: Transaction) -> Sequence[Pair]:
-                return select_values(tx, xpath)
-
+            values = _selected(variable.select, xpath)
         by_shape = variable.name == "REQUEST_HEADERS_NAMES"
         sizes = frozenset(map(len, special))
         return _Source(values, default, special or None, sizes, variable.read, by_shape, variable.of_body)
@@ -173,6 +162,21 @@ class Planner:
         target = item[0]
         by_shape = target.variable.name == "REQUEST_HEADERS" and not target.excluded_patterns
         return _Source(make_reader(target), self._scanner([item], patterns), by_shape=by_shape)
+
+
+def _possible_processors(processors: frozenset[bytes]) -> _Values:
+    """REQBODY_PROCESSOR, and those that rules may choose meanwhile."""
+    known = [(b"", name) for name in sorted(processors)]
+
+    def values(tx: Transaction) -> Sequence[Pair]:
+        current = tx.request_body.processor
+        return known if current in processors else [*known, (b"", current)]
+
+    return values
+
+
+def _selected(select: Callable[[Transaction, XPath], Sequence[Pair]], xpath: XPath) -> _Values:
+    return lambda tx: select(tx, xpath)
 
 
 def _stage(variable: Variable, phase: int) -> int:
@@ -237,7 +241,7 @@ def _make_scan(sources: Sequence[_Source], patterns: PatternSet, statistics: Sca
             shape = tuple([name for name, _ in tx.request_headers])
             known = shapes.get(shape)
             if known is None:
-                known = look_up(by_shape, tx, pending)
+                known = _look_up(by_shape, tx, pending)
                 if not pending and len(shape) <= MAX_SHAPE_NAMES and sum(map(len, shape)) <= MAX_SHAPE_BYTES:
                     if len(shapes) >= MAX_SHAPES:
                         shapes.clear()
@@ -251,7 +255,7 @@ def _make_scan(sources: Sequence[_Source], patterns: PatternSet, statistics: Sca
                 answer = _recall(scanner, value, pending)
             if answer:
                 _note(hits, answer, value)
-        for found, value in look_up(others if tx.request_body.present else bodiless, tx, pending):
+        for found, value in _look_up(others if tx.request_body.present else bodiless, tx, pending):
             _note(hits, found, value)
         if pending:
             statistics.add(scans=sum(map(len, pending.values())))
@@ -260,27 +264,28 @@ def _make_scan(sources: Sequence[_Source], patterns: PatternSet, statistics: Sca
                 for place, form, captures in told:
                     _hit(hits, place, value, form, captures)
 
-    def look_up(sources: Sequence[_Source], tx: Transaction, pending: Pending) -> list[tuple[Sequence[Place], bytes]]:
-        """What is remembered of their values: all that was found.  The rest is pending."""
-        out: list[tuple[Sequence[Place], bytes]] = []
-        for values, default, special, sizes, *_ in sources:
-            pairs = values(tx)
-            if len(pairs) > FEW_PAIRS:
-                give_way()
-            for key, value in pairs:
-                scanner = default
-                if special is not None and len(key) in sizes:
-                    scanner = special.get(key.lower(), default)
-                if scanner is None:
-                    continue
-                answer = scanner.recent.get(value)
-                if answer is None:
-                    answer = _recall(scanner, value, pending)
-                if answer:
-                    out.append((answer, value))
-        return out
-
     return scan
+
+
+def _look_up(sources: Sequence[_Source], tx: Transaction, pending: Pending) -> list[tuple[Sequence[Place], bytes]]:
+    """What is remembered of their values: all that was found.  The rest is pending."""
+    out: list[tuple[Sequence[Place], bytes]] = []
+    for values, default, special, sizes, *_ in sources:
+        pairs = values(tx)
+        if len(pairs) > FEW_PAIRS:
+            give_way()
+        for key, value in pairs:
+            scanner = default
+            if special is not None and len(key) in sizes:
+                scanner = special.get(key.lower(), default)
+            if scanner is None:
+                continue
+            answer = scanner.recent.get(value)
+            if answer is None:
+                answer = _recall(scanner, value, pending)
+            if answer:
+                out.append((answer, value))
+    return out
 
 
 def _recall(scanner: Scanner, value: bytes, pending: Pending) -> tuple[Place, ...]:

@@ -13,7 +13,6 @@ from typing import Final
 from weakref import WeakValueDictionary
 
 import re2
-import regex
 
 from waf_core.limits import Limit
 from waf_core.macros import Expander
@@ -147,18 +146,17 @@ def _is_one_group(pattern: bytes) -> bool:
     return bool(inner.ok()) and inner.NumberOfCapturingGroups() == 0
 
 
-_NO_PATTERN: Final = (regex.error, ValueError, OverflowError, RecursionError)
-"""What the library makes of one: the others are for flags of texts, numbers and depths that it does not take."""
-
-
 class BacktrackingRx(Operator):
     """A pattern beyond RE2, with a time bound: what takes longer is a match."""
 
     def __init__(self, pattern: bytes) -> None:
+        import regex  # 1.4 MB that CRS's rules do not need
+
         self.pattern_text = pattern
         try:
             self._regex = regex.compile(for_regex(pattern), regex.DOTALL | regex.VERSION1)
-        except _NO_PATTERN as error:
+        except (regex.error, ValueError, OverflowError, RecursionError) as error:
+            # The others are for flags of texts, numbers and depths that the library does not take.
             raise OperatorError(f"the pattern is no regular expression: {error}") from error
 
     def match(self, value: bytes, tx: Expander) -> Captures | None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 from typing import Final
 
-import jsonschema_rs
 from lxml import etree
 
 from waf_core.macros import Expander
@@ -19,6 +18,8 @@ class JsonSchema(Operator):
     """The value is the request body as text."""
 
     def __init__(self, text: str) -> None:
+        import jsonschema_rs  # 4 MB that few rules need
+
         try:
             self._validator = jsonschema_rs.validator_for(json.loads(text))
         except (ValueError, TypeError) as error:

@@ -54,10 +54,11 @@ def decode(text: bytes) -> Pattern:
 
 
 @cache
-def _needs_version() -> bytes:
-    """Of how needs are told: other code, or another Python's parser of expressions, may tell others."""
+def _versions() -> bytes:
+    """Of the library, and of how needs are told: other code, or another Python's parser of expressions, may tell
+    others."""
     code = Path(needs_module.__file__).read_bytes() + Path(indexes_module.__file__).read_bytes()
-    return hashlib.sha256(code).digest() + sys.version.encode()
+    return version("hyperscan").encode() + hashlib.sha256(code).digest() + sys.version.encode()
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
@@ -94,7 +95,7 @@ class DatabaseCache:
         self.folder = folder
 
     def path(self, patterns: Sequence[Pattern]) -> Path:
-        digest = hashlib.sha256(FORMAT + version("hyperscan").encode() + _needs_version())
+        digest = hashlib.sha256(FORMAT + _versions())
         for text in map(encode, patterns):
             digest.update(b"%d:" % len(text) + text)
         return self.folder / f"{digest.hexdigest()[:32]}{_SUFFIX}"
