@@ -194,6 +194,8 @@ def run() -> dict[str, Any]:
         for _ in range(50):
             ours.run(case(rng))
     generators = dict(GENERATORS)
+    cut = near.cut_matches(ours)
+    generators["cut matches"] = lambda rng, size: _json(rng, {"a": cut(rng, size).decode("latin-1")})
     for rule_id, text in near.slowest(ours):
         generators[f"almost {rule_id}"] = near_matches(text)
     for name, make in generators.items():

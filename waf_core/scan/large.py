@@ -3,8 +3,8 @@
 RE2 is quicker with them, as long as its automaton knows such text; so its time is limited, and beyond that they run
 in a Hyperscan database of their own, in pieces.
 
-One text is looked through for each of them at once.  Of several, joined, most have none: they are looked through
-for what patterns that are alike have in common (waf_core/scan/united.py), whose automaton is half as large.
+Patterns that are alike are looked for by what they have in common (waf_core/scan/united.py), whose automaton is half
+as large.  Which of them it is the rules' own expressions tell, each of which stops at its first match.
 """
 
 from __future__ import annotations
@@ -21,7 +21,24 @@ from waf_core.scan.re2_set import Re2Set
 from waf_core.scan.united import united
 
 MAX_RE2_BYTES: Final = 8192
-"""Forms that RE2 reads in one call: its time is looked at after each."""
+"""Forms are joined up to so many: RE2's time is looked at after each call."""
+
+MAX_MEM: Final = 24 << 20
+"""Bytes that RE2's automaton may use before it starts over.  With 96 MB texts made for it took 70 MB of a worker, and
+starting over 100 ms."""
+
+SHORT_BYTES: Final = 256
+"""In so short a text each of those that are alike is looked for at once."""
+
+STEP_BYTES: Final = 2048
+"""A text that is longer than that is read in such steps, to look at RE2's time, before it is read as a whole, which
+costs little then."""
+
+LONG_BYTES: Final = 16384
+"""So long a text is worth a step when RE2 has had its time."""
+
+HYPERSCAN_NS: Final = 500
+"""What Hyperscan takes for a byte: RE2 reads on if it is quicker."""
 
 
 class LargePatterns:
@@ -37,8 +54,8 @@ class LargePatterns:
         """Raises WafError when they need more memory than an automaton may have."""
         families = united(patterns)
         self._families: list[list[int]] = [numbers for numbers, _ in families]
-        self._each = Re2Set(_multiline(patterns), limits.set_max_mem, statistics)
-        self._united = Re2Set(_multiline({n: p for n, (_, p) in enumerate(families)}), limits.set_max_mem, statistics)
+        self._each = Re2Set(_multiline(patterns), MAX_MEM, statistics)
+        self._united = Re2Set(_multiline(dict(enumerate(pattern for _, pattern in families))), MAX_MEM, statistics)
         self._hyperscan = hyperscan
         self._limit: int = limits.re2_ns
         self._left: int = limits.re2_ns
@@ -50,21 +67,23 @@ class LargePatterns:
     def find(self, forms: Sequence[bytes], mask: int, wanted: Wanted | None, found: Found) -> None:
         """Add what may be found of `mask` (and of what is wanted of each form)."""
         for part in parts(forms, MAX_RE2_BYTES):
-            if len(part) == 1:
-                self._look(part[0], mask if wanted is None else wanted[part[0]], found)
-            else:
-                likely: Found = {}
-                narrow(self._match_united, part, mask, wanted, likely)
-                for form, numbers in likely.items():
-                    self._look(form, numbers, found)
+            likely: Found = {}
+            narrow(self._match, part, mask, wanted, likely)
+            for form, numbers in likely.items():
+                if len(form) <= SHORT_BYTES and self._left > 0 and numbers.bit_count() > 1:
+                    numbers &= mask_of(self._timed(self._each, form))
+                note(found, form, numbers)
 
-    def _look(self, form: bytes, mask: int, found: Found) -> None:
-        numbers = self._hyperscan(form) if self._left <= 0 else self._timed(self._each, form)
-        note(found, form, mask_of(numbers) & mask)
-
-    def _match_united(self, text: bytes) -> Sequence[int]:
-        if self._left <= 0:
+    def _match(self, text: bytes) -> Sequence[int]:
+        size = len(text)
+        if self._left <= 0 and size < LONG_BYTES:
             return self._hyperscan(text)
+        if size > MAX_RE2_BYTES:
+            for start in range(0, size, STEP_BYTES):
+                before = self._left
+                self._timed(self._united, text[start : start + STEP_BYTES])
+                if self._left <= 0 and before - self._left > HYPERSCAN_NS * STEP_BYTES:
+                    return self._hyperscan(text)
         return [number for family in self._timed(self._united, text) for number in self._families[family]]
 
     def _timed(self, patterns: Re2Set, text: bytes) -> Sequence[int]:

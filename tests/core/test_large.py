@@ -1,0 +1,59 @@
+"""Patterns that are too large for the main Hyperscan database: who reads which text."""
+
+from __future__ import annotations
+
+import random
+
+from waf_core.scan.large import LONG_BYTES, MAX_RE2_BYTES, STEP_BYTES, LargePatterns
+from waf_core.scan.limits import ScanLimits, ScanStatistics
+
+
+def _large(pattern: bytes, re2_ns: int) -> tuple[LargePatterns, list[int]]:
+    """And the lengths of what Hyperscan was asked about (which finds everything, here)."""
+    asked: list[int] = []
+
+    def hyperscan(text: bytes) -> list[int]:
+        asked.append(len(text))
+        return [7]
+
+    patterns = LargePatterns({7: pattern}, hyperscan, ScanLimits(re2_ns=re2_ns), ScanStatistics())
+    patterns.begin()
+    return patterns, asked
+
+
+def _found(patterns: LargePatterns, text: bytes) -> int:
+    found: dict[bytes, int] = {}
+    patterns.find([text], 1 << 7, None, found)
+    return found.get(text, 0)
+
+
+def test_a_long_text_that_is_read_in_steps_matches_across_them() -> None:
+    patterns, asked = _large(b"needle[0-9]+x", 10**9)
+    for place in (STEP_BYTES - 5, MAX_RE2_BYTES - 1, 3 * STEP_BYTES - 2):
+        text = b"-" * place + b"needle123x" + b"-" * (2 * LONG_BYTES)
+        assert _found(patterns, text) == 1 << 7
+        assert _found(patterns, text.replace(b"needle", b"noodle")) == 0
+    assert not asked
+
+
+def test_hyperscan_reads_when_re2_has_had_its_time() -> None:
+    patterns, asked = _large(b"needle", 0)
+    assert _found(patterns, b"-" * 100) == 1 << 7
+    assert asked == [101]
+
+
+def test_re2_reads_on_in_a_long_text_while_it_is_quicker() -> None:
+    patterns, asked = _large(b"needle", 0)
+    text = b"-" * LONG_BYTES
+    assert _found(patterns, text) == 0
+    assert _found(patterns, text + b"needle") == 1 << 7
+    assert not asked
+
+
+def test_re2_gives_up_a_long_text_that_it_is_slow_with() -> None:
+    """Each byte is a new state of hundreds of places."""
+    patterns, asked = _large(b"a[ab]{700}c", 1)
+    rng = random.Random(3)
+    text = bytes(rng.choices(b"ab", k=2 * LONG_BYTES))
+    assert _found(patterns, text) == 1 << 7
+    assert asked == [len(text) + 1]
