@@ -29,9 +29,11 @@ def fail(message: str) -> NoReturn:
     sys.exit(EXIT_WRONG)
 
 
-def progress_bar(label: str, items: Sequence[Any] | None = None, length: int | None = None) -> Any:
+def progress_bar(
+    label: str, items: Sequence[Any] | None = None, length: int | None = None, *, show: bool = True
+) -> Any:
     """click's, on standard error, and only if that is a terminal."""
-    return click.progressbar(items, length, label, file=sys.stderr, hidden=not sys.stderr.isatty())
+    return click.progressbar(items, length, label, file=sys.stderr, hidden=not (show and sys.stderr.isatty()))
 
 
 def load(config: Path | None, flags: dict[str, Any]) -> Settings:

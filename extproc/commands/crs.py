@@ -28,7 +28,7 @@ def crs_command() -> None:
 def crs_install(version: str, source: Path | None, sha256: str | None, key: Path | None, data_dir: Path | None) -> None:
     """Download (or take) the Core Rule Set, check it, and install it into the data folder."""
     try:
-        with progress_bar("Core Rule Set", length=crs.MAX_ARCHIVE_BYTES) as bar:
+        with progress_bar("Core Rule Set", length=crs.MAX_ARCHIVE_BYTES, show=source is None) as bar:
 
             def progress(done: int, total: int) -> None:
                 bar.length = total or bar.length
