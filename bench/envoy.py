@@ -23,9 +23,10 @@ from typing import Any
 import httpx
 
 from bench.cases import browser_get
-from bench.report import table
+from bench.report import table, verdict
 from demo.stack import Process, Stack, http_manager
 from tests.crs import find_crs
+from tests.waiting import eventually
 
 CALLS = 2000
 RATE = 100
@@ -75,11 +76,9 @@ KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
 
 def await_databases(admin_port: int) -> None:
     """Wait until a sidecar's Hyperscan databases serve: on a new machine they are compiled first."""
-    deadline = time.monotonic() + DATABASE_SECONDS
-    while not all(httpx.get(f"http://127.0.0.1:{admin_port}/status").json()["hyperscan"]):
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"no Hyperscan databases after {DATABASE_SECONDS} s")
-        time.sleep(0.2)
+    status = f"http://127.0.0.1:{admin_port}/status"
+    if not eventually(lambda: all(httpx.get(status).json()["hyperscan"]), DATABASE_SECONDS):
+        raise TimeoutError(f"no Hyperscan databases after {DATABASE_SECONDS} s")
 
 
 def spare_collector() -> None:
@@ -202,7 +201,7 @@ def run() -> dict[str, Any]:
         share = found[ours]["rps"] / found[noop]["rps"]
         print(
             f"{ours}: added p50 {ratio:.2f} x the no-op server's (bound {bound} x:"
-            f" {'holds' if ratio <= bound else 'MISSED'}), {share:.2f} x its requests a second"
+            f" {verdict(ratio <= bound)}), {share:.2f} x its requests a second"
         )
     return {"envoy": results}
 

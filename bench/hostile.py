@@ -20,7 +20,7 @@ from typing import Any
 from bench import near
 from bench.cases import CASES, Request, _headers, _word
 from bench.engines import LibModSecurity, Ours, required_crs
-from bench.report import table
+from bench.report import table, verdict
 
 SIZES = (1_000, 16_000, 128_000)
 PEER_MAX_BYTES = 16_000
@@ -205,8 +205,8 @@ def run() -> dict[str, Any]:
             ours.run(request)
             again = min(_cost(ours, request) for _ in range(3))
             theirs = _cost(peer, make(rng, size)) if size <= PEER_MAX_BYTES else None
-            holds = "holds" if first <= BOUND_NS else "MISSED"
-            rows.append([name, str(size), f"{first:.0f}", f"{again:.0f}", f"{theirs:.0f}" if theirs else "", holds])
+            said = verdict(first <= BOUND_NS)
+            rows.append([name, str(size), f"{first:.0f}", f"{again:.0f}", f"{theirs:.0f}" if theirs else "", said])
             results.append(
                 {"case": name, "bytes": size, "first_ns": first, "again_ns": again, "libmodsecurity_ns": theirs}
             )

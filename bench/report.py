@@ -28,11 +28,16 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
+def verdict(good: bool) -> str:
+    """Of a bound."""
+    return "holds" if good else "MISSED"
+
+
 def bound_text(ratio: float, bound: float | None) -> str:
-    """ "holds" or "MISSED", with the bound."""
+    """The verdict, with the bound."""
     if bound is None:
         return ""
-    return f"1/{bound} {'holds' if ratio >= bound else 'MISSED'}"
+    return f"1/{bound} {verdict(ratio >= bound)}"
 
 
 def resident_mb(process: int | str = "self") -> float:

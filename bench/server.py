@@ -19,7 +19,7 @@ import grpc
 
 from bench.cases import Request, browser_get, sqli
 from bench.envoy import cpu_of, path
-from bench.report import MEMORY_BOUND_MB, resident_mb, table
+from bench.report import MEMORY_BOUND_MB, resident_mb, table, verdict
 from extproc.modes import BUFFERED
 from extproc.service import METHOD
 from tests.sidecar.messages import request_headers, response_body, response_headers
@@ -92,7 +92,7 @@ def run() -> dict[str, Any]:
                         for _ in range(WORKER_REQUESTS // 4 // REQUESTS + 1):
                             asyncio.run(_send(stack.listen, [messages(rng) for _ in range(REQUESTS)]))
     print(table(["server", "", "CPU ms a request", "requests/s"], rows))
-    memory_rows = [[f"{n}", "", f"{mb:.0f}", "holds" if mb <= MEMORY_BOUND_MB else "MISSED"] for n, mb in resident]
+    memory_rows = [[f"{n}", "", f"{mb:.0f}", verdict(mb <= MEMORY_BOUND_MB)] for n, mb in resident]
     print("\n" + table(["more requests", "", "resident MB", f"bound {MEMORY_BOUND_MB} MB"], memory_rows))
     return {"server": {"streams": results, "worker_memory": resident}}
 

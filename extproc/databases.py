@@ -51,7 +51,7 @@ class DatabaseLoader:
                 await self._bring(patterns)
         if missing and not self._stopped:
             await asyncio.to_thread(self.prepare)
-        # What RE2 served with meanwhile is not needed any more (50 MB), nor is an old program after a reload.
+        # What RE2 served with meanwhile is not needed any more (60 MB), nor is an old program after a reload.
         await asyncio.to_thread(trim)
         if self._sets and self.ready:
             self._log.info("Hyperscan databases loaded", patterns=sum(len(p.patterns) for p in self._sets))

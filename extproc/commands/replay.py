@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from extproc.policies import PolicySet
 from extproc.printable import printable
 from extproc.requests.files import read_exchanges
 from extproc.requests.plain import RequestError
-from waf_core.exchange import run
+from waf_core.exchange import Exchange, run
 
 MAX_LISTED = 100
 """Requests that the summary lists one by one."""
@@ -63,32 +64,29 @@ def replay_command(
     listed: list[dict[str, Any]] = []
     try:
         for path in files:
-            with progress_bar(path.name, list(read_exchanges(path))) as bar:
-                for exchange in bar:
-                    tx = run(policy_for(policies, policy, exchange).waf, exchange)
-                    mine = tx.verdict
-                    counts[mine] += 1
-                    for matched in tx.matched_rules:
-                        if matched.log:
-                            rules[f"{matched.rule.id} {matched.rule.message[:90]}"] += 1
-                    other = (
-                        run(policy_for(others, against, exchange).waf, exchange).verdict if others is not None else None
+            for exchange in _shown(path):
+                tx = run(policy_for(policies, policy, exchange).waf, exchange)
+                mine = tx.verdict
+                counts[mine] += 1
+                for matched in tx.matched_rules:
+                    if matched.log:
+                        rules[f"{matched.rule.id} {matched.rule.message[:90]}"] += 1
+                other = run(policy_for(others, against, exchange).waf, exchange).verdict if others is not None else None
+                if other is not None and other != mine:
+                    counts["difference"] += 1
+                interesting = mine != "pass" if other is None else other != mine
+                if interesting and len(listed) < MAX_LISTED:
+                    listed.append(
+                        {
+                            "request": exchange.label,
+                            "method": exchange.method.decode("latin-1"),
+                            "uri": exchange.uri[:300].decode("utf-8", "backslashreplace"),
+                            "verdict": mine,
+                            **({"against": other} if other is not None else {}),
+                            "score": tx.anomaly_score,
+                            "rules": [m.rule.id for m in tx.matched_rules if m.log],
+                        }
                     )
-                    if other is not None and other != mine:
-                        counts["difference"] += 1
-                    interesting = mine != "pass" if other is None else other != mine
-                    if interesting and len(listed) < MAX_LISTED:
-                        listed.append(
-                            {
-                                "request": exchange.label,
-                                "method": exchange.method.decode("latin-1"),
-                                "uri": exchange.uri[:300].decode("utf-8", "backslashreplace"),
-                                "verdict": mine,
-                                **({"against": other} if other is not None else {}),
-                                "score": tx.anomaly_score,
-                                "rules": [m.rule.id for m in tx.matched_rules if m.log],
-                            }
-                        )
     except RequestError as error:
         fail(str(error))
     total = counts["pass"] + counts["blocked"] + counts["detected"]
@@ -108,6 +106,12 @@ def replay_command(
     wrong = fail_on or ("difference" if others is not None else "never")
     stopped = counts["blocked"] + counts["detected"] if wrong == "block" else counts["difference"] * (wrong != "never")
     sys.exit(EXIT_FOUND if stopped else 0)
+
+
+def _shown(path: Path) -> Iterator[Exchange]:
+    """The exchanges of a file, with a progress bar."""
+    with progress_bar(path.name, list(read_exchanges(path))) as bar:
+        yield from bar
 
 
 def _print(summary: dict[str, Any], compared: bool) -> None:

@@ -27,9 +27,6 @@ from waf_core.memory import release
 @settings_options(*ALL_FLAGS)
 def serve_command(config: Path | None, **flags: Any) -> None:
     """Serve Envoy's ext_proc filter until SIGTERM."""
-    from extproc.supervisor import Supervisor
-    from extproc.worker import Worker
-
     settings = load(config, flags)
     reread = Reread(config, given_flags(flags))
     log.configure(settings.log_level, settings.log_format)
@@ -44,12 +41,16 @@ def serve_command(config: Path | None, **flags: Any) -> None:
 
     try:
         if settings.workers > 1:
+            from extproc.supervisor import Supervisor
+
             files = watched_files(policies, reread)
             # The workers compile them again; here they were only tried.
             del policies
             release()
             uvloop.run(Supervisor(settings, reread, files).run())
         else:
+            from extproc.worker import Worker
+
             worker = Worker(settings, policies, reread=reread)
             # They are the worker's: held here, they would outlive a reload.
             del policies

@@ -7,15 +7,13 @@ import pytest
 from extproc.ftw.tests import load_cases
 from tests.conformance.__main__ import amend, load_exceptions
 from tests.conformance.engine import make_waf, run_case
-from tests.crs import find_crs
+from tests.crs import crs_or_skip
 from waf_core.compiler import CompileOptions
 
 
 @pytest.mark.parametrize("part", range(4))
 def test_every_crs_test_passes(part: int) -> None:
-    root = find_crs()
-    if root is None:
-        pytest.skip("no Core Rule Set: run `envoy-waf crs install`, or set CRS_ROOT")
+    root = crs_or_skip()
     waf = make_waf(root)
     exceptions = load_exceptions()
     cases = list(load_cases(root / "tests" / "regression" / "tests"))[part::4]
@@ -26,9 +24,7 @@ def test_every_crs_test_passes(part: int) -> None:
 
 def test_multiphase_evaluation_passes_them_too() -> None:
     """Except one: a rule that another rule of phase 2 removes has judged the query before."""
-    root = find_crs()
-    if root is None:
-        pytest.skip("no Core Rule Set: run `envoy-waf crs install`, or set CRS_ROOT")
+    root = crs_or_skip()
     waf = make_waf(root, CompileOptions(multiphase=True))
     exceptions = load_exceptions()
     cases = [c for c in load_cases(root / "tests" / "regression" / "tests") if amend(c, exceptions)]

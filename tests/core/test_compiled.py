@@ -17,7 +17,7 @@ import pytest
 from tests import compiled
 from tests.core import answers
 from tests.core.transactions import make, run
-from tests.crs import find_crs
+from tests.crs import crs_or_skip
 from waf_core import evaluation, turns
 from waf_core.scan import batch, forms
 
@@ -57,9 +57,7 @@ def test_sources_that_changed_are_named(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_they_answer_as_their_sources(part: int) -> None:
-    root = find_crs()
-    if root is None:
-        pytest.skip("no Core Rule Set: run `envoy-waf crs install`, or set CRS_ROOT")
+    root = crs_or_skip()
     command = [sys.executable, "-m", "tests.core.answers", str(part), str(PARTS)]
     child = subprocess.Popen(command, cwd=compiled.ROOT, stdout=subprocess.PIPE, encoding="utf-8")
     ours = list(answers.lines(root, part, PARTS))

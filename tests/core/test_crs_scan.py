@@ -17,7 +17,7 @@ from tests.core.test_elements import ELEMENTS, document, outcome, said
 from tests.core.test_operators import NoTransaction
 from tests.core.test_scan import FRAGMENTS
 from tests.core.transactions import PLAIN, make_databases
-from tests.crs import find_crs
+from tests.crs import crs_or_skip
 from waf_core import WAF
 from waf_core.compiler import CompileOptions
 from waf_core.operators import Operator
@@ -35,9 +35,7 @@ ARRAYS = st.lists(st.tuples(LONG, ELEMENTS, st.integers(1, 24)), max_size=2, uni
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[WAF, WAF]:
-    root = find_crs()
-    if root is None:
-        pytest.skip("no Core Rule Set: run `envoy-waf crs install`, or set CRS_ROOT")
+    root = crs_or_skip()
     if not available():
         pytest.skip("Hyperscan cannot be used here")
     scanned = make_waf(root, CompileOptions(limits=ScanLimits(hyperscan_folder=tmp_path_factory.mktemp("hs"))))

@@ -15,7 +15,7 @@ from tests.conformance.engine import make_waf, run_stage
 from tests.core.matching import operator_of
 from tests.core.test_operators import NoTransaction
 from tests.core.transactions import ids, make, make_databases, run
-from tests.crs import find_crs
+from tests.crs import crs_or_skip
 from waf_core.compiler import CompileOptions
 from waf_core.operators import REGISTRY, OperatorEnv
 from waf_core.operators.needs import of_bytes
@@ -256,9 +256,7 @@ def test_compiling_in_a_process_of_its_own(tmp_path: Path) -> None:
 
 def test_crs_gives_the_same_answers_with_and_without(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Also past the byte budget, where the large patterns run in pieces."""
-    root = find_crs()
-    if root is None:
-        pytest.skip("no Core Rule Set: run `envoy-waf crs install`, or set CRS_ROOT")
+    root = crs_or_skip()
     folder = tmp_path_factory.mktemp("hs-crs")
     plain = make_waf(root)
     fast = make_waf(root, CompileOptions(limits=ScanLimits(hyperscan_folder=folder, re2_ns=0)))

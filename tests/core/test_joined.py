@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.conformance.engine import make_waf
 from tests.core.transactions import run
-from tests.crs import find_crs
+from tests.crs import crs_or_skip
 from waf_core import WAF
 from waf_core.scan import batch
 from waf_core.transformations import TRAITS, Transformation
@@ -59,9 +59,7 @@ def test_what_changes_nothing_is_the_same_sequence() -> None:
 
 @pytest.fixture(scope="module")
 def waf() -> WAF:
-    root = find_crs()
-    if root is None:
-        pytest.skip("no Core Rule Set: run `envoy-waf crs install`, or set CRS_ROOT")
+    root = crs_or_skip()
     return make_waf(root)
 
 

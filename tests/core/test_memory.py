@@ -12,7 +12,7 @@ import pytest
 from bench.report import resident_mb
 from tests.conformance.engine import make_waf
 from tests.core.transactions import three_ways
-from tests.crs import find_crs
+from tests.crs import crs_or_skip
 from waf_core import WAF
 from waf_core.memory import trim
 from waf_core.warm import warm
@@ -58,9 +58,7 @@ def test_a_program_goes_without_the_collector(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("no_collector")
 def test_the_core_rule_set_goes_without_the_collector() -> None:
-    root = find_crs()
-    if root is None:
-        pytest.skip("no Core Rule Set: run `envoy-waf crs install`, or set CRS_ROOT")
+    root = crs_or_skip()
     assert _left_by(lambda: [make_waf(root)]) == 0
 
 

@@ -13,7 +13,7 @@ from extproc.ftw.tests import load_cases
 from tests.conformance.engine import make_waf
 from tests.core.answers import answers
 from tests.core.transactions import PLAIN, ids, make, run
-from tests.crs import find_crs
+from tests.crs import crs_or_skip, find_crs
 from waf_core import WAF
 from waf_core.actions import SetVar
 from waf_core.compiler import CompileOptions
@@ -27,9 +27,7 @@ from waf_core.scan.re2_set import Re2Set
 @pytest.fixture(scope="module")
 def pair() -> tuple[WAF, WAF]:
     """CRS at level 4: planned and folded, and rule by rule."""
-    root = find_crs()
-    if root is None:
-        pytest.skip("no Core Rule Set: run `envoy-waf crs install`, or set CRS_ROOT")
+    root = crs_or_skip()
     return make_waf(root), make_waf(root, PLAIN)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from extproc import crs
-from tests.crs import find_crs
+from tests.crs import crs_or_skip
 
 
 def envoy_waf(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -182,9 +182,7 @@ def test_signature_of_another_key_is_refused(tmp_path: Path) -> None:
 
 
 def test_folder_is_installed_as_it_is(tmp_path: Path) -> None:
-    root = find_crs()
-    if root is None:
-        pytest.skip("no Core Rule Set: run `envoy-waf crs install`, or set CRS_ROOT")
+    root = crs_or_skip()
     target = crs.install(tmp_path, source=root).folder
     assert target.name == f"coreruleset-{crs.detect_version(root)}"
     again = crs.install(tmp_path, source=root)

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from extproc.cli import main
 from extproc.tuning import FIRST_ID, IDS, Finding, propose
-from tests.crs import find_crs
+from tests.crs import crs_or_skip, find_crs
 from waf_core.auditing.formats import to_json
 from waf_core.auditing.record import make_record
 from waf_core.exchange import Exchange, run
@@ -189,9 +189,7 @@ def test_tune_says_what_it_cannot_write(tmp_path: Path) -> None:
 
 
 def test_tune_says_which_attacks_it_would_let_through(tmp_path: Path) -> None:
-    root = find_crs()
-    if root is None:
-        pytest.skip("no Core Rule Set: run `envoy-waf crs install`, or set CRS_ROOT")
+    root = crs_or_skip()
     line, _ = audit_line("/q?id=1'%20or%20'1'='1", crs=True)
     path = tmp_path / "audit.json"
     path.write_text(line + "\n")

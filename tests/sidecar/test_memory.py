@@ -12,8 +12,7 @@ import httpx
 import pytest
 import yaml
 
-from demo.stack import free_port
-from tests.asking import is_ready
+from demo.stack import Process, free_port
 from tests.waiting import eventually
 
 COUNTING = """
@@ -38,6 +37,7 @@ main(["serve", "--config", sys.argv[2]])
 """
 
 WORKER = """
+sys.stdin = open(sys.argv[1] + "/head")
 from extproc.worker_process import main
 main()
 """
@@ -59,18 +59,10 @@ def test_a_reload_lets_go_of_the_rules_that_served(tmp_path: Path, entry: str) -
     path = tmp_path / "settings.yaml"
     path.write_text(yaml.safe_dump(settings))
     head = {"index": 0, "generation": 1, "settings": settings, "own": {}, "config": str(path), "flags": {}}
-    with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-c", COUNTING + entry, str(tmp_path), str(path)],
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=log,
-        )
+    (tmp_path / "head").write_text(json.dumps(head))
+    process = Process("sidecar", [sys.executable, "-c", COUNTING + entry, str(tmp_path), str(path)], tmp_path)
     try:
-        assert process.stdin is not None
-        process.stdin.write(json.dumps(head).encode())
-        process.stdin.close()
-        assert eventually(lambda: is_ready(port), 60), (tmp_path / "log").read_text()
+        process.wait_for(f"http://127.0.0.1:{port}/readyz")
         for generation in (2, 3):
             answer = httpx.post(f"http://127.0.0.1:{port}/api/reload", json={}, timeout=60).json()
             assert answer == {"ok": True, "generation": generation, "error": ""}
@@ -79,8 +71,7 @@ def test_a_reload_lets_go_of_the_rules_that_served(tmp_path: Path, entry: str) -
         assert eventually((tmp_path / "told").exists)
         assert (tmp_path / "told").read_text() == "1"
     finally:
-        process.terminate()
-        process.wait(40)
+        process.stop()
 
 
 def test_a_sidecar_does_not_load_what_few_need() -> None:

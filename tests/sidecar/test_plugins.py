@@ -5,17 +5,13 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import pytest
-
 from extproc.loading import load_settings
 from extproc.rulesets import RuleSets
-from tests.crs import find_crs
+from tests.crs import crs_or_skip
 
 
 def test_plugin_files_load_around_the_rules(tmp_path: Path) -> None:
-    root = find_crs()
-    if root is None:
-        pytest.skip("no Core Rule Set: run `envoy-waf crs install`, or set CRS_ROOT")
+    root = crs_or_skip()
     copy = tmp_path / "coreruleset-4.28.0"
     shutil.copytree(root / "rules", copy / "rules")
     shutil.copy(root / "crs-setup.conf.example", copy)

@@ -153,7 +153,7 @@ class Planner:
             return _Source(_possible_processors(processors), default)
         xpath = items[0][0].xpath
         if xpath is not None and variable.select is not None:
-            values = _selected(variable.select, xpath)
+            values = _at_xpath(variable.select, xpath)
         by_shape = variable.name == "REQUEST_HEADERS_NAMES"
         sizes = frozenset(map(len, special))
         return _Source(values, default, special or None, sizes, variable.read, by_shape, variable.of_body)
@@ -175,7 +175,7 @@ def _possible_processors(processors: frozenset[bytes]) -> _Values:
     return values
 
 
-def _selected(select: Callable[[Transaction, XPath], Sequence[Pair]], xpath: XPath) -> _Values:
+def _at_xpath(select: Callable[[Transaction, XPath], Sequence[Pair]], xpath: XPath) -> _Values:
     return lambda tx: select(tx, xpath)
 
 

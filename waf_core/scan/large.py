@@ -23,10 +23,6 @@ from waf_core.scan.united import united
 MAX_RE2_BYTES: Final = 8192
 """Forms are joined up to so many: RE2's time is looked at after each call."""
 
-MAX_MEM: Final = 24 << 20
-"""Bytes that RE2's automaton may use before it starts over.  With 96 MB texts made for it took 70 MB of a worker, and
-starting over 100 ms."""
-
 SHORT_BYTES: Final = 256
 """In so short a text each of those that are alike is looked for at once."""
 
@@ -54,8 +50,10 @@ class LargePatterns:
         """Raises WafError when they need more memory than an automaton may have."""
         families = united(patterns)
         self._families: list[list[int]] = [numbers for numbers, _ in families]
-        self._each = Re2Set(_multiline(patterns), MAX_MEM, statistics)
-        self._united = Re2Set(_multiline(dict(enumerate(pattern for _, pattern in families))), MAX_MEM, statistics)
+        self._each = Re2Set(_multiline(patterns), limits.large_max_mem, statistics)
+        self._united = Re2Set(
+            _multiline(dict(enumerate(pattern for _, pattern in families))), limits.large_max_mem, statistics
+        )
         self._hyperscan = hyperscan
         self._limit: int = limits.re2_ns
         self._left: int = limits.re2_ns
