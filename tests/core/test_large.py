@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from waf_core.scan.large import LONG_BYTES, MAX_RE2_BYTES, STEP_BYTES, LargePatterns
-from waf_core.scan.limits import ScanLimits, ScanStatistics
+from waf_core.scan.limits import ScanLimits
 
 
 def _large(pattern: bytes, re2_ns: int) -> tuple[LargePatterns, list[int]]:
@@ -16,7 +16,7 @@ def _large(pattern: bytes, re2_ns: int) -> tuple[LargePatterns, list[int]]:
         asked.append(len(text))
         return [7]
 
-    patterns = LargePatterns({7: pattern}, hyperscan, ScanLimits(re2_ns=re2_ns), ScanStatistics())
+    patterns = LargePatterns({7: pattern}, hyperscan, ScanLimits(re2_ns=re2_ns))
     patterns.begin()
     return patterns, asked
 

@@ -66,6 +66,11 @@ def _automaton(pattern: bytes, *, groups: bool) -> re2._re2.RE2:
     return known
 
 
+def error_of(automaton: re2._re2.RE2) -> str:
+    """Why RE2 cannot read a pattern, in its own words."""
+    return str(automaton.error(), "latin-1")
+
+
 class Rx(Operator):
     """A pattern that RE2 runs.  `pattern` lets the scan put it into an RE2 Set.
 
@@ -78,7 +83,7 @@ class Rx(Operator):
         self.pattern = pattern = for_re2(pattern)
         self._capture = _automaton(pattern, groups=True)
         if not self._capture.ok():
-            raise OperatorError(f"RE2 cannot compile the pattern: {self._capture.error()}")
+            raise OperatorError(f"RE2 cannot compile the pattern: {error_of(self._capture)}")
         self._looks_ahead = _LOOKS_AHEAD.search(pattern) is not None
         self._groups = self._capture.NumberOfCapturingGroups()
         self._find = _automaton(pattern, groups=False) if self._groups else self._capture

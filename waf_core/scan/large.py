@@ -4,7 +4,7 @@ RE2 is quicker with them, as long as its automaton knows such text; so its time 
 in a Hyperscan database of their own, in pieces.
 
 Patterns that are alike are looked for by what they have in common (waf_core/scan/united.py), whose automaton is half
-as large.  Which of them it is the rules' own expressions tell, each of which stops at its first match.
+as large, and no further than to its first match.  Which of them it is the rules' own expressions tell.
 """
 
 from __future__ import annotations
@@ -13,22 +13,18 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from waf_core.scan.forms import Found, Wanted, note, parts
-from waf_core.scan.limits import ScanLimits, ScanStatistics
-from waf_core.scan.masks import mask_of
+from waf_core.scan.first_match import FirstMatch
+from waf_core.scan.forms import Found, Wanted, parts
+from waf_core.scan.limits import ScanLimits
 from waf_core.scan.narrow import narrow
-from waf_core.scan.re2_set import Re2Set
 from waf_core.scan.united import united
 
 MAX_RE2_BYTES: Final = 8192
 """Forms are joined up to so many: RE2's time is looked at after each call."""
 
-SHORT_BYTES: Final = 256
-"""In so short a text each of those that are alike is looked for at once."""
-
 STEP_BYTES: Final = 2048
 """A text that is longer than that is read in such steps, to look at RE2's time, before it is read as a whole, which
-costs little then."""
+costs little then.  What matches in a step is a candidate."""
 
 LONG_BYTES: Final = 16384
 """So long a text is worth a step when RE2 has had its time."""
@@ -41,19 +37,14 @@ class LargePatterns:
     """Those of a PatternSet, by their numbers; `hyperscan` looks for them, too."""
 
     def __init__(
-        self,
-        patterns: dict[int, bytes],
-        hyperscan: Callable[[bytes], Sequence[int]],
-        limits: ScanLimits,
-        statistics: ScanStatistics,
+        self, patterns: dict[int, bytes], hyperscan: Callable[[bytes], Sequence[int]], limits: ScanLimits
     ) -> None:
         """Raises WafError when they need more memory than an automaton may have."""
         families = united(patterns)
-        self._families: list[list[int]] = [numbers for numbers, _ in families]
-        self._each = Re2Set(_multiline(patterns), limits.large_max_mem, statistics)
-        self._united = Re2Set(
-            _multiline(dict(enumerate(pattern for _, pattern in families))), limits.large_max_mem, statistics
-        )
+        memory = limits.large_max_mem // len(families)
+        self._united: list[tuple[FirstMatch, list[int]]] = [
+            (FirstMatch(_multiline(pattern), memory), numbers) for numbers, pattern in families
+        ]
         self._hyperscan = hyperscan
         self._limit: int = limits.re2_ns
         self._left: int = limits.re2_ns
@@ -65,32 +56,39 @@ class LargePatterns:
     def find(self, forms: Sequence[bytes], mask: int, wanted: Wanted | None, found: Found) -> None:
         """Add what may be found of `mask` (and of what is wanted of each form)."""
         for part in parts(forms, MAX_RE2_BYTES):
-            likely: Found = {}
-            narrow(self._match, part, mask, wanted, likely)
-            for form, numbers in likely.items():
-                if len(form) <= SHORT_BYTES and self._left > 0 and numbers.bit_count() > 1:
-                    numbers &= mask_of(self._timed(self._each, form))
-                note(found, form, numbers)
+            narrow(self._match, part, mask, wanted, found)
 
     def _match(self, text: bytes) -> Sequence[int]:
-        size = len(text)
-        if self._left <= 0 and size < LONG_BYTES:
+        if self._left <= 0 and len(text) < LONG_BYTES:
             return self._hyperscan(text)
+        out: list[int] = []
+        for expression, numbers in self._united:
+            match = self._reads(expression, text)
+            if match is None:
+                return self._hyperscan(text)
+            if match:
+                out += numbers
+        return out
+
+    def _reads(self, expression: FirstMatch, text: bytes) -> bool | None:
+        """Does it match?  None: RE2 has given up."""
+        size = len(text)
         if size > MAX_RE2_BYTES:
             for start in range(0, size, STEP_BYTES):
                 before = self._left
-                self._timed(self._united, text[start : start + STEP_BYTES])
+                if self._timed(expression, text[start : start + STEP_BYTES]):
+                    return True
                 if self._left <= 0 and before - self._left > HYPERSCAN_NS * STEP_BYTES:
-                    return self._hyperscan(text)
-        return [number for family in self._timed(self._united, text) for number in self._families[family]]
+                    return None
+        return self._timed(expression, text)
 
-    def _timed(self, patterns: Re2Set, text: bytes) -> Sequence[int]:
+    def _timed(self, expression: FirstMatch, text: bytes) -> bool:
         start = time.perf_counter_ns()
-        numbers = patterns.match(text)
+        match = expression.is_in(text)
         self._left -= time.perf_counter_ns() - start
-        return numbers
+        return match
 
 
-def _multiline(patterns: dict[int, bytes]) -> dict[int, bytes]:
+def _multiline(pattern: bytes) -> bytes:
     """For joined forms: as in Hyperscan, `^` and `$` hold at newlines."""
-    return {number: b"(?m:" + pattern + b")" for number, pattern in patterns.items()}
+    return b"(?m:" + pattern + b")"

@@ -14,8 +14,8 @@ class ScanLimits:
     set_max_mem: int = 96 << 20
     """Bytes the automaton of one RE2 Set may use before it starts over."""
     large_max_mem: int = 24 << 20
-    """The same for patterns that are too large for Hyperscan.  With 96 MB texts made for them took 70 MB of a worker,
-    and starting over 100 ms."""
+    """The same for all patterns that are too large for Hyperscan.  With 96 MB texts made for them took 70 MB of a
+    worker, and starting over 100 ms."""
     cache_entries: int = 1536
     """Values remembered by one scanner and generation (there are two, and one that is let go of)."""
     cache_value_bytes: int = 512

@@ -145,7 +145,7 @@ class PatternSet:
         self._alone_bytes = ALONE_BYTES[count > SMALL_SET]
         self._wide = int(count * WIDE_SHARE) if count > SMALL_SET else count
         large = {n: p for n in loaded.numbers["large"] if isinstance(p := patterns[n], bytes)}
-        self._large = LargePatterns(large, loaded.large.match, self._limits, self._statistics) if large else None
+        self._large = LargePatterns(large, loaded.large.match, self._limits) if large else None
         self._databases = loaded
         self._without = None
         return True

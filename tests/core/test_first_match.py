@@ -1,0 +1,51 @@
+"""`FirstMatch` says what a search says, whatever the text and however little memory it has."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from tests.core.test_operators import NoTransaction
+from waf_core.errors import WafError
+from waf_core.operators.regex import Rx
+from waf_core.scan.first_match import FirstMatch
+
+MEMORY = 1 << 20
+EXPRESSIONS = (
+    b"ab", b"^ab", b"ab$", b"^$", b"(?m:^a)", b"(?m:b$)", rb"\bab\b", rb"\Ba", b"a|^b|c$", b"a.*b", b"(?i)AB[^c]", b"", b"a{2,3}",
+    rb"[^\x00]\x00", rb"\xff+a", b"(?:a|b(c))*c$",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+def test_it_matches_where_a_search_does(expression: bytes) -> None:
+    rng = random.Random(5)
+    first, search = FirstMatch(expression, MEMORY), Rx(expression)
+    answers = set()
+    for _ in range(500):
+        text = bytes(rng.choices(b"abcB\n\0\xff ", k=rng.randrange(9)))
+        answer = search.holds(text, NoTransaction())
+        assert first.is_in(text) is answer, (expression, text)
+        answers.add(answer)
+    assert answers == ({True} if expression == b"" else {True, False})
+
+
+def test_with_too_little_memory_for_its_states_it_says_the_same() -> None:
+    """RE2 starts over, and simulates the rest in the end."""
+    expression = b"a[ab]{80}c"
+    rng = random.Random(5)
+    small, large = FirstMatch(expression, 1 << 15), FirstMatch(expression, 64 << 20)
+    for place in (0, 9_000, 19_000):
+        text = bytearray(rng.choices(b"ab", k=20_000))
+        assert small.is_in(bytes(text)) is large.is_in(bytes(text)) is False
+        text[place] = ord("a")
+        text[place + 81] = ord("c")
+        assert small.is_in(bytes(text)) is large.is_in(bytes(text)) is True
+
+
+def test_what_cannot_be_looked_for_is_an_error() -> None:
+    with pytest.raises(WafError, match=r"cannot look for b'\(a': missing \): "):
+        FirstMatch(b"(a", MEMORY)
+    with pytest.raises(WafError, match="pattern too large"):
+        FirstMatch(b"(?:abcdefghij){900}", 1 << 15)

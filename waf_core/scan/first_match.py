@@ -1,0 +1,41 @@
+"""Whether an expression matches anywhere in a text, and nothing else: RE2 reads up to where its first match ends.
+
+A Set reads on to the end, and behind a match of a large expression that is where most of its automaton's states are
+made.  A search for the match itself reads back from there to find its beginning.  So what is asked for is a match of
+`.*`, the expression and `.*`: from the text's first byte on, as long as possible.  That needs no reading back, and
+RE2 knows it to be the whole text as soon as the expression has matched.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import re2
+
+from waf_core.errors import WafError
+from waf_core.operators.regex import error_of, re2_options
+
+MEMORY_SHARE: Final = 3
+"""RE2 gives a third of an expression's memory to the automaton of one direction and one kind of match."""
+
+_FROM_START: Final = re2._re2.RE2.Anchor.ANCHOR_START
+
+
+class FirstMatch:
+    """Of `expression`.  `memory`: bytes that the automaton may use before it starts over.
+
+    Where it would start over again and again, RE2 simulates it for the rest of a text: exact, and 200 ns a byte.
+    """
+
+    def __init__(self, expression: bytes, memory: int) -> None:
+        """Raises WafError when RE2 cannot read the expression, or it needs more memory."""
+        options = re2_options(memory * MEMORY_SHARE)
+        options.never_capture = True
+        options.longest_match = True
+        self._automaton: re2._re2.RE2 = re2._re2.RE2(b".*(?:" + expression + b").*", options)
+        if not self._automaton.ok():
+            raise WafError(f"RE2 cannot look for {expression[:200]!r}: {error_of(self._automaton)}")
+
+    def is_in(self, text: bytes) -> bool:
+        """Does it match anywhere in there?"""
+        return bool(self._automaton.Match(_FROM_START, text, 0, len(text))[0][0] != -1)
