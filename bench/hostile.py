@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import random
+import string
 import time
 import urllib.parse
 from collections.abc import Callable
@@ -146,6 +147,13 @@ def page(rng: random.Random, size: int) -> Request:
     return request
 
 
+def assignments(rng: random.Random, size: int) -> Request:
+    """What CRS's rules for Unix commands let stand before one, and random words with `$`: each byte is news to RE2's
+    automata, and any of them may end a match that began at the head."""
+    words = "".join(rng.choices(string.ascii_lowercase + "$$$   ", k=size))
+    return _json(rng, {"a": ";time a=<$ " + words})
+
+
 def near_matches(prefix: str) -> Callable[[random.Random, int], Request]:
     """One argument that begins to match an expression again and again."""
 
@@ -172,6 +180,7 @@ GENERATORS: dict[str, Callable[[random.Random, int], Request]] = {
     "deep JSON": deep_json, "many arguments": many_arguments, "many parts": many_parts, "long cookies": long_cookies,
     "tiny arguments": tiny_arguments, "JSON numbers": numbers, "JSON keys": json_keys, "attacks as JSON keys": attack_keys,
     "nested XML": nested_xml, "XML attributes": xml_attributes, "many headers": many_headers, "response": page,
+    "assignments": assignments,
 }  # fmt: skip
 
 
