@@ -22,6 +22,7 @@ from bench import near
 from bench.cases import CASES, Request, _headers, _word
 from bench.engines import LibModSecurity, Ours, required_crs
 from bench.report import table, verdict
+from tests.core.matching import cut_matches
 
 SIZES = (1_000, 16_000, 128_000)
 PEER_MAX_BYTES = 16_000
@@ -203,7 +204,7 @@ def run() -> dict[str, Any]:
         for _ in range(50):
             ours.run(case(rng))
     generators = dict(GENERATORS)
-    cut = near.cut_matches(ours)
+    cut = cut_matches(ours.waf.program.pattern_sets[0].patterns)
     generators["cut matches"] = lambda rng, size: _json(rng, {"a": cut(rng, size).decode("latin-1")})
     for rule_id, text in near.slowest(ours):
         generators[f"almost {rule_id}"] = near_matches(text)

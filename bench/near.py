@@ -1,20 +1,15 @@
-"""Texts that almost match the expressions of a rule set, and the expressions that are slowest with them.
-
-Worse than one text again and again are pieces of many, cut at random: each byte is news to an automaton.
-"""
+"""Texts that almost match the expressions of a rule set, and the expressions that are slowest with them."""
 
 from __future__ import annotations
 
 import importlib
-import random
 import re
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from bench.engines import Ours
-from tests.core.matching import text_of
 from waf_core.operators.regex import Rx
 
 _parser: Any = importlib.import_module("re._parser")
@@ -23,9 +18,6 @@ COUNT = 20
 BYTES = 16_000
 REPEATS = 3
 UNIT_BYTES = 64
-
-LARGE_PATTERN_BYTES = 1500
-MATCHES = 40
 
 
 def slowest(engine: Ours) -> list[tuple[int, str]]:
@@ -46,26 +38,6 @@ def slowest(engine: Ours) -> list[tuple[int, str]]:
                 found[operator.pattern] = (time.process_time() - start, unit.info.id, text)
     ranked = sorted(found.values(), key=lambda item: -item[0])[:COUNT]
     return [(rule_id, text) for _, rule_id, text in ranked]
-
-
-def cut_matches(engine: Ours) -> Callable[[random.Random, int], bytes]:
-    """Makes texts of pieces of what one large expression of the request phases matches; they end with a match."""
-    rng = random.Random(1)
-    large = [p for p in engine.waf.program.pattern_sets[0].patterns if len(p) > LARGE_PATTERN_BYTES]
-    pools = [[text for _ in range(MATCHES) if (text := text_of(pattern, rng))] for pattern in large]
-
-    def make(rng: random.Random, size: int) -> bytes:
-        pool = rng.choice(pools)
-        out = b""
-        while len(out) < size:
-            text = rng.choice(pool)
-            end = rng.randrange(len(text) + 1)
-            out += text[:end] if rng.random() < 0.5 else text[end // 2 : end]
-            if rng.random() < 0.3:
-                out += b"%c" % rng.randrange(32, 127)
-        return out[:size] + b" " + rng.choice(pool)
-
-    return make
 
 
 def example(pattern: bytes) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from waf_core.operators import Operator
@@ -19,6 +19,9 @@ FEW = 4
 """So often more than it must a part is usually repeated; now and then MANY times."""
 
 MANY = 40
+
+LARGE_PATTERN_BYTES = 1500
+
 READABLE = sum(1 << byte for byte in range(32, 127))
 PLAIN = sum(1 << byte for byte in b"abcdefghijklmnopqrstuvwxyz0123456789 ")
 
@@ -45,6 +48,27 @@ def matching(pattern: bytes, rng: random.Random) -> bytes | None:
     except NotUnderstoodError:
         return None
     return bytes(out)
+
+
+def cut_matches(patterns: Iterable[Pattern]) -> Callable[[random.Random, int], bytes]:
+    """Makes texts of about a size: pieces, cut at random, of what one of the large expressions matches, of which each
+    byte is news to an automaton.  They end with a match."""
+    rng = random.Random(1)
+    large = [p for p in patterns if isinstance(p, bytes) and len(p) > LARGE_PATTERN_BYTES]
+    pools = [[text for _ in range(MANY) if (text := text_of(pattern, rng))] for pattern in large]
+
+    def make(rng: random.Random, size: int) -> bytes:
+        pool = rng.choice(pools)
+        out = b""
+        while len(out) < size:
+            text = rng.choice(pool)
+            end = rng.randrange(len(text) + 1)
+            out += text[:end] if rng.random() < 0.5 else text[end // 2 : end]
+            if rng.random() < 0.3:
+                out += b"%c" % rng.randrange(32, 127)
+        return out[:size] + b" " + rng.choice(pool)
+
+    return make
 
 
 def _write(items: Iterable[tuple[Any, Any]], ignore_case: bool, rng: random.Random, out: bytearray) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from extproc.ftw.tests import Expectation, Stage
 from tests.conformance.engine import make_waf, run_stage
 from tests.core.attacks import patterns_of, request
-from tests.core.matching import operator_of, text_of
+from tests.core.matching import cut_matches, operator_of, text_of
 from tests.core.test_elements import ELEMENTS, document, outcome, said
 from tests.core.test_operators import NoTransaction
 from tests.core.test_scan import FRAGMENTS
@@ -98,4 +99,23 @@ def test_what_a_pattern_matches_is_found_wherever_it_stands(
 def test_the_same_rules_match_requests_made_of_what_they_look_for(pair: tuple[WAF, WAF], seed: int) -> None:
     _, raw = request(patterns_of(pair[0]), random.Random(seed))
     scanned, plain = [said(run_stage(waf, Stage(raw, Expectation()))[1]) for waf in pair]
+    assert scanned == plain
+
+
+@pytest.fixture(scope="module")
+def pieces(pair: tuple[WAF, WAF]) -> Callable[[random.Random, int], bytes]:
+    return cut_matches(pair[0].program.pattern_sets[0].patterns)
+
+
+SIZES = st.sampled_from([20, 100, 300, 1000, 3000, 9000, 20_000])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 1 << 64), SIZES, st.sampled_from([1, 1, 3, 8]), st.booleans())
+def test_the_same_rules_match_pieces_of_what_large_expressions_match(
+    pair: tuple[WAF, WAF], pieces: Callable[[random.Random, int], bytes], seed: int, size: int, count: int, whole: bool
+) -> None:
+    rng = random.Random(seed)
+    texts = [pieces(rng, size)[: None if whole else -30].decode("latin-1") for _ in range(count)]
+    scanned, plain = [outcome(waf, "/", json.dumps(texts).encode()) for waf in pair]
     assert scanned == plain
