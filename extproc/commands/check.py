@@ -21,8 +21,8 @@ from waf_core.errors import WafError
 @settings_options(*RULE_FLAGS)
 @click.option(
     "--envoy", "-e", multiple=True, type=click.Path(path_type=Path),
-    help="Envoy's configuration (YAML, JSON, /config_dump, EnvoyFilter): note what in it undoes verdicts, or hides"
-    " things from the rules (may be repeated).",
+    help="Envoy's configuration (YAML, JSON, /config_dump, EnvoyFilter, EnvoyExtensionPolicy): note what in it undoes"
+    " verdicts, or hides things from the rules (may be repeated).",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 def check_command(config: Path | None, envoy: tuple[Path, ...], as_json: bool, **flags: Any) -> None:

@@ -22,9 +22,6 @@ from extproc.modes import BUFFERED, BUFFERED_PARTIAL, FULL_DUPLEX, NONE, SKIP, S
 from extproc.policies import ADDRESS_ATTRIBUTE, METADATA_KEY, ROUTE_ATTRIBUTE, PolicySet
 from waf_core.settings import EngineMode
 
-BUFFER_BYTES: Final = 1 << 20
-"""What Envoy keeps of a body where `per_connection_buffer_limit_bytes` does not say."""
-
 REQUESTS: Final = 1024
 """How many a cluster may have at a time where `circuit_breakers` do not say."""
 
@@ -101,12 +98,13 @@ def envoy_notes(envoy: Envoy, needs: Needs) -> list[str]:
         return []
     notes: list[str] = []
     for found in envoy.filters:
-        notes += [f"{found.where}: {note}" for note in _of_filter(found, needs, envoy)]
+        notes += [f"{found.where}: {found.called(note)}" for note in _of_filter(found, needs, envoy)]
+        notes += _of_buffer(found, needs)
     for route in envoy.of_routes:
         notes += [f"{route.where}: {note}" for note in _of_route(route, needs)]
     notes += _of_managers(envoy)
-    for name in dict.fromkeys(found.cluster for found in envoy.filters if found.cluster):
-        notes += _of_cluster(name, envoy, needs)
+    for found in envoy.filters:
+        notes += _of_cluster(found, envoy, needs)
     return list(dict.fromkeys(notes))
 
 
@@ -117,7 +115,8 @@ def _of_filter(found: Filter, needs: Needs, envoy: Envoy) -> Iterator[str]:
     if found.entry.get("disabled") is True and all(route.disabled for route in envoy.of_routes):
         yield "disabled: nothing is judged"
     if says.failure_mode_allow:
-        yield "failure_mode_allow: what the sidecar cannot judge (it is down, too busy or too slow) passes"
+        but = ", but bodies may end in 500 (FULL_DUPLEX_STREAMED)" if FULL_DUPLEX in _body_modes(says) else ""
+        yield f"failure_mode_allow: what the sidecar cannot judge (it is down, too busy or too slow) passes{but}"
     if needs.blocks and says.observability_mode:
         yield "observability_mode: Envoy heeds no verdict, nothing is blocked"
     if needs.blocks and says.disable_immediate_response:
@@ -127,12 +126,15 @@ def _of_filter(found: Filter, needs: Needs, envoy: Envoy) -> Iterator[str]:
     yield from _of_headers(says)
     yield from _of_attributes(says, needs)
     if METADATA_NAMESPACE not in says.metadata_options.receiving_namespaces.untyped:
-        yield f"metadata_options: no `untyped: [{METADATA_NAMESPACE}]` is received; access logs do not know verdicts"
+        yield f"metadata_options: {METADATA_NAMESPACE} may not be written; access logs do not know verdicts"
     timeout = says.message_timeout.ToMilliseconds() if says.HasField("message_timeout") else MESSAGE_MS
     if 0 < timeout < SHORT_MS and not says.observability_mode:
         yield f"message_timeout: {timeout} ms; a large body may take longer, and is then answered with 504"
-    yield from _of_buffer(found, needs)
     yield from _behind(found)
+
+
+def _body_modes(says: ExternalProcessor) -> tuple[int, int]:
+    return says.processing_mode.request_body_mode, says.processing_mode.response_body_mode
 
 
 def _of_mode(mode: ProcessingMode, needs: Needs, prefix: str, *, observed: bool) -> Iterator[str]:
@@ -174,14 +176,12 @@ def _of_attributes(says: ExternalProcessor, needs: Needs) -> Iterator[str]:
 
 def _of_buffer(found: Filter, needs: Needs) -> Iterator[str]:
     """Bodies that Envoy refuses, though the rules would take them."""
-    listener = next((part for part in found.entry.around if "filter_chains" in part), None)
-    if found.says.processing_mode.request_body_mode != BUFFERED or listener is None:
-        return
-    limit = listener.number("per_connection_buffer_limit_bytes", BUFFER_BYTES)
-    if limit < needs.body_limit:
+    where, limit = found.buffer
+    requests, responses = _body_modes(found.says)
+    if limit < needs.body_limit and (requests == BUFFERED or (responses == BUFFERED and needs.response_bodies)):
         yield (
-            f"{listener.where}.per_connection_buffer_limit_bytes: {limit}; Envoy answers larger bodies with 413"
-            f" (SecRequestBodyLimit: {needs.body_limit})"
+            f"{where}: {limit}; with bodies BUFFERED, Envoy answers longer requests with 413 (SecRequestBodyLimit:"
+            f" {needs.body_limit}), and longer pages with 500"
         )
 
 
@@ -228,10 +228,11 @@ def _of_managers(envoy: Envoy) -> Iterator[str]:
                 yield f"{upgrade.where}.filters: the filter is not among them; these upgrades pass uninspected"
 
 
-def _of_cluster(name: str, envoy: Envoy, needs: Needs) -> Iterator[str]:
+def _of_cluster(found: Filter, envoy: Envoy, needs: Needs) -> Iterator[str]:
+    name = found.cluster
     cluster = envoy.clusters.get(name)
     if cluster is None:
-        if envoy.is_whole:
+        if envoy.is_whole and name:
             yield f"there is no cluster {name}, which the filter asks"
         return
     protocols = [cluster, *cluster.part("typed_extension_protocol_options").values()]
@@ -240,10 +241,11 @@ def _of_cluster(name: str, envoy: Envoy, needs: Needs) -> Iterator[str]:
     limits = [each for each in cluster.part("circuit_breakers").parts("thresholds") if _is_usual(each)]
     allowed = min([each.number("max_requests", REQUESTS) for each in limits], default=REQUESTS)
     if allowed < needs.streams:
-        yield (
-            f"{cluster.where}.circuit_breakers: {allowed} requests at a time, and each is one while a client sends its"
-            f" body: the next are answered with 500, as if the sidecar failed (it takes {needs.streams})"
+        note = found.called(
+            f"circuit_breakers: {allowed} requests at a time, and each is one while a client sends its body: the next"
+            f" are answered with 500, as if the sidecar failed (it takes {needs.streams})"
         )
+        yield f"{cluster.where}.{note}"
 
 
 def _has_http2(part: Part) -> bool:

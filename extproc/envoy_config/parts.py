@@ -1,8 +1,8 @@
 """An Envoy configuration as a tree whose objects know where they are.
 
 It may be a bootstrap (YAML or JSON), what Envoy's admin interface answers to /config_dump, or documents of Kubernetes
-(EnvoyFilter): names of fields are brought into protobuf's form (`typedConfig` is `typed_config`), and what is looked
-for is found by its type, wherever it stands.
+(EnvoyFilter, EnvoyExtensionPolicy): names of fields are brought into protobuf's form (`typedConfig` is
+`typed_config`), and what is looked for is found by its type, wherever it stands.
 """
 
 from __future__ import annotations
@@ -77,6 +77,12 @@ class Part(dict[str, Any]):
         if not str(value).isdecimal():
             raise ConfigError(f"{self.where}.{name}: {value!r} is no number")
         return int(value)
+
+    def another(self, fields: dict[str, Any]) -> Part:
+        """One with these fields, in the same place."""
+        (made, *_) = Configuration([fields]).all
+        made.key, made.where, made.parent = self.key, self.where, self.parent
+        return made
 
     def parts(self, name: str) -> list[Part]:
         """The objects of a list."""

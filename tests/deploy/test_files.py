@@ -133,6 +133,15 @@ def test_a_policy_in_the_gateways_namespace_may_use_the_service() -> None:
     assert (processor["failOpen"], processor["messageTimeout"]) == (False, "3s")
 
 
+def test_envoy_gateway_may_buffer_and_fail_open() -> None:
+    policy = render("envoyGateway.enabled=true", "envoyGateway.bodyMode=Buffered", "envoyGateway.failOpen=true")[
+        "EnvoyExtensionPolicy", "waf-envoy-waf"
+    ]
+    (processor,) = policy["spec"]["extProc"]
+    mode = processor["processingMode"]
+    assert (processor["failOpen"], mode["request"]["body"], mode["response"]["body"]) == (True, "Buffered", "Buffered")
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -141,6 +150,8 @@ def test_a_policy_in_the_gateways_namespace_may_use_the_service() -> None:
         (("workers=2", "service.adminPort=9012"), "is the port of worker 1, too"),
         (("networkPolicy.enabled=true",), "networkPolicy.envoySelector is empty"),
         (("istio.enabled=true", "istio.context=SIDECAR_INBOUND"), "istio.selector is empty"),
+        (("istio.enabled=true", "istio.failureModeAllow=true"), "set istio.bodyMode: BUFFERED"),
+        (("envoyGateway.enabled=true", "envoyGateway.failOpen=true"), "set envoyGateway.bodyMode: Buffered"),
         (("settings.rules={@baseline}", r"rules.own\.conf=x"), "settings.rules says which rules serve"),
     ],
 )
@@ -220,8 +231,10 @@ def bootstrap_with(filter_config: dict[str, Any], cluster: str) -> dict[str, Any
     return config
 
 
-def test_envoy_takes_the_filter_of_the_chart(tmp_path: Path) -> None:
-    found = render(*EVERYTHING)["EnvoyFilter", "waf-envoy-waf"]["spec"]["configPatches"][0]["patch"]["value"]
+@pytest.mark.parametrize("mode", ["FULL_DUPLEX_STREAMED", "BUFFERED"])
+def test_envoy_takes_the_filter_of_the_chart(tmp_path: Path, mode: str) -> None:
+    documents = render(*EVERYTHING, f"istio.bodyMode={mode}")
+    found = documents["EnvoyFilter", "waf-envoy-waf"]["spec"]["configPatches"][0]["patch"]["value"]
     cluster = found["typed_config"]["grpc_service"]["envoy_grpc"]["cluster_name"]
     assert cluster == "outbound|9002||waf-envoy-waf.prod.svc.cluster.local"
     validate(tmp_path, bootstrap_with(found, cluster))

@@ -14,7 +14,7 @@ from extproc.config import Settings
 from extproc.envoy_config.notes import notes_of_files
 from extproc.policies import compile_policies
 from tests.envoy.conftest import BROWSER
-from tests.envoy.test_verdicts import FORM
+from tests.envoy.test_verdicts import FORM, multipart
 
 IN_URL = "/?q=%27%20or%201%3D1--%20-"
 RULES = """
@@ -31,6 +31,13 @@ def notes(path: Path) -> str:
     return "\n".join(notes_of_files([path], settings, compile_policies(settings)))
 
 
+def dump_of(stack: Stack, folder: Path) -> Path:
+    """The configuration that Envoy tells."""
+    dump = folder / "config_dump.json"
+    dump.write_bytes(httpx.get(f"http://127.0.0.1:{stack.envoy_admin_port}/config_dump").content)
+    return dump
+
+
 def statuses(edit: Callable[[dict[str, Any]], None], tmp_path: Path) -> tuple[list[int], str]:
     """Of an attack in the URL, in a form and in a header; and what is noted on the configuration that Envoy tells."""
     with Stack("buffered", settings=SETTINGS, edit=lambda config, _: edit(config)) as stack:
@@ -39,9 +46,7 @@ def statuses(edit: Callable[[dict[str, Any]], None], tmp_path: Path) -> tuple[li
             httpx.post(stack.url + "/login", content=IN_URL[2:].encode(), headers=BROWSER | FORM),
             httpx.get(stack.url + "/", headers=BROWSER | {"X-Note": "${jndi:ldap://x/a}"}),
         ]
-        dump = tmp_path / "config_dump.json"
-        dump.write_bytes(httpx.get(f"http://127.0.0.1:{stack.envoy_admin_port}/config_dump").content)
-        return [answer.status_code for answer in answers], notes(dump)
+        return [answer.status_code for answer in answers], notes(dump_of(stack, tmp_path))
 
 
 def test_nothing_is_noted_on_what_blocks_all(tmp_path: Path) -> None:
@@ -100,3 +105,36 @@ def test_routes(says: dict[str, Any], expected: list[int], note: str, tmp_path: 
     found, noted = statuses(edit, tmp_path)
     assert found == expected
     assert note in noted
+
+
+def test_bodies_beyond_the_buffer(tmp_path: Path) -> None:
+    """Pages, too, when rules look at them."""
+
+    def edit(config: dict[str, Any], stack: Stack) -> None:
+        config["static_resources"]["listeners"][0]["per_connection_buffer_limit_bytes"] = 32768
+
+    settings = SETTINGS | {"rules": ["@recommended", "@baseline"]}
+    with Stack("buffered", settings=settings, edit=edit) as stack, httpx.Client(headers=BROWSER, timeout=20) as client:
+        text = {"Content-Type": "application/json"}
+        sent = [
+            client.post(stack.url + "/login", json={"a": "x" * size}, headers=text).status_code
+            for size in (9000, 40_000)
+        ]
+        pages = [client.get(f"{stack.url}/large/{size}").status_code for size in (24_000, 48_000)]
+        dump = dump_of(stack, tmp_path)
+    assert (sent, pages) == ([200, 413], [200, 500])
+    assert "per_connection_buffer_limit_bytes: 32768; with bodies BUFFERED" in notes(dump)
+
+
+def test_what_failure_mode_allow_lets_pass_in_full_duplex(tmp_path: Path) -> None:
+    def edit(config: dict[str, Any], stack: Stack) -> None:
+        waf_filter(config)["failure_mode_allow"] = True
+
+    with Stack("full-duplex", edit=edit, sidecar=False) as stack, httpx.Client(headers=BROWSER, timeout=20) as client:
+        body, headers = multipart("file", "video.bin", bytes(300_000))
+        page = client.get(stack.url + "/").status_code
+        uploads = {client.post(stack.url + "/upload", content=body, headers=headers).status_code for _ in range(20)}
+        dump = dump_of(stack, tmp_path)
+    assert page == 200
+    assert 500 in uploads
+    assert "passes, but bodies may end in 500" in notes(dump)

@@ -56,7 +56,7 @@ def test_our_own_configurations_are_fine(name: str) -> None:
     assert notes_of_files([path], BLOCKING, compile_policies(BLOCKING)) == []
 
 
-@pytest.mark.parametrize("path", ["compose/envoy.yaml", "istio/sidecar.yaml"])
+@pytest.mark.parametrize("path", ["compose/envoy.yaml", "istio/sidecar.yaml", "envoy-gateway/policy.yaml"])
 def test_those_of_containers_too(path: str) -> None:
     assert notes_of_files([PROJECT / "deploy" / path], BLOCKING, compile_policies(BLOCKING)) == []
 
@@ -168,8 +168,10 @@ def test_what_is_around_the_filter(noted: Callable[..., list[str]]) -> None:
         {"filters": [{"name": "other", "typed_config": {**manager, "stat_prefix": "inner", "http_filters": [router]}}]}
     )
     del listener["filter_chains"][1]["filters"][0]["typed_config"]["upgrade_configs"]
-    limit, behind, without, upgrades = noted(config)
-    assert "static_resources.listeners[0].per_connection_buffer_limit_bytes: 32768; Envoy answers" in limit
+    behind, limit, without, upgrades = noted(config)
+    assert limit.startswith(
+        "static_resources.listeners[0].per_connection_buffer_limit_bytes: 32768; with bodies BUFFERED"
+    )
     assert "gunzip is behind it" in behind
     assert without == "connection managers without the filter: inner"
     assert upgrades.endswith(
@@ -316,3 +318,93 @@ def test_the_command(tmp_path: Path) -> None:
     assert found.exit_code == 1
     assert "No such file" in found.output
     assert json.loads(CliRunner().invoke(main, [*arguments, "--json"]).output)["ok"] is False
+
+
+def policy() -> Config:
+    found: Config = next(yaml.safe_load_all((PROJECT / "deploy" / "envoy-gateway" / "policy.yaml").read_text()))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("change", "note"),
+    [
+        ({"failOpen": True}, ": failOpen: what the sidecar cannot judge"),
+        ({"messageTimeout": "500ms"}, ": messageTimeout: 500 ms; a large body"),
+        ({"messageTimeout": None}, ": messageTimeout: 200 ms; a large body"),
+        ({"metadata": None}, ": metadata.writableNamespaces: envoy_waf may not be written"),
+        ({"processingMode": None}, ": processingMode.request: SKIP; without headers"),
+        ({"processingMode": {"request": {"body": "FullDuplexStreamed"}}}, ": processingMode.response: SKIP; responses"),
+        ({"processingMode": {"request": {}}}, ": processingMode.request.body: NONE; bodies of requests"),
+        ({"processingMode": {"request": {"body": "Streamed"}}}, ": processingMode.request.body: STREAMED; bodies go on"),
+        ({"processingMode": {"request": {"body": "BufferedPartial"}}}, ".request.body: BUFFERED_PARTIAL; what does not fit"),
+        ({"processingMode": {"request": {}}}, ": processingMode.request.attributes: there is no source.address"),
+        ({"backendSettings": None}, ".backendSettings.circuitBreaker.maxParallelRequests: 1024 requests at a time"),
+        (
+            {"processingMode": {"request": {"body": "Buffered"}}},
+            "connection.bufferLimit (there is no ClientTrafficPolicy): 32768; with bodies BUFFERED, Envoy answers",
+        ),
+    ],
+)  # fmt: skip
+def test_a_policy_of_envoy_gateway(change: Config, note: str, noted: Callable[..., list[str]]) -> None:
+    given = policy()
+    (processor,) = given["spec"]["extProc"]
+    processor.update(change)
+    for name in [name for name, value in change.items() if value is None]:
+        del processor[name]
+    found = noted(given)
+    assert any(note in each for each in found), found
+    assert all(each.startswith(("spec.extProc[0]", "connection.bufferLimit")) for each in found)
+
+
+@pytest.mark.parametrize(
+    ("limit", "short"), [("14Mi", ""), ("1Gi", ""), (14_000_000, ""), ("13M", "13000000"), ("64Ki", "65536")]
+)
+def test_what_envoy_gateway_buffers(limit: Any, short: str, noted: Callable[..., list[str]]) -> None:
+    given = policy()
+    given["spec"]["extProc"][0]["processingMode"]["response"]["body"] = "Buffered"
+    traffic = {
+        "apiVersion": "gateway.envoyproxy.io/v1alpha1",
+        "kind": "ClientTrafficPolicy",
+        "spec": {"connection": {"bufferLimit": limit}},
+    }
+    found = [note.partition(";")[0] for note in noted(given, traffic)]
+    assert found == ([f"document 2: spec.connection.bufferLimit: {short}"] if short else [])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"messageTimeout": "2"}, r"spec.extProc\[0\].messageTimeout: '2' is no duration"),
+        ({"processingMode": {"request": {"body": "All"}}}, r"processingMode.request.body: 'All' is none of Streamed, "),
+        (
+            {"backendSettings": {"circuitBreaker": {"maxParallelRequests": "x"}}},
+            r"max_parallel_requests: 'x' is no number",
+        ),
+    ],
+)
+def test_a_policy_that_envoy_gateway_would_refuse(
+    change: Config, message: str, noted: Callable[..., list[str]]
+) -> None:
+    given = policy()
+    given["spec"]["extProc"][0].update(change)
+    with pytest.raises(ConfigError, match=message):
+        noted(given)
+    traffic = {
+        "apiVersion": "gateway.envoyproxy.io/v1",
+        "kind": "ClientTrafficPolicy",
+        "spec": {"connection": {"bufferLimit": "1 MB"}},
+    }
+    with pytest.raises(ConfigError, match="bufferLimit: '1 MB' is no quantity"):
+        noted(policy(), traffic)
+
+
+def test_what_an_envoy_filter_puts_into_listeners(noted: Callable[..., list[str]]) -> None:
+    def patched(*patches: Config) -> Config:
+        return {"kind": "EnvoyFilter", "spec": {"configPatches": list(patches)}}
+
+    config = buffered()
+    own = {"applyTo": "HTTP_FILTER", "patch": {"value": http_manager(config)["http_filters"][0]}}
+    (note,) = noted(patched(own))
+    assert note.startswith("per_connection_buffer_limit_bytes of the listener: 1048576; with bodies BUFFERED")
+    more = {"applyTo": "LISTENER", "patch": {"value": {"per_connection_buffer_limit_bytes": 14 << 20}}}
+    assert noted(patched(own, more)) == []

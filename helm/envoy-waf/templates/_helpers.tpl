@@ -34,4 +34,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
 {{- if and .Values.istio.enabled (eq .Values.istio.context "SIDECAR_INBOUND") (not .Values.istio.selector) }}
 {{- fail "istio.selector is empty: say which workloads get the filter, by their labels" }}
 {{- end }}
+{{- if and .Values.istio.enabled .Values.istio.failureModeAllow (eq .Values.istio.bodyMode "FULL_DUPLEX_STREAMED") }}
+{{- fail "istio.failureModeAllow: without the sidecar, requests with bodies might still end in 500; set istio.bodyMode: BUFFERED" }}
+{{- end }}
+{{- if and .Values.envoyGateway.enabled .Values.envoyGateway.failOpen (eq .Values.envoyGateway.bodyMode "FullDuplexStreamed") }}
+{{- fail "envoyGateway.failOpen: Envoy Gateway refuses it with bodies FullDuplexStreamed; set envoyGateway.bodyMode: Buffered" }}
+{{- end }}
 {{- end }}
