@@ -474,7 +474,7 @@ class Stream:
             if stop is not None:
                 return [self._deny(stop)]
         if side.mode == BUFFERED_PARTIAL:
-            if not end:
+            if not end and not tx.response_body.cut:
                 self.uninspected.append("partial")
                 tx.response_body.cut = True
             end = True

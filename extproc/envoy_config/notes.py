@@ -48,7 +48,8 @@ _TRANSFORMERS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What the policies ask of Envoy.  `body_limit`: bytes, the largest SecRequestBodyLimit."""
+    """What the policies ask of Envoy.  `body_limit` and `page_limit`: bytes, the largest
+    SecRequestBodyLimit and SecResponseBodyLimit."""
 
     judges: bool
     blocks: bool
@@ -56,6 +57,7 @@ class Needs:
     responses: bool
     response_bodies: bool
     body_limit: int
+    page_limit: int
     attributes: tuple[str, ...]
     policies: frozenset[str]
     streams: int
@@ -73,6 +75,7 @@ class Needs:
             responses=any(program.response_phase >= 3 for program in live),
             response_bodies=any(program.response_phase >= 4 for program in live),
             body_limit=max(limits, default=0),
+            page_limit=max([program.settings.response_body_limit for program in live], default=0),
             attributes=policies.attributes,
             policies=frozenset(policies.by_name),
             streams=settings.max_streams * settings.workers,
@@ -122,7 +125,8 @@ def _of_filter(found: Filter, needs: Needs, envoy: Envoy) -> Iterator[str]:
     if needs.blocks and says.disable_immediate_response:
         ends = "passes" if says.failure_mode_allow else "is answered with 500"
         yield f"disable_immediate_response: Envoy takes verdicts for mistakes, and what should be blocked {ends}"
-    yield from _of_mode(says.processing_mode, needs, "processing_mode.", observed=says.observability_mode)
+    buffered = found.buffer[1]
+    yield from _of_mode(says.processing_mode, needs, "processing_mode.", buffered, observed=says.observability_mode)
     yield from _of_headers(says)
     yield from _of_attributes(says, needs)
     if METADATA_NAMESPACE not in says.metadata_options.receiving_namespaces.untyped:
@@ -137,7 +141,8 @@ def _body_modes(says: ExternalProcessor) -> tuple[int, int]:
     return says.processing_mode.request_body_mode, says.processing_mode.response_body_mode
 
 
-def _of_mode(mode: ProcessingMode, needs: Needs, prefix: str, *, observed: bool) -> Iterator[str]:
+def _of_mode(mode: ProcessingMode, needs: Needs, prefix: str, buffered: int, *, observed: bool) -> Iterator[str]:
+    """`buffered`: bytes that Envoy keeps of a body."""
     if mode.request_header_mode == SKIP:
         yield f"{prefix}request_header_mode: SKIP; without headers nothing can be judged, every request ends in 500"
     sides = (("request", mode.request_body_mode, needs.request_bodies),
@@ -153,9 +158,11 @@ def _of_mode(mode: ProcessingMode, needs: Needs, prefix: str, *, observed: bool)
             yield f"{name}: NONE; bodies of {side}s pass uninspected"
         elif how == STREAMED and needs.blocks and not observed:
             yield f"{name}: STREAMED; bodies go on while they are judged, and a verdict comes too late to stop them"
-        elif how == BUFFERED_PARTIAL:
+        elif how == BUFFERED_PARTIAL and (side == "request" or buffered < needs.page_limit):
             yield f"{name}: BUFFERED_PARTIAL; what does not fit Envoy's buffer passes uninspected"
-        elif how not in (STREAMED, BUFFERED, FULL_DUPLEX):
+        elif how == BUFFERED and side == "response":
+            yield f"{name}: BUFFERED; pages beyond Envoy's buffer end in 500; BUFFERED_PARTIAL shows their beginning"
+        elif how not in (STREAMED, BUFFERED, BUFFERED_PARTIAL, FULL_DUPLEX):
             yield f"{name}: {ProcessingMode.BodySendMode.Name(how)}; the sidecar does not know it"
 
 
@@ -177,11 +184,10 @@ def _of_attributes(says: ExternalProcessor, needs: Needs) -> Iterator[str]:
 def _of_buffer(found: Filter, needs: Needs) -> Iterator[str]:
     """Bodies that Envoy refuses, though the rules would take them."""
     where, limit = found.buffer
-    requests, responses = _body_modes(found.says)
-    if limit < needs.body_limit and (requests == BUFFERED or (responses == BUFFERED and needs.response_bodies)):
+    if found.says.processing_mode.request_body_mode == BUFFERED and limit < needs.body_limit:
         yield (
-            f"{where}: {limit}; with bodies BUFFERED, Envoy answers longer requests with 413 (SecRequestBodyLimit:"
-            f" {needs.body_limit}), and longer pages with 500"
+            f"{where}: {limit}; with bodies BUFFERED, Envoy answers longer ones with 413"
+            f" (SecRequestBodyLimit: {needs.body_limit})"
         )
 
 
@@ -208,7 +214,7 @@ def _of_route(route: OfRoute, needs: Needs) -> Iterator[str]:
     if route.overrides.failure_mode_allow.value:
         yield "overrides.failure_mode_allow: what the sidecar cannot judge passes"
     if route.overrides.HasField("processing_mode"):
-        yield from _of_mode(route.overrides.processing_mode, needs, "overrides.processing_mode.", observed=False)
+        yield from _of_mode(route.overrides.processing_mode, needs, "overrides.processing_mode.", 0, observed=False)
     for pair in route.overrides.grpc_initial_metadata:
         if pair.key.lower() == METADATA_KEY and pair.value not in needs.policies:
             yield f"{METADATA_KEY}: there is no policy {pair.value!r}; these requests end in 500"

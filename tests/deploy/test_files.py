@@ -139,7 +139,11 @@ def test_envoy_gateway_may_buffer_and_fail_open() -> None:
     ]
     (processor,) = policy["spec"]["extProc"]
     mode = processor["processingMode"]
-    assert (processor["failOpen"], mode["request"]["body"], mode["response"]["body"]) == (True, "Buffered", "Buffered")
+    assert (processor["failOpen"], mode["request"]["body"], mode["response"]["body"]) == (
+        True,
+        "Buffered",
+        "BufferedPartial",
+    )
 
 
 @pytest.mark.parametrize(

@@ -146,6 +146,12 @@ def test_large_response_arrives_whole(stacks: Callable[..., Stack], browser: htt
     assert answer.content == b"a harmless line of text\n" * 100_000
 
 
+@pytest.mark.parametrize("mode", ALL_MODES)
+def test_page_beyond_the_buffer_arrives_whole(stacks: Callable[..., Stack], browser: httpx.Client, mode: str) -> None:
+    answer = browser.get(stacks(mode).url + "/large/19200000")
+    assert (answer.status_code, len(answer.content)) == (200, 19_200_000)
+
+
 @pytest.mark.parametrize("mode", [m for m in UPLOAD_MODES if "duplex" in str(m.values[0])])
 def test_large_bodies_at_once_arrive_whole(stacks: Callable[..., Stack], mode: str) -> None:
     url = stacks(mode).url

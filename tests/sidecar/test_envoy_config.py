@@ -79,6 +79,7 @@ def test_those_of_containers_too(path: str) -> None:
         ({"processing_mode": {"request_body_mode": "GRPC"}}, "request_body_mode: GRPC; the sidecar does not know it"),
         ({"processing_mode": {"response_header_mode": "SKIP"}}, "response_header_mode: SKIP; responses are not judged"),
         ({"processing_mode": {"response_body_mode": "NONE"}}, "response_body_mode: NONE; bodies of responses"),
+        ({"processing_mode": {"response_body_mode": "BUFFERED"}}, "response_body_mode: BUFFERED; pages beyond"),
     ],
 )
 def test_the_filter(change: Config, note: str, noted: Callable[..., list[str]]) -> None:
@@ -128,7 +129,7 @@ def test_routes_of_policies_need_their_name(noted: Callable[..., list[str]]) -> 
         ({"@type": SWITCH, "disabled": True}, ["disabled: these requests pass uninspected"]),
         ({"@type": SWITCH, "config": {"@type": OF_ROUTE, "overrides": {"failure_mode_allow": True}}},
          ["overrides.failure_mode_allow: what the sidecar cannot judge passes"]),
-        ({"@type": OF_ROUTE, "overrides": {"processing_mode": {"response_body_mode": "BUFFERED"}}},
+        ({"@type": OF_ROUTE, "overrides": {"processing_mode": {"response_body_mode": "FULL_DUPLEX_STREAMED"}}},
          ["overrides.processing_mode.request_body_mode: NONE; bodies of requests pass uninspected"]),
         ({"@type": OF_ROUTE, "overrides": {"grpc_initial_metadata": [{"key": "X-Envoy-WAF-Policy", "value": "b"}]}},
          ["x-envoy-waf-policy: there is no policy 'b'; these requests end in 500"]),
@@ -168,7 +169,8 @@ def test_what_is_around_the_filter(noted: Callable[..., list[str]]) -> None:
         {"filters": [{"name": "other", "typed_config": {**manager, "stat_prefix": "inner", "http_filters": [router]}}]}
     )
     del listener["filter_chains"][1]["filters"][0]["typed_config"]["upgrade_configs"]
-    behind, limit, without, upgrades = noted(config)
+    pages, behind, limit, without, upgrades = noted(config)
+    assert "response_body_mode: BUFFERED_PARTIAL; what does not fit Envoy's buffer passes uninspected" in pages
     assert limit.startswith(
         "static_resources.listeners[0].per_connection_buffer_limit_bytes: 32768; with bodies BUFFERED"
     )
@@ -361,7 +363,7 @@ def test_a_policy_of_envoy_gateway(change: Config, note: str, noted: Callable[..
 )
 def test_what_envoy_gateway_buffers(limit: Any, short: str, noted: Callable[..., list[str]]) -> None:
     given = policy()
-    given["spec"]["extProc"][0]["processingMode"]["response"]["body"] = "Buffered"
+    given["spec"]["extProc"][0]["processingMode"]["request"]["body"] = "Buffered"
     traffic = {
         "apiVersion": "gateway.envoyproxy.io/v1alpha1",
         "kind": "ClientTrafficPolicy",
