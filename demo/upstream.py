@@ -39,6 +39,10 @@ async def hello(request: web.Request) -> web.Response:
     return web.Response(text="<html><body><h1>Hello from the upstream</h1></body></html>", content_type="text/html")
 
 
+async def picture(request: web.Request) -> web.Response:
+    return web.Response(body=b"\x89PNG\r\n\x1a\n" + bytes(5000), content_type="image/png")
+
+
 async def leak(request: web.Request) -> web.Response:
     """A page that shows a database error; `?compressed`: as the client accepts it."""
     text = "<html>You have an error in your SQL syntax; check the manual for your MySQL server version</html>"
@@ -109,6 +113,7 @@ async def serve(http_port: int, grpc_port: int) -> None:
     app = web.Application(client_max_size=MAX_BODY)
     app.router.add_get("/health", health)
     app.router.add_get("/hello", hello)
+    app.router.add_get("/picture", picture)
     app.router.add_get("/leak", leak)
     app.router.add_get("/events", events)
     app.router.add_get("/ws", websocket)

@@ -52,6 +52,18 @@ NO_RESPONSE_BODY = ProcessingResponse(
 """Go on with the response, and do not show its body."""
 
 
+def partial_without_body(length: bytes) -> ProcessingResponse:
+    """The same in BUFFERED_PARTIAL mode, where Envoy has taken away the Content-Length, since bodies might be changed:
+    it is `length` again (empty: there was none)."""
+    if not length.isdigit():
+        return NO_RESPONSE_BODY
+    answer = ProcessingResponse()
+    answer.CopyFrom(NO_RESPONSE_BODY)
+    mutation = answer.response_headers.response.header_mutation
+    mutation.set_headers.append(_header("content-length", length.decode()))
+    return answer
+
+
 _SERIALIZED: dict[int, bytes] = {
     id(message): message.SerializeToString() for message in (*CONTINUE_REQUEST, *CONTINUE_RESPONSE, NO_RESPONSE_BODY)
 }

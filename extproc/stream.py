@@ -12,7 +12,15 @@ from dataclasses import dataclass
 
 from envoy.service.ext_proc.v3.external_processor_pb2 import HttpBody, ProcessingRequest, ProcessingResponse
 
-from extproc.answers import CONTINUE_REQUEST, CONTINUE_RESPONSE, NO_RESPONSE_BODY, denial, override, told
+from extproc.answers import (
+    CONTINUE_REQUEST,
+    CONTINUE_RESPONSE,
+    NO_RESPONSE_BODY,
+    denial,
+    override,
+    partial_without_body,
+    told,
+)
 from extproc.client import client_address, split_address
 from extproc.head import RequestHead, read_head
 from extproc.modes import BUFFERED_PARTIAL, FULL_DUPLEX, NONE, STREAMED
@@ -454,10 +462,10 @@ class Stream:
             stop = tx.process_response_body()
             if stop is not None:
                 return [self._deny(stop)]
-            if end:
-                return [side.go_on.headers]
-            self._response_over = True
-            return [side.go_on.headers if side.mode == NONE else NO_RESPONSE_BODY]
+            self._response_over = not end
+            if side.mode == BUFFERED_PARTIAL:
+                return [partial_without_body(tx.response_header(b"content-length"))]
+            return [side.go_on.headers if end or side.mode == NONE else NO_RESPONSE_BODY]
         if side.mode == FULL_DUPLEX:
             side.held_headers = side.go_on.headers
             return []

@@ -34,7 +34,8 @@ def chart_with_istio(*values: str) -> tuple[Config, Config]:
 
 def beside_a_service() -> tuple[Config, Config]:
     _, envoy_filter = yaml.safe_load_all((PROJECT / "deploy" / "istio" / "sidecar.yaml").read_text())
-    return envoy_filter["spec"]["configPatches"][1]["patch"]["value"]["typed_config"], {}
+    _, own, listener = [patch["patch"]["value"] for patch in envoy_filter["spec"]["configPatches"]]
+    return own["typed_config"], listener
 
 
 def of_policy(policy: Config) -> tuple[Config, Config]:
@@ -54,12 +55,12 @@ def example_for_envoy_gateway() -> tuple[Config, Config]:
     "given",
     [
         chart_with_istio,
-        lambda: chart_with_istio("istio.bodyMode=BUFFERED", "istio.failureModeAllow=true"),
+        lambda: chart_with_istio("istio.bodyMode=FULL_DUPLEX_STREAMED"),
         beside_a_service,
         chart_with_envoy_gateway,
         example_for_envoy_gateway,
     ],
-    ids=["istio", "istio, buffered", "beside a service", "Envoy Gateway", "example for Envoy Gateway"],
+    ids=["istio", "istio, full duplex", "beside a service", "Envoy Gateway", "example for Envoy Gateway"],
 )
 def test_large_bodies_arrive_and_are_judged(given: Callable[[], tuple[Config, Config]]) -> None:
     root = find_crs()

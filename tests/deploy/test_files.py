@@ -154,7 +154,10 @@ def test_envoy_gateway_may_buffer_and_fail_open() -> None:
         (("workers=2", "service.adminPort=9012"), "is the port of worker 1, too"),
         (("networkPolicy.enabled=true",), "networkPolicy.envoySelector is empty"),
         (("istio.enabled=true", "istio.context=SIDECAR_INBOUND"), "istio.selector is empty"),
-        (("istio.enabled=true", "istio.failureModeAllow=true"), "set istio.bodyMode: BUFFERED"),
+        (
+            ("istio.enabled=true", "istio.failureModeAllow=true", "istio.bodyMode=FULL_DUPLEX_STREAMED"),
+            "set istio.bodyMode: BUFFERED",
+        ),
         (("envoyGateway.enabled=true", "envoyGateway.failOpen=true"), "set envoyGateway.bodyMode: Buffered"),
         (("settings.rules={@baseline}", r"rules.own\.conf=x"), "settings.rules says which rules serve"),
     ],
@@ -246,7 +249,7 @@ def test_envoy_takes_the_filter_of_the_chart(tmp_path: Path, mode: str) -> None:
 
 def test_envoy_takes_the_istio_example(tmp_path: Path) -> None:
     documents = list(yaml.safe_load_all((PROJECT / "deploy" / "istio" / "sidecar.yaml").read_text()))
-    cluster, http_filter = (patch["patch"]["value"] for patch in documents[1]["spec"]["configPatches"])
+    cluster, http_filter, _ = (patch["patch"]["value"] for patch in documents[1]["spec"]["configPatches"])
     config = bootstrap_with(http_filter, "envoy_waf")
     config["static_resources"]["clusters"][1] = cluster
     validate(tmp_path, config)

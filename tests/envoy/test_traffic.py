@@ -152,6 +152,19 @@ def test_page_beyond_the_buffer_arrives_whole(stacks: Callable[..., Stack], brow
     assert (answer.status_code, len(answer.content)) == (200, 19_200_000)
 
 
+@pytest.mark.parametrize("mode", [m for m in ALL_MODES if "buffered" in str(m.values[0])])
+def test_lengths_stay(stacks: Callable[..., Stack], browser: httpx.Client, mode: str) -> None:
+    """But those of pages that are judged, and of requests in a mode that shows a part of them."""
+    url = stacks(mode).url
+    if "partial" not in mode:
+        posted = browser.post(url + "/login/echo", content=b"a=1", headers=FORM)
+        assert ["Content-Length", "3"] in posted.json()["headers"]
+    picture = browser.get(url + "/picture")
+    assert picture.headers.get("Content-Length") == str(len(picture.content)) == "5008"
+    assert browser.head(url + "/picture").headers.get("Content-Length") == "5008"
+    assert browser.head(url + "/hello").headers.get("Content-Length") == str(len(browser.get(url + "/hello").content))
+
+
 @pytest.mark.parametrize("mode", [m for m in UPLOAD_MODES if "duplex" in str(m.values[0])])
 def test_large_bodies_at_once_arrive_whole(stacks: Callable[..., Stack], mode: str) -> None:
     url = stacks(mode).url

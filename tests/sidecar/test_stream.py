@@ -265,6 +265,18 @@ def test_messages_that_no_rule_needs_are_not_asked_for() -> None:
     assert answer[0].mode_override.request_body_mode == NONE
 
 
+@pytest.mark.parametrize("end", [False, True])
+@pytest.mark.parametrize(("length", "again"), [("57", "57"), ("", ""), ("5, 7", "")])
+def test_a_response_that_is_not_judged_keeps_its_length_in_partial_mode(end: bool, length: str, again: str) -> None:
+    waf = make('SecRule RESPONSE_BODY "@contains evil" "id:1,phase:4,deny"\nSecResponseBodyMimeType text/html')
+    headers = {"content-type": "image/png"} | ({"content-length": length} if length else {})
+    _, answers = play(waf, request_headers("/", mode=BUFFERED_PARTIAL), response_headers(headers=headers, end=end))
+    (answer,) = answers[1]
+    assert answer.mode_override.response_body_mode == NONE
+    mutation = answer.response_headers.response.header_mutation
+    assert [each.header.raw_value.decode() for each in mutation.set_headers] == ([again] if again else [])
+
+
 def test_a_rule_of_the_logging_phase_sees_the_response() -> None:
     waf = make('SecRule RESPONSE_STATUS "@rx ^40[13]$" "id:1,phase:5,pass,log"')
     stream, answers = play(waf, request_headers("/"), response_headers(403, end=True))
