@@ -29,9 +29,6 @@ NAMES: Final = {
 BUFFER_BYTES: Final = 32768
 """What Envoy keeps of a body where no ClientTrafficPolicy says."""
 
-REQUESTS: Final = 1024
-"""How many the sidecar may have at a time where `circuitBreaker` does not say."""
-
 _BODY_MODES: Final = {
     "Streamed": "STREAMED",
     "Buffered": "BUFFERED",
@@ -59,24 +56,21 @@ def as_filter(given: Part) -> dict[str, Any]:
         "failure_mode_allow": given.get("fail_open") is True,
         "allow_mode_override": mode.get("allow_mode_override") is True,
         "processing_mode": {**_side(mode, "request"), **_side(mode, "response")},
-        "request_attributes": list(mode.part("request").get("attributes") or ()),
+        "request_attributes": mode.part("request").get("attributes") or [],
         "metadata_options": {
-            "receiving_namespaces": {"untyped": list(given.part("metadata").get("writable_namespaces") or ())}
+            "receiving_namespaces": {"untyped": given.part("metadata").get("writable_namespaces") or []}
         },
     }
-    if "message_timeout" in given:
+    if given.get("message_timeout") is not None:
         fields["message_timeout"] = f"{_seconds(given):.3f}s"
     return fields
 
 
 def as_cluster(given: Part) -> dict[str, Any]:
-    """What an `extProc` says of the cluster that it asks.  Raises ConfigError."""
-    requests = given.part("backend_settings", "circuit_breaker").number("max_parallel_requests", REQUESTS)
-    return {
-        "name": backend(given),
-        "circuit_breakers": {"thresholds": [{"max_requests": requests}]},
-        "http2_protocol_options": {},
-    }
+    """What an `extProc` says of the cluster that it asks."""
+    requests = given.part("backend_settings", "circuit_breaker").get("max_parallel_requests")
+    thresholds = [] if requests is None else [{"max_requests": requests}]
+    return {"name": backend(given), "circuit_breakers": {"thresholds": thresholds}, "http2_protocol_options": {}}
 
 
 def backend(given: Part) -> str:
@@ -105,12 +99,12 @@ def _of_kind(configuration: Configuration, kind: str) -> list[Part]:
 
 
 def _side(mode: Part, side: str) -> Mapping[str, str]:
-    if side not in mode:
+    if mode.get(side) is None:
         return {f"{side}_header_mode": "SKIP"}
     body = mode.part(side).get("body")
-    if body is not None and body not in _BODY_MODES:
+    how = "NONE" if body is None else _BODY_MODES.get(str(body))
+    if how is None:
         raise ConfigError(f"{mode.where}.{side}.body: {body!r} is none of {', '.join(_BODY_MODES)}")
-    how = "NONE" if body is None else _BODY_MODES[body]
     trailers = "SEND" if how == _BODY_MODES["FullDuplexStreamed"] else "SKIP"
     return {f"{side}_header_mode": "SEND", f"{side}_body_mode": how, f"{side}_trailer_mode": trailers}
 

@@ -118,7 +118,8 @@ def _of_filter(found: Filter, needs: Needs, envoy: Envoy) -> Iterator[str]:
     if found.entry.get("disabled") is True and all(route.disabled for route in envoy.of_routes):
         yield "disabled: nothing is judged"
     if says.failure_mode_allow:
-        but = ", but bodies may end in 500 (FULL_DUPLEX_STREAMED)" if FULL_DUPLEX in _body_modes(says) else ""
+        duplex = FULL_DUPLEX in (says.processing_mode.request_body_mode, says.processing_mode.response_body_mode)
+        but = ", but bodies may end in 500 (FULL_DUPLEX_STREAMED)" if duplex else ""
         yield f"failure_mode_allow: what the sidecar cannot judge (it is down, too busy or too slow) passes{but}"
     if needs.blocks and says.observability_mode:
         yield "observability_mode: Envoy heeds no verdict, nothing is blocked"
@@ -135,10 +136,6 @@ def _of_filter(found: Filter, needs: Needs, envoy: Envoy) -> Iterator[str]:
     if 0 < timeout < SHORT_MS and not says.observability_mode:
         yield f"message_timeout: {timeout} ms; a large body may take longer, and is then answered with 504"
     yield from _behind(found)
-
-
-def _body_modes(says: ExternalProcessor) -> tuple[int, int]:
-    return says.processing_mode.request_body_mode, says.processing_mode.response_body_mode
 
 
 def _of_mode(mode: ProcessingMode, needs: Needs, prefix: str, buffered: int, *, observed: bool) -> Iterator[str]:

@@ -80,8 +80,7 @@ class Part(dict[str, Any]):
 
     def another(self, fields: dict[str, Any]) -> Part:
         """One with these fields, in the same place."""
-        (made, *_) = Configuration([fields]).all
-        made.key, made.where, made.parent = self.key, self.where, self.parent
+        made: Part = Configuration([]).read_part(fields, self.key, self.where, self.parent)
         return made
 
     def parts(self, name: str) -> list[Part]:
@@ -99,7 +98,7 @@ class Configuration:
         """Every object, each after what it is in."""
         self._count = 0
         for number, document in enumerate(documents):
-            self._read(document, "", f"document {number + 1}: " if len(documents) > 1 else "", None, 0)
+            self.read_part(document, "", f"document {number + 1}: " if len(documents) > 1 else "", None, 0)
 
     @classmethod
     def read(cls, path: Path) -> Configuration:
@@ -123,7 +122,8 @@ class Configuration:
         """Messages whose full name ends so."""
         return [part for part in self.all if part.kind.endswith(name)]
 
-    def _read(self, value: Any, key: str, where: str, parent: Part | None, depth: int) -> Any:
+    def read_part(self, value: Any, key: str, where: str, parent: Part | None, depth: int = 0) -> Any:
+        """`value` as it is kept: an object as a Part.  Raises ConfigError for what is too large or too deep."""
         if not isinstance(value, dict | list):
             return value
         self._count += 1
@@ -132,13 +132,13 @@ class Configuration:
         if depth > MAX_DEPTH:
             raise ConfigError(f"{where}: more than {MAX_DEPTH} levels")
         if isinstance(value, list):
-            return [self._read(each, key, f"{where}[{n}]", parent, depth + 1) for n, each in enumerate(value)]
+            return [self.read_part(each, key, f"{where}[{n}]", parent, depth + 1) for n, each in enumerate(value)]
         part = Part(key, where, parent)
         self.all.append(part)
         for name, each in value.items():
             name = str(name)
             path = f"{where}.{name}" if where and not where.endswith(": ") else where + name
-            part[_snake(name)] = self._read(each, name, path, part, depth + 1)
+            part[_snake(name)] = self.read_part(each, name, path, part, depth + 1)
         return part
 
 

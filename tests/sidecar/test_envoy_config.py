@@ -378,9 +378,12 @@ def test_what_envoy_gateway_buffers(limit: Any, short: str, noted: Callable[...,
     [
         ({"messageTimeout": "2"}, r"spec.extProc\[0\].messageTimeout: '2' is no duration"),
         ({"processingMode": {"request": {"body": "All"}}}, r"processingMode.request.body: 'All' is none of Streamed, "),
+        ({"processingMode": {"request": {"body": {}}}}, r"processingMode.request.body: {} is none of Streamed, "),
+        ({"processingMode": {"request": {"attributes": 5}}}, r"extProc\[0\]: Failed to parse request_attributes field"),
+        ({"metadata": {"writableNamespaces": "x"}}, r"extProc\[0\]: Failed to parse metadata_options field"),
         (
             {"backendSettings": {"circuitBreaker": {"maxParallelRequests": "x"}}},
-            r"max_parallel_requests: 'x' is no number",
+            r"extProc\[0\].*max_requests: 'x' is no number",
         ),
     ],
 )
