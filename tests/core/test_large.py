@@ -57,3 +57,18 @@ def test_re2_gives_up_a_long_text_that_it_is_slow_with() -> None:
     text = bytes(rng.choices(b"ab", k=2 * LONG_BYTES))
     assert _found(patterns, text) == 1 << 7
     assert asked == [len(text) + 1]
+
+
+def test_only_what_matches_is_a_candidate() -> None:
+    """Expressions that have nothing in common are looked for one by one."""
+    patterns = LargePatterns({1: b"needle[0-9]", 2: b"hay(?:stack|fork)", 5: b"^straw$"}, lambda text: [], ScanLimits())
+    patterns.begin()
+    found: dict[bytes, int] = {}
+    everything = 1 << 1 | 1 << 2 | 1 << 5
+    patterns.find([b"needle7", b"haystack", b"straw", b"hayfork needle1", b"nothing"], everything, None, found)
+    asked = {form: mask for form, mask in found.items() if mask & everything}
+    assert {b"needle7", b"haystack", b"straw", b"hayfork needle1"} <= asked.keys()
+    alone: dict[bytes, int] = {}
+    for form in asked:
+        patterns.find([form], everything, None, alone)
+    assert alone == {b"needle7": 1 << 1, b"haystack": 1 << 2, b"straw": 1 << 5, b"hayfork needle1": 1 << 1 | 1 << 2}
