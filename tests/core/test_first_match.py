@@ -47,5 +47,10 @@ def test_with_too_little_memory_for_its_states_it_says_the_same() -> None:
 def test_what_cannot_be_looked_for_is_an_error() -> None:
     with pytest.raises(WafError, match=r"cannot look for b'\(a': missing \): "):
         FirstMatch(b"(a", MEMORY)
-    with pytest.raises(WafError, match="pattern too large"):
-        FirstMatch(b"(?:abcdefghij){900}", 1 << 15)
+
+
+def test_a_program_that_does_not_fit_gets_more_memory() -> None:
+    """With many large expressions each has little."""
+    large = FirstMatch(b"(?:abcdefghij){900}", 1 << 15)
+    assert large.is_in(b"-" + b"abcdefghij" * 900)
+    assert not large.is_in(b"abcdefghij" * 899)

@@ -14,6 +14,7 @@ import re2
 
 from waf_core.errors import WafError
 from waf_core.operators.regex import error_of, re2_options
+from waf_core.scan.re2_set import MAX_SET_MEM
 
 MEMORY_SHARE: Final = 3
 """RE2 gives a third of an expression's memory to the automaton of one direction and one kind of match."""
@@ -28,14 +29,22 @@ class FirstMatch:
     """
 
     def __init__(self, expression: bytes, memory: int) -> None:
-        """Raises WafError when RE2 cannot read the expression, or it needs more memory."""
-        options = re2_options(memory * MEMORY_SHARE)
-        options.never_capture = True
-        options.longest_match = True
-        self._automaton: re2._re2.RE2 = re2._re2.RE2(b".*(?:" + expression + b").*", options)
-        if not self._automaton.ok():
-            raise WafError(f"RE2 cannot look for {expression[:200]!r}: {error_of(self._automaton)}")
+        """It gets more memory if its program does not fit.  Raises WafError when RE2 cannot read the expression, or it
+        needs more than MAX_SET_MEM."""
+        self._automaton: re2._re2.RE2 = _automaton(expression, memory)
+        while not self._automaton.ok():
+            memory *= 2
+            if memory * MEMORY_SHARE > MAX_SET_MEM:
+                raise WafError(f"RE2 cannot look for {expression[:200]!r}: {error_of(self._automaton)}")
+            self._automaton = _automaton(expression, memory)
 
     def is_in(self, text: bytes) -> bool:
         """Does it match anywhere in there?"""
         return bool(self._automaton.Match(_FROM_START, text, 0, len(text))[0][0] != -1)
+
+
+def _automaton(expression: bytes, memory: int) -> re2._re2.RE2:
+    options = re2_options(memory * MEMORY_SHARE)
+    options.never_capture = True
+    options.longest_match = True
+    return re2._re2.RE2(b".*(?:" + expression + b").*", options)
