@@ -7,16 +7,14 @@ import pytest
 from extproc.ftw.tests import load_cases
 from tests.conformance.__main__ import amend, load_exceptions
 from tests.conformance.envoy import EXCEPTIONS, run
-from tests.crs import find_crs
+from tests.crs import crs_or_skip
 
 MAX_EXCEPTIONS = 40
 
 
 @pytest.mark.xdist_group("crs-envoy")
 def test_every_crs_test_passes_through_envoy_and_no_exception_is_idle() -> None:
-    root = find_crs()
-    if root is None:
-        pytest.skip("no Core Rule Set: run `envoy-waf crs install`, or set CRS_ROOT")
+    root = crs_or_skip()
     exceptions = load_exceptions(EXCEPTIONS)
     assert len(exceptions) <= MAX_EXCEPTIONS
     folder = root / "tests" / "regression" / "tests"

@@ -15,10 +15,11 @@ import yaml
 from demo.stack import PROJECT, Stack, waf_filter
 from extproc.envoy_config.gateway import BUFFER_BYTES, as_filter
 from extproc.envoy_config.parts import Configuration
-from tests.crs import find_crs
+from tests.crs import crs_or_skip
 from tests.deploy.test_files import render
 from tests.envoy.conftest import BROWSER
 from tests.envoy.test_verdicts import multipart
+from tests.sidecar.test_envoy_config import policy
 
 Config = dict[str, Any]
 
@@ -38,8 +39,8 @@ def beside_a_service() -> tuple[Config, Config]:
     return own["typed_config"], listener
 
 
-def of_policy(policy: Config) -> tuple[Config, Config]:
-    processor = Configuration([policy]).all[0].part("spec").parts("ext_proc")[0]
+def of_policy(given: Config) -> tuple[Config, Config]:
+    processor = Configuration([given]).all[0].part("spec").parts("ext_proc")[0]
     return as_filter(processor), {_LIMIT: BUFFER_BYTES}
 
 
@@ -48,7 +49,7 @@ def chart_with_envoy_gateway() -> tuple[Config, Config]:
 
 
 def example_for_envoy_gateway() -> tuple[Config, Config]:
-    return of_policy(next(yaml.safe_load_all((PROJECT / "deploy" / "envoy-gateway" / "policy.yaml").read_text())))
+    return of_policy(policy())
 
 
 @pytest.mark.parametrize(
@@ -63,9 +64,7 @@ def example_for_envoy_gateway() -> tuple[Config, Config]:
     ids=["istio", "istio, full duplex", "beside a service", "Envoy Gateway", "example for Envoy Gateway"],
 )
 def test_large_bodies_arrive_and_are_judged(given: Callable[[], tuple[Config, Config]]) -> None:
-    root = find_crs()
-    if root is None:
-        pytest.skip("no Core Rule Set")
+    root = crs_or_skip()
     own, listener = given()
 
     def edit(config: Config, stack: Stack) -> None:

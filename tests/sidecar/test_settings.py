@@ -18,7 +18,7 @@ from extproc.loading import load_settings
 from extproc.policies import compile_policies
 from extproc.rulesets import RuleSets
 from tests.core.transactions import run
-from tests.crs import find_crs
+from tests.crs import crs_or_skip
 
 
 def test_flags_beat_environment_beats_file_beats_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,9 +187,7 @@ def test_they_are_set_behind_the_set_up_of_rules_wherever_these_lie(tmp_path: Pa
 
 
 def test_crs_may_be_named_in_parts() -> None:
-    crs_root = find_crs()
-    if crs_root is None:
-        pytest.skip("no Core Rule Set here")
+    crs_root = crs_or_skip()
     parts = ["@recommended", "@crs-setup", "@crs/REQUEST-9*.conf", "@crs/RESPONSE-9*.conf"]
     waf = RuleSets(load_settings(crs_root=crs_root, rules=parts, paranoia_level=4)).compile()
     by_path = ["@recommended", str(crs_root / "crs-setup.conf.example"), str(crs_root / "rules" / "*.conf")]

@@ -31,20 +31,17 @@ class FirstMatch:
     def __init__(self, expression: bytes, memory: int) -> None:
         """It gets more memory if its program does not fit.  Raises WafError when RE2 cannot read the expression, or it
         needs more than MAX_SET_MEM."""
-        self._automaton: re2._re2.RE2 = _automaton(expression, memory)
+        options = re2_options(memory * MEMORY_SHARE)
+        options.never_capture = True
+        options.longest_match = True
+        anywhere = b".*(?:" + expression + b").*"
+        self._automaton: re2._re2.RE2 = re2._re2.RE2(anywhere, options)
         while not self._automaton.ok():
-            memory *= 2
-            if memory * MEMORY_SHARE > MAX_SET_MEM:
+            options.max_mem *= 2
+            if options.max_mem > MAX_SET_MEM:
                 raise WafError(f"RE2 cannot look for {expression[:200]!r}: {error_of(self._automaton)}")
-            self._automaton = _automaton(expression, memory)
+            self._automaton = re2._re2.RE2(anywhere, options)
 
     def is_in(self, text: bytes) -> bool:
         """Does it match anywhere in there?"""
         return bool(self._automaton.Match(_FROM_START, text, 0, len(text))[0][0] != -1)
-
-
-def _automaton(expression: bytes, memory: int) -> re2._re2.RE2:
-    options = re2_options(memory * MEMORY_SHARE)
-    options.never_capture = True
-    options.longest_match = True
-    return re2._re2.RE2(b".*(?:" + expression + b").*", options)
