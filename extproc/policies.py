@@ -18,6 +18,7 @@ from extproc.config import PolicySettings, Settings
 from extproc.match import ANY_SUBDOMAIN, MatchSettings, normal_host, normal_path
 from extproc.rulesets import RuleSetInfo, RuleSets
 from waf_core import WAF
+from waf_core.reading import DISK, Reader
 
 METADATA_KEY = "x-envoy-waf-policy"
 
@@ -125,13 +126,13 @@ def _rules(match: MatchSettings, policy: Policy) -> Iterator[_Rule]:
             yield _Rule(names, suffix, path, frozenset(match.routes), policy)
 
 
-def compile_policies(settings: Settings) -> PolicySet:
+def compile_policies(settings: Settings, reader: Reader = DISK) -> PolicySet:
     """Compile every policy; equal ones share their program.  Raises SecLangError, with the policy's name."""
     parts = [("default", settings), *((p.name, settings.for_policy(p)) for p in settings.policies)]
     compiled: dict[str, WAF] = {}
     policies = []
     for name, own in parts:
-        rulesets = RuleSets(own, name)
+        rulesets = RuleSets(own, name, reader)
         key = own.model_dump_json(include=_COMPILED)
         waf = compiled.get(key)
         if waf is None:

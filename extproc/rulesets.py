@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,8 +16,12 @@ from waf_core.baseline import resolve as resolve_packaged
 from waf_core.compiler import CompileOptions, compile_nodes
 from waf_core.errors import Position, SecLangError
 from waf_core.operators import Resolver
+from waf_core.reading import DISK, Reader
 from waf_core.scan.limits import ScanLimits
 from waf_core.seclang import Node, RuleNode, RuleSource, parse_text
+
+PLUGINS = "@crs-plugins/"
+CRS_SETUP = "crs-setup.conf"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,25 +33,29 @@ class RuleSetInfo:
     sentence: str
 
 
-def crs_folder(settings: Settings) -> Path | None:
+def crs_folder(settings: Settings, reader: Reader = DISK) -> Path | None:
     """The Core Rule Set in use: `crs_root`, or the newest installed one."""
     if settings.crs_root is not None:
         return settings.crs_root
-    return newest_version(settings.data_dir)
+    return newest_version(settings.data_dir, reader)
 
 
-def installed_versions(data_dir: Path) -> list[Path]:
+def installed_versions(data_dir: Path, reader: Reader = DISK) -> list[Path]:
     """Folders of the Core Rule Sets that `envoy-waf crs install` has brought, the newest last."""
-    return sorted((data_dir / "crs").glob("coreruleset-*"), key=_version_key)
+    return sorted(map(Path, reader.fitting(_within(data_dir / "crs", "coreruleset-*"))), key=_version_key)
 
 
-def newest_version(data_dir: Path) -> Path | None:
+def newest_version(data_dir: Path, reader: Reader = DISK) -> Path | None:
     """The last of them, if there are any."""
-    return next(reversed(installed_versions(data_dir)), None)
+    return next(reversed(installed_versions(data_dir, reader)), None)
 
 
 def _version_key(path: Path) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", path.name))
+
+
+def _within(folder: Path, pattern: str) -> str:
+    return os.path.join(glob.escape(str(folder)), pattern.lstrip("/"))
 
 
 def _asks_dns(node: Node) -> bool:
@@ -63,33 +72,35 @@ def _resolver() -> Resolver:
 class RuleSets:
     """Resolves names for the parser, from the settings."""
 
-    def __init__(self, settings: Settings, policy: str = "default") -> None:
+    def __init__(self, settings: Settings, policy: str = "default", reader: Reader = DISK) -> None:
         """`policy`: named in the positions of errors."""
         self.settings = settings
         self._of = "" if policy == "default" else f" of policy {policy}"
-        self.crs = crs_folder(settings)
+        self._reader = reader
+        self.crs = crs_folder(settings, reader)
 
     def resolve(self, argument: str) -> Sequence[str] | None:
-        """Paths of a named set; None when the argument is an ordinary path."""
+        """Paths and patterns of a named set; None when the argument is an ordinary path."""
         if argument == "@crs-setup":
             root = self._need_crs(argument)
-            own = root / "crs-setup.conf"
-            return [str(own if own.is_file() else root / "crs-setup.conf.example")]
+            own = self._reader.is_file(str(root / CRS_SETUP))
+            return [_within(root, CRS_SETUP if own else f"{CRS_SETUP}.example")]
         if argument.startswith("@crs/"):
             root = self._need_crs(argument)
-            return sorted(glob.glob(str(root / "rules" / argument.removeprefix("@crs/").lstrip("/"))))
-        if argument.startswith("@crs-plugins/"):
+            return [_within(root / "rules", argument.removeprefix("@crs/"))]
+        if argument.startswith(PLUGINS):
             root = self._need_crs(argument)
-            return sorted(glob.glob(str(root / "plugins" / argument.removeprefix("@crs-plugins/"))))
+            return [_within(root / "plugins", argument.removeprefix(PLUGINS))]
         return resolve_packaged(argument)
 
     def _need_crs(self, argument: str) -> Path:
-        if self.crs is None or not (self.crs / "rules").is_dir():
+        if self.crs is None or not self._reader.fitting(_within(self.crs / "rules", "*.conf")):
             raise SecLangError(
                 "the Core Rule Set is not installed",
                 Position(f"<settings{self._of}>", 1),
                 argument,
-                "run `envoy-waf crs install`, set crs_root, or use @baseline",
+                "run `envoy-waf crs install`, set crs_root, or use @baseline"
+                + (f"; {self.crs / 'rules'} has no rules" if self.crs is not None else ""),
             )
         return self.crs
 
@@ -125,7 +136,9 @@ class RuleSets:
         settings = self.settings
         nodes: list[Node] = []
         for rule in settings.rules or self.default_rules():
-            nodes += parse_text(f'Include "{rule}"', source, file=f"<rules{self._of}>")
+            # Most have no plugins.
+            name = "IncludeOptional" if rule.startswith(PLUGINS) and glob.has_magic(rule) else "Include"
+            nodes += parse_text(f'{name} "{rule}"', source, file=f"<rules{self._of}>")
         nodes += parse_text(settings.directives, source, file=f"<directives{self._of}>")
         nodes, notes = override(nodes, settings, source, f"<settings{self._of}>")
         if settings.mode:
@@ -134,7 +147,9 @@ class RuleSets:
 
     def compile(self, options: CompileOptions | None = None) -> WAF:
         """Compile what the settings say.  Raises SecLangError."""
-        source = RuleSource(".", self.resolve)
+        source = RuleSource(".", self.resolve, self._reader)
+        if self.crs is not None:
+            source.sought.append(str(self.crs / CRS_SETUP))
         nodes, notes = self._parse(source)
         if options is None:
             resolver = _resolver() if self.settings.dns and any(map(_asks_dns, nodes)) else None

@@ -40,7 +40,7 @@ def folders_of(files: Sequence[str]) -> list[str]:
     return list(found)[:MAX_FOLDERS]
 
 
-def _state(files: Sequence[str]) -> dict[str, object]:
+def state_of(files: Sequence[str]) -> dict[str, object]:
     """What tells that a file has changed: where it really is, its size and its time.  Of a pattern: which files fit."""
     state: dict[str, object] = {}
     for file in files:
@@ -57,7 +57,7 @@ async def watch_files(files: Callable[[], Sequence[str]], changed: Callable[[], 
     """Call `changed` whenever one of the files, asked for anew each time, has changed, or others fit one of the
     patterns among them.  Runs until cancelled."""
     log = structlog.get_logger("envoy_waf")
-    state = _state(files())
+    state = state_of(files())
     while True:
         folders = folders_of(files())
         if not folders:
@@ -73,7 +73,7 @@ async def watch_files(files: Callable[[], Sequence[str]], changed: Callable[[], 
                 rust_timeout=POLL_MS,
                 yield_on_timeout=True,
             ):
-                now = _state(files())
+                now = state_of(files())
                 different = [name for name, what in now.items() if name in state and state[name] != what]
                 state = now
                 if different:

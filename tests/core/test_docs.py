@@ -12,7 +12,7 @@ from waf_core.compiler import directives, rules
 from waf_core.limits import Limit
 
 TABLES = {
-    "directives.md": [*directives.SUPPORTED, *directives.WITHOUT_EFFECT, *directives.REFUSED],
+    "directives.md": [*directives.SUPPORTED, *directives.WITH_FILE, *directives.WITHOUT_EFFECT, *directives.REFUSED],
     "operators.md": [f"@{name}" for name in (*operators.REGISTRY, *operators.REFUSED)],
     "transformations.md": [*transformations.REGISTRY],
     "variables.md": [*variables.REGISTRY, *variables.REFUSED],

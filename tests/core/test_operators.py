@@ -142,9 +142,12 @@ def test_datasets() -> None:
 
 def test_schemas(tmp_path: Path) -> None:
     (tmp_path / "s.json").write_text('{"type": "object", "required": ["a"]}')
+    xsd = '<xs:schema xmlns:xs="http://www.w3.org/2001/XMLSchema">{}</xs:schema>'
     (tmp_path / "s.xsd").write_text(
-        '<xs:schema xmlns:xs="http://www.w3.org/2001/XMLSchema"><xs:element name="a" type="xs:integer"/></xs:schema>'
+        xsd.format('<xs:include schemaLocation="part.xsd"/><xs:element name="a" type="number"/>')
     )
+    number = '<xs:simpleType name="number"><xs:restriction base="xs:integer"/></xs:simpleType>'
+    (tmp_path / "part.xsd").write_text(xsd.format(number))
     env = OperatorEnv(folders=(str(tmp_path),))
     by_json = REGISTRY["validateschema"](b"s.json", env)
     assert by_json.match(b'{"a": 1}', NoTransaction()) is None

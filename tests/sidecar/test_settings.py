@@ -17,8 +17,10 @@ from extproc.idle import idle_limits, idle_settings
 from extproc.loading import load_settings
 from extproc.policies import compile_policies
 from extproc.rulesets import RuleSets
+from extproc.watch import state_of
 from tests.core.transactions import run
 from tests.crs import crs_or_skip
+from waf_core.errors import SecLangError
 
 
 def test_flags_beat_environment_beats_file_beats_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,6 +196,32 @@ def test_crs_may_be_named_in_parts() -> None:
     other = RuleSets(load_settings(rules=by_path, paranoia_level=4)).compile()
     assert waf.program.paranoia_level == other.program.paranoia_level == 4
     assert waf.program.notes == other.program.notes == []
+
+
+def test_named_rules_that_are_not_there_are_an_error(tmp_path: Path) -> None:
+    folder = tmp_path / "crs [mine]"
+    (folder / "rules").mkdir(parents=True)
+    with pytest.raises(SecLangError, match=r"rules has no rules"):
+        RuleSets(load_settings(crs_root=folder)).compile()
+    (folder / "rules" / "a.conf").write_text('SecAction "id:1,phase:1,pass"')
+    (folder / "crs-setup.conf.example").touch()
+    with pytest.raises(SecLangError, match=r"<rules>:1:1: no file fits the pattern: '@crs/b\*.conf'"):
+        RuleSets(load_settings(crs_root=folder, rules=["@crs/b*.conf"])).compile()
+    with pytest.raises(SecLangError, match=r"no file fits the pattern: '@crs-plugins/a\*"):
+        RuleSets(load_settings(crs_root=folder, directives='Include "@crs-plugins/a*.conf"')).compile()
+    with pytest.raises(SecLangError, match=r"no file fits the pattern: '@crs-plugins/a.conf'"):
+        RuleSets(load_settings(crs_root=folder, rules=["@crs-plugins/a.conf"])).compile()
+    program = RuleSets(load_settings(crs_root=folder, rules=["@crs/a*.conf", "@crs-plugins/*.conf"])).compile().program
+    assert len(program.units) == 1
+    # New rules, plugins and an own set-up are noticed.
+    state = state_of(program.sought)
+    for name in ("rules/a2.conf", "plugins/p.conf", "crs-setup.conf"):
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+        now = state_of(program.sought)
+        assert now != state, name
+        state = now
 
 
 def test_settings_that_no_rule_reads_are_noted(tmp_path: Path) -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from glob import escape
 from pathlib import Path
 
-FOLDER = Path(__file__).parent
+FOLDER = escape(str(Path(__file__).parent))
 
 
 def resolve(argument: str) -> Sequence[str] | None:
-    """`@recommended` and `@baseline` for Include; None for anything else."""
+    """`@recommended` and `@baseline` for Include: a pattern; None for anything else."""
     if argument == "@recommended":
-        return [str(FOLDER / "recommended.conf")]
+        return [f"{FOLDER}/recommended.conf"]
     if argument == "@baseline":
-        return [str(path) for path in sorted((FOLDER / "rules").glob("*.conf"))]
+        return [f"{FOLDER}/rules/*.conf"]
     return None

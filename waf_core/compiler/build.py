@@ -11,9 +11,9 @@ from waf_core.compiler import updates
 from waf_core.compiler.clean import find_clean_path
 from waf_core.compiler.directives import (
     BY_LOWER_NAME,
-    FILE_DIRECTIVES,
     REFUSED,
     SUPPORTED,
+    WITH_FILE,
     WITHOUT_EFFECT,
     DirectiveError,
 )
@@ -144,7 +144,7 @@ class Builder:
 
     def _folder(self, node: Node) -> str:
         file = node.position.file
-        return os.path.dirname(file) if os.path.isfile(file) else self.source.root
+        return os.path.dirname(file) if self.source.reader.is_file(file) else self.source.root
 
     def _env(self, node: Node) -> OperatorEnv:
         return OperatorEnv(
@@ -155,6 +155,7 @@ class Builder:
             http_bl_key=self.settings.http_bl_key,
             notes=self.notes,
             files=self.source.files,
+            reader=self.source.reader,
         )
 
     def _link(self, node: RuleNode, draft: Draft, defaults: Defaults) -> Link:
@@ -176,13 +177,21 @@ class Builder:
             self.notes.append(f"{node.position}: {canonical} has no effect here: {WITHOUT_EFFECT[canonical]}")
             return
         try:
-            SUPPORTED[canonical](self.settings, node.arguments, self._folder(node))
-            if canonical in FILE_DIRECTIVES:
-                self.source.files.append(os.path.join(self._folder(node), node.arguments[0]))
+            if canonical in WITH_FILE:
+                self._file(canonical, node)
+            else:
+                SUPPORTED[canonical](self.settings, node.arguments)
             if canonical == "SecUnicodeMapFile":
                 self.replaced["urldecodeuni"] = url_decode_uni_by_map(self.settings.unicode_map)
         except DirectiveError as error:
             raise SecLangError(f"{canonical} {error}", node.position, " ".join(node.arguments), error.hint) from error
+
+    def _file(self, name: str, node: DirectiveNode) -> None:
+        if not node.arguments:
+            raise DirectiveError("takes the path of a file")
+        path = os.path.join(self._folder(node), node.arguments[0])
+        WITH_FILE[name](self.settings, node.arguments, path, self.source.reader)
+        self.source.files.append(path)
 
     def _dataset(self, node: DirectiveNode) -> None:
         if len(node.arguments) != 2:

@@ -7,10 +7,10 @@ docs/directives.md is made from these tables.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Mapping
 
+from waf_core.reading import Reader
 from waf_core.settings import AUDIT_ENGINES, AUDIT_PARTS, ENGINE_MODES, XML_INTO_ARGS, EngineSettings, LimitAction
 
 
@@ -22,10 +22,12 @@ class DirectiveError(ValueError):
         self.hint = hint
 
 
-Handler = Callable[[EngineSettings, tuple[str, ...], str], None]
-"""(settings, arguments, folder of relative paths)"""
+Handler = Callable[[EngineSettings, tuple[str, ...]], None]
+FileHandler = Callable[[EngineSettings, tuple[str, ...], str, Reader], None]
+"""Of a directive whose first argument is a file: (settings, arguments, its path, what reads it)."""
 
 MAX_LIMIT = 1 << 40
+MAX_MAP_BYTES = 8 << 20
 
 
 def _one(arguments: tuple[str, ...]) -> str:
@@ -35,7 +37,7 @@ def _one(arguments: tuple[str, ...]) -> str:
 
 
 def _flag(attribute: str) -> Handler:
-    def handle(settings: EngineSettings, arguments: tuple[str, ...], folder: str) -> None:
+    def handle(settings: EngineSettings, arguments: tuple[str, ...]) -> None:
         value = _one(arguments).lower()
         if value not in ("on", "off"):
             raise DirectiveError("takes On or Off", f"found {arguments[0]!r}")
@@ -45,7 +47,7 @@ def _flag(attribute: str) -> Handler:
 
 
 def _integer(attribute: str, low: int = 0, high: int = MAX_LIMIT) -> Handler:
-    def handle(settings: EngineSettings, arguments: tuple[str, ...], folder: str) -> None:
+    def handle(settings: EngineSettings, arguments: tuple[str, ...]) -> None:
         value = _one(arguments)
         if not value.isdigit() or not low <= int(value) <= high:
             raise DirectiveError(f"takes a number from {low} to {high}", f"found {value!r}")
@@ -55,14 +57,14 @@ def _integer(attribute: str, low: int = 0, high: int = MAX_LIMIT) -> Handler:
 
 
 def _text(attribute: str) -> Handler:
-    def handle(settings: EngineSettings, arguments: tuple[str, ...], folder: str) -> None:
+    def handle(settings: EngineSettings, arguments: tuple[str, ...]) -> None:
         setattr(settings, attribute, _one(arguments))
 
     return handle
 
 
 def _choice(attribute: str, choices: Mapping[str, object]) -> Handler:
-    def handle(settings: EngineSettings, arguments: tuple[str, ...], folder: str) -> None:
+    def handle(settings: EngineSettings, arguments: tuple[str, ...]) -> None:
         value = _one(arguments).lower()
         if value not in choices:
             raise DirectiveError(f"takes one of {', '.join(choices)}", f"found {arguments[0]!r}")
@@ -71,17 +73,17 @@ def _choice(attribute: str, choices: Mapping[str, object]) -> Handler:
     return handle
 
 
-def _mime_types(settings: EngineSettings, arguments: tuple[str, ...], folder: str) -> None:
+def _mime_types(settings: EngineSettings, arguments: tuple[str, ...]) -> None:
     names = {name.lower().encode() for argument in arguments for name in argument.split()}
     settings.response_body_mime_types |= names
 
 
-def _mime_types_clear(settings: EngineSettings, arguments: tuple[str, ...], folder: str) -> None:
+def _mime_types_clear(settings: EngineSettings, arguments: tuple[str, ...]) -> None:
     settings.response_body_mime_types = frozenset()
 
 
 def _separator(attribute: str) -> Handler:
-    def handle(settings: EngineSettings, arguments: tuple[str, ...], folder: str) -> None:
+    def handle(settings: EngineSettings, arguments: tuple[str, ...]) -> None:
         value = _one(arguments)
         if len(value) != 1 or not value.isascii():
             raise DirectiveError("takes a single character", f"found {value!r}")
@@ -90,7 +92,7 @@ def _separator(attribute: str) -> Handler:
     return handle
 
 
-def _status(settings: EngineSettings, arguments: tuple[str, ...], folder: str) -> None:
+def _status(settings: EngineSettings, arguments: tuple[str, ...]) -> None:
     """An expression that statuses are searched with; it is written by whoever writes rules."""
     try:
         re.compile(_one(arguments))
@@ -99,33 +101,29 @@ def _status(settings: EngineSettings, arguments: tuple[str, ...], folder: str) -
     settings.audit_log_relevant_status = arguments[0]
 
 
-def _component(settings: EngineSettings, arguments: tuple[str, ...], folder: str) -> None:
+def _component(settings: EngineSettings, arguments: tuple[str, ...]) -> None:
     settings.component_signatures.append(" ".join(arguments))
 
 
-def _audit_parts(settings: EngineSettings, arguments: tuple[str, ...], folder: str) -> None:
+def _audit_parts(settings: EngineSettings, arguments: tuple[str, ...]) -> None:
     value = _one(arguments)
     if not AUDIT_PARTS.fullmatch(value):
         raise DirectiveError("takes letters from A to K, and Z", f"found {value!r}")
     settings.audit_log_parts = value
 
 
-def _geo(settings: EngineSettings, arguments: tuple[str, ...], folder: str) -> None:
-    path = os.path.join(folder, _one(arguments))
-    if not os.path.isfile(path):
+def _geo(settings: EngineSettings, arguments: tuple[str, ...], path: str, reader: Reader) -> None:
+    _one(arguments)
+    if not reader.is_file(path):
         raise DirectiveError("the database does not exist", path)
     settings.geo_database = path
 
 
-def _unicode_map(settings: EngineSettings, arguments: tuple[str, ...], folder: str) -> None:
+def _unicode_map(settings: EngineSettings, arguments: tuple[str, ...], path: str, reader: Reader) -> None:
     """`SecUnicodeMapFile FILE CODEPAGE`: lines `CODEPAGE` then `hex:hex hex:hex ...`."""
-    if not arguments:
-        raise DirectiveError("takes a file and a code page")
-    path = os.path.join(folder, arguments[0])
     page = arguments[1] if len(arguments) > 1 else "20127"
     try:
-        with open(path, encoding="latin-1") as handle:
-            lines = handle.read(8 << 20).splitlines()
+        lines = reader.read(path, MAX_MAP_BYTES).decode("latin-1").splitlines()
     except OSError as error:
         raise DirectiveError("cannot read the map", f"{path}: {error.strerror}") from error
     inside = False
@@ -141,9 +139,6 @@ def _unicode_map(settings: EngineSettings, arguments: tuple[str, ...], folder: s
     if not settings.unicode_map:
         raise DirectiveError(f"the map has no code page {page}", path)
 
-
-FILE_DIRECTIVES = frozenset({"SecGeoLookupDb", "SecUnicodeMapFile"})
-"""Those whose first argument is a file that is read."""
 
 _LIMIT: dict[str, object] = {action.value.lower(): action for action in LimitAction}
 
@@ -173,10 +168,10 @@ SUPPORTED: dict[str, Handler] = {
     "SecComponentSignature": _component,
     "SecWebAppId": _text("web_app_id"),
     "SecSensorId": _text("sensor_id"),
-    "SecGeoLookupDb": _geo,
-    "SecUnicodeMapFile": _unicode_map,
     "SecHttpBlKey": _text("http_bl_key"),
 }
+
+WITH_FILE: dict[str, FileHandler] = {"SecGeoLookupDb": _geo, "SecUnicodeMapFile": _unicode_map}
 
 _MEMORY = "bodies stay in memory, bounded by the body limits; nothing is written to disk"
 _SIDECAR = "the sidecar's own settings decide where logs go (envoy-waf serve --help)"
@@ -240,4 +235,4 @@ REFUSED: dict[str, str] = {
     "SecEncryptionEngine": _HASH,
 }
 
-BY_LOWER_NAME = {name.lower(): name for name in (*SUPPORTED, *WITHOUT_EFFECT, *REFUSED)}
+BY_LOWER_NAME = {name.lower(): name for name in (*SUPPORTED, *WITH_FILE, *WITHOUT_EFFECT, *REFUSED)}

@@ -18,6 +18,7 @@ from typing import Final, Protocol
 
 from waf_core.macros import Expander, Macro
 from waf_core.operators.needs import NOTHING, Needs
+from waf_core.reading import DISK, Reader
 
 Captures = tuple[bytes | None, ...]
 HIT: Final[Captures] = ()
@@ -80,26 +81,34 @@ class OperatorEnv:
     """What the user should know about (patterns on the slow engine, say)."""
     files: list[str] = field(default_factory=list)
     """Data files read, for the reloader."""
+    reader: Reader = DISK
+    """Reads them."""
 
 
 class Factory(Protocol):
     def __call__(self, argument: bytes, env: OperatorEnv) -> Operator: ...
 
 
-def find_file(kind: str, name: bytes, env: OperatorEnv, limit: int) -> str:
+def find_file(kind: str, name: bytes, env: OperatorEnv) -> str:
     """The path of a file that an operator's argument names, noted for the reloader.  `kind` is the
-    word for errors ("data file"), `limit` its largest size in bytes.  Raises OperatorError."""
+    word for errors ("data file").  Raises OperatorError."""
     text = name.decode("utf-8", "surrogateescape")
     for folder in env.folders:
         path = os.path.join(folder, text)
-        if os.path.isfile(path):
+        if env.reader.is_file(path):
             break
     else:
         raise OperatorError(f"the {kind} {text!r} does not exist", f"searched in: {', '.join(env.folders)}")
-    if os.path.getsize(path) > limit:
-        raise OperatorError(f"the {kind} {text!r} is larger than {limit} bytes")
     env.files.append(path)
     return path
+
+
+def read_file(kind: str, path: str, env: OperatorEnv, limit: int) -> bytes:
+    """Its content, of `limit` bytes at most.  Raises OperatorError."""
+    try:
+        return env.reader.read(path, limit)
+    except OSError as error:
+        raise OperatorError(f"cannot read the {kind} {path!r}: {error.strerror}") from error
 
 
 REGISTRY: Final[dict[str, Factory]] = {}
@@ -166,6 +175,7 @@ __all__ = [
     "operator",
     "phrases",
     "rbl",
+    "read_file",
     "refused",
     "regex",
     "restpath",

@@ -9,7 +9,7 @@ from typing import Final
 from lxml import etree
 
 from waf_core.macros import Expander
-from waf_core.operators import HIT, Captures, Operator, OperatorEnv, OperatorError, find_file, operator
+from waf_core.operators import HIT, Captures, Operator, OperatorEnv, OperatorError, find_file, operator, read_file
 
 MAX_SCHEMA_BYTES: Final = 4 << 20
 
@@ -17,7 +17,7 @@ MAX_SCHEMA_BYTES: Final = 4 << 20
 class JsonSchema(Operator):
     """The value is the request body as text."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: bytes) -> None:
         import jsonschema_rs  # 4 MB that few rules need
 
         try:
@@ -45,10 +45,11 @@ def _parse(value: bytes) -> etree._Element | None:
 class XmlSchema(Operator):
     """Parses the value itself, without entities and network."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, text: bytes, path: str) -> None:
+        """What it includes is found from `path`."""
         parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False)
         try:
-            self._schema = etree.XMLSchema(etree.parse(path, parser))
+            self._schema = etree.XMLSchema(etree.fromstring(text, parser, base_url=path))
         except (etree.XMLSyntaxError, etree.XMLSchemaParseError) as error:
             raise OperatorError(f"the XML Schema cannot be used: {error}") from error
 
@@ -73,13 +74,11 @@ class Dtd(Operator):
 
 @operator("validateDTD")
 def _validate_dtd(argument: bytes, env: OperatorEnv) -> Operator:
-    return Dtd(find_file("schema", argument.strip(), env, MAX_SCHEMA_BYTES))
+    return Dtd(find_file("schema", argument.strip(), env))
 
 
 @operator("validateSchema")
 def _validate_schema(argument: bytes, env: OperatorEnv) -> Operator:
-    path = find_file("schema", argument.strip(), env, MAX_SCHEMA_BYTES)
-    if path.endswith(".json"):
-        with open(path, encoding="utf-8") as handle:
-            return JsonSchema(handle.read())
-    return XmlSchema(path)
+    path = find_file("schema", argument.strip(), env)
+    text = read_file("schema", path, env, MAX_SCHEMA_BYTES)
+    return JsonSchema(text) if path.endswith(".json") else XmlSchema(text, path)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import glob
+import io
 import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from waf_core.errors import Position, SecLangError
+from waf_core.reading import DISK, Reader
 from waf_core.seclang.lexer import LogicalLine, Word, logical_lines, words
 from waf_core.seclang.tree import ActionNode, DirectiveNode, Node, OperatorNode, RuleNode, TargetNode
 
@@ -22,15 +24,16 @@ _QUOTED = re.compile(r"[^'\\]*(?:\\'?[^'\\]*)*")
 """What stands in quotes, up to the closing one or the end of the text; it may be nothing."""
 
 Resolver = Callable[[str], Sequence[str] | None]
-"""Maps an Include argument such as `@crs/*.conf` to paths; None: not mine."""
+"""Maps an Include argument such as `@crs/*.conf` to paths and patterns; None: not mine."""
 
 
 @dataclass(slots=True)
 class RuleSource:
-    """How rule text is found: the folder of relative paths, and named rule sets."""
+    """How rule text is found: the folder of relative paths, named rule sets, and what reads files."""
 
     root: str = "."
     resolver: Resolver | None = None
+    reader: Reader = DISK
     files: list[str] = field(default_factory=list)
     """Every file read, in order: what a reloader has to watch."""
     sought: list[str] = field(default_factory=list)
@@ -86,8 +89,8 @@ def _include(
     if depth >= MAX_INCLUDE_DEPTH:
         raise SecLangError("files include each other without end", position, line.text)
     argument = items[1].text
-    paths = source.resolver(argument) if source.resolver else None
-    if paths is None:
+    named = source.resolver(argument) if source.resolver else None
+    if named is None:
         if argument.startswith("@"):
             raise SecLangError(
                 "unknown named rule set",
@@ -95,43 +98,53 @@ def _include(
                 argument,
                 "known are @baseline, @recommended, @crs-setup and @crs/*.conf",
             )
-        base = os.path.dirname(line.file) if os.path.isfile(line.file) else source.root
-        full = argument if os.path.isabs(argument) else os.path.join(base, argument)
-        if not os.path.isabs(argument) and not glob.glob(full):
-            full = os.path.join(source.root, argument)
-        if optional or glob.has_magic(argument):
-            source.sought.append(full)
-        if glob.has_magic(argument):
-            paths = sorted(glob.glob(full))
-            if not paths and not optional:
-                # As in Apache and ModSecurity v3: rules that are not there would let everything pass.
-                raise SecLangError(
-                    "no file fits the pattern", position, argument, "write IncludeOptional if that is meant"
-                )
-        elif os.path.exists(full):
-            paths = [full]
-        elif optional:
-            paths = []
-        else:
-            raise SecLangError(
-                "the included file does not exist",
-                position,
-                argument,
-                f"paths are relative to the including file, then to {source.root}",
-            )
+        named = [_full(argument, line.file, source)]
+    paths = [path for wanted in named for path in _fitting(wanted, source, position, optional=optional)]
+    if not paths and not optional:
+        # As in Apache and ModSecurity v3: rules that are not there would let everything pass.
+        raise SecLangError("no file fits the pattern", position, argument, "write IncludeOptional if that is meant")
     for path in paths:
         _include_file(path, position, source, depth + 1, nodes)
 
 
+def _full(argument: str, file: str, source: RuleSource) -> str:
+    """An argument of Include in `file`, as a path or pattern."""
+    if os.path.isabs(argument):
+        return argument
+    root = os.path.join(glob.escape(source.root), argument)
+    if not source.reader.is_file(file):
+        return root
+    beside = os.path.join(glob.escape(os.path.dirname(file)), argument)
+    return beside if source.reader.fitting(beside) else root
+
+
+def _fitting(wanted: str, source: RuleSource, position: Position, *, optional: bool) -> list[str]:
+    """Files of one path or pattern of Include; a path has to exist, unless it is optional."""
+    is_pattern = glob.has_magic(wanted)
+    if optional or is_pattern:
+        source.sought.append(wanted)
+    if is_pattern:
+        return source.reader.fitting(wanted)
+    if source.reader.is_file(wanted):
+        return [wanted]
+    if optional:
+        return []
+    raise SecLangError(
+        "the included file does not exist",
+        position,
+        wanted,
+        f"paths are relative to the including file, then to {source.root}",
+    )
+
+
 def _include_file(path: str, position: Position, source: RuleSource, depth: int, nodes: list[Node]) -> None:
     try:
-        if os.path.getsize(path) > MAX_RULE_FILE_BYTES:
-            raise SecLangError("the rule file is too large", position, path, f"limit: {MAX_RULE_FILE_BYTES} bytes")
-        with open(path, encoding="utf-8", errors="surrogateescape") as handle:
-            text = handle.read()
+        content = source.reader.read(path, MAX_RULE_FILE_BYTES)
     except OSError as error:
         raise SecLangError("cannot read the rule file", position, f"{path}: {error.strerror}") from error
     source.files.append(path)
+    # Line ends of all systems become one.
+    text = io.TextIOWrapper(io.BytesIO(content), "utf-8", "surrogateescape").read()
     _parse(text, path, source, depth, nodes)
 
 
