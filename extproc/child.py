@@ -14,7 +14,6 @@ import aiohttp
 
 from extproc.config import Settings, worker_address
 from extproc.control import ControlError, UnavailableError
-from extproc.loading import Reread
 
 ASK_SECONDS = 10.0
 """Time that a worker gets to answer."""
@@ -52,9 +51,9 @@ class Child:
         """Of the settings and rules that it was last told to read."""
         self._session: aiohttp.ClientSession | None = None
 
-    async def spawn(self, settings: Settings, reread: Reread, generation: int, environment: dict[str, str]) -> None:
-        """Start the process.  It gets `settings` as they are, and reads them anew as `reread` does when it reloads.
-        Raises OSError when there can be no further process."""
+    async def spawn(self, settings: Settings, tried: Path, generation: int, environment: dict[str, str]) -> None:
+        """Start the process.  It gets `settings`, and reads what serves from `tried` (extproc/generation.py), then and
+        when it reloads.  Raises OSError when there can be no further process."""
         with contextlib.suppress(FileNotFoundError):
             self.socket.unlink()
         self.generation = generation
@@ -78,10 +77,9 @@ class Child:
             "generation": generation,
             "settings": settings.model_dump(mode="json"),
             "own": own,
-            "config": reread.path,
-            "flags": reread.flags,
+            "tried": str(tried),
         }
-        self.process.stdin.write(json.dumps(head, default=str).encode())
+        self.process.stdin.write(json.dumps(head).encode())
         self.process.stdin.close()
 
     async def ask(self, method: str, path: str, body: Any = None, *, seconds: float = ASK_SECONDS) -> Any:

@@ -21,7 +21,8 @@ WORKER_BYTES = 150 << 20
 JUDGING_BYTES = 100 << 20
 """Bodies that are being judged, twice over."""
 
-SUPERVISOR_BYTES = 100 << 20
+SUPERVISOR_BYTES = 180 << 20
+"""60, and while it tries rules 120 of a process for that."""
 
 
 def memory_limit(root: Path = CGROUPS) -> int | None:

@@ -16,7 +16,9 @@ import yaml
 from pydantic import ValidationError
 
 from extproc.config import PREFIX, ConfigError, PolicySettings, Settings
+from extproc.generation import Generation
 from extproc.match import MatchSettings
+from waf_core.reading import DISK
 
 _SERVICE_HOST = "_SERVICE_HOST"
 
@@ -48,14 +50,14 @@ def load_settings(path: Path | None = None, **flags: Any) -> Settings:
 
 
 class Reread:
-    """Gives the settings anew, from where they came the first time.  Raises ConfigError."""
+    """Gives what serves anew, from where it came the first time.  Raises ConfigError."""
 
     def __init__(self, path: Path | None, flags: dict[str, Any]) -> None:
         self.path = path
         self.flags = flags
 
-    def __call__(self) -> Settings:
-        return load_settings(self.path, **self.flags)
+    def __call__(self) -> Generation:
+        return Generation(load_settings(self.path, **self.flags), DISK)
 
 
 class _Loader(yaml.SafeLoader):

@@ -9,8 +9,8 @@ from __future__ import annotations
 import atexit
 import logging
 import sys
-from collections.abc import Callable
-from typing import ClassVar
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, NamedTuple
 
 import structlog
 
@@ -102,6 +102,21 @@ def configure(level: str, style: str) -> Callable[[], None]:
         cache_logger_on_first_use=False,
     )
     return output.close
+
+
+class Line(NamedTuple):
+    """Its level, its event, and what belongs to it (as JSON may hold it)."""
+
+    level: str
+    event: str
+    fields: dict[str, Any]
+
+
+def write(lines: Iterable[Line]) -> None:
+    """Log them."""
+    logger = structlog.get_logger("envoy_waf")
+    for level, event, fields in lines:
+        getattr(logger, level)(event, **fields)
 
 
 def on_loss(tell: Callable[[int], object]) -> None:

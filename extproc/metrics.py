@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from extproc import __version__
-from extproc.policies import PolicySet
-from waf_core.scan.limits import ScanStatistics
+
+if TYPE_CHECKING:
+    from extproc.policies import PolicySet
+    from waf_core.scan.limits import ScanStatistics
 
 MAX_RULE_SERIES = 2000
 """Rule ids that get a series of their own; hits of further ids count as id="other"."""

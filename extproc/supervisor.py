@@ -27,22 +27,20 @@ import structlog
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import mark_process_dead
 
-from extproc import __version__
+from extproc import __version__, log
 from extproc.admin.servers import AdminServers
 from extproc.child import RELOAD_SECONDS, Child
 from extproc.config import ConfigError, Settings
 from extproc.control import MAX_WATCHERS, ControlError, WatchersError
 from extproc.fixed import kept
 from extproc.loading import Reread
-from extproc.policies import compile_policies
 from extproc.requests.plain import exchange_to_json
 from extproc.summary import merge
 from extproc.tasks import Tasks
+from extproc.trial import Tried, how_it_ended, try_rules
 from extproc.watch import watch_files, watched_files
 from extproc.workers_metrics import WorkersMetrics
-from waf_core import WafError
 from waf_core.exchange import Exchange
-from waf_core.memory import release
 
 RESTART_SECONDS = (0.1, 0.5, 2.0, 5.0, 15.0)
 """Pauses before a worker that ended is started again."""
@@ -54,18 +52,20 @@ STEADY_SECONDS = 60.0
 class Supervisor:
     """Runs `settings.workers` processes until SIGTERM.  It is the Control of the public admin servers."""
 
-    def __init__(self, settings: Settings, reread: Reread, files: list[str]) -> None:
-        """`files`: what to watch, from the rules that the command line has compiled already."""
+    def __init__(self, settings: Settings, reread: Reread) -> None:
         self.settings = settings
         """The newest that could be used: workers start with them, whatever the file says by then."""
         self.generation = 1
         """Counts the settings and rules that workers were told to read."""
         self._reread = reread
-        self._files = files
+        self._files: list[str] = []
+        """What to watch."""
         self._log = structlog.get_logger("envoy_waf")
         self._own_folder = settings.runtime_dir is None
         self._folder = settings.runtime_dir or Path(tempfile.mkdtemp(prefix="envoy-waf-"))
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._tried = self._folder / "tried.json"
+        """What workers serve (extproc/generation.py)."""
         self._metrics_folder = self._folder / "metrics"
         shutil.rmtree(self._metrics_folder, ignore_errors=True)
         self._metrics_folder.mkdir(mode=0o700)
@@ -83,11 +83,25 @@ class Supervisor:
         return not self._stop.is_set() and all(child.ready for child in self._children)
 
     async def run(self) -> None:
-        """Raises OSError when an admin address is taken."""
+        """Raises ConfigError when the rules are wrong, OSError when an admin address is taken."""
+        try:
+            await self._run()
+        finally:
+            if self._own_folder:
+                shutil.rmtree(self._folder, ignore_errors=True)
+
+    async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._hangup)
+        begun = time.monotonic()
+        async with self._reloading:
+            tried = await self._try(self.settings)
+        if self._stop.is_set():
+            return
+        log.write(tried.lines)
+        self._log.info("compiled", seconds=round(time.monotonic() - begun, 2), workers=self.settings.workers)
         servers = AdminServers(self)
         await servers.start()
         for child in self._children:
@@ -99,8 +113,13 @@ class Supervisor:
         self._tasks.cancel()
         await asyncio.gather(*(child.end(self.settings.drain_seconds) for child in self._children))
         await servers.stop()
-        if self._own_folder:
-            shutil.rmtree(self._folder, ignore_errors=True)
+
+    async def _try(self, settings: Settings) -> Tried:
+        """Try the rules of the settings: those that can be used are what workers take from now on.  Raises ConfigError
+        and OSError."""
+        tried = await try_rules(settings, self._tried)
+        self._files = watched_files(tried.files, self._reread)
+        return tried
 
     async def _tend(self, child: Child) -> None:
         """Start a worker, and start it again whenever it ends."""
@@ -108,9 +127,8 @@ class Supervisor:
         while True:
             begun = time.monotonic()
             try:
-                code = await self._live(child)
-                said = f"exit status {code}" if code >= 0 else signal.strsignal(-code) or f"signal {-code}"
-            except OSError as error:
+                said = how_it_ended(await self._live(child))
+            except (OSError, ConfigError) as error:
                 said = f"it cannot be started: {error}"
             child.ready = False
             if time.monotonic() - begun > STEADY_SECONDS:
@@ -123,9 +141,13 @@ class Supervisor:
             await asyncio.sleep(pause)
 
     async def _live(self, child: Child) -> int:
-        """One process from its start to its end; its exit status.  Raises OSError when it cannot be started."""
+        """One process from its start to its end; its exit status.  Raises OSError and ConfigError when it cannot be
+        started."""
+        async with self._reloading:
+            if not self._tried.exists():  # somebody has cleaned up the folder
+                await self._try(self.settings)
         folder = str(self._metrics_folder)
-        await child.spawn(self.settings, self._reread, self.generation, {"PROMETHEUS_MULTIPROC_DIR": folder})
+        await child.spawn(self.settings, self._tried, self.generation, {"PROMETHEUS_MULTIPROC_DIR": folder})
         assert child.process is not None
         watcher = asyncio.ensure_future(self._watch(child))
         try:
@@ -243,16 +265,13 @@ class Supervisor:
         meanwhile takes them before it counts as ready."""
         async with self._reloading:
             try:
-                settings = kept(self._reread(), self.settings, self._log)
-                policies = await asyncio.to_thread(compile_policies, settings)
-            except (WafError, ConfigError) as error:
+                settings = kept(self._reread().settings, self.settings, self._log)
+                await self._try(settings)
+            except (ConfigError, OSError) as error:
                 self._metrics.reloads.labels("failed").inc()
                 self._log.error("reload failed; the old rules stay", error=str(error))
                 return {"ok": False, "generation": self.generation, "error": str(error)}
             self.settings = settings
-            self._files = watched_files(policies, self._reread)
-            del policies
-            release()
             self.generation += 1
             errors = await asyncio.gather(*(self._reload_child(child) for child in self._children if child.ready))
         return {

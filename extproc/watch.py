@@ -10,12 +10,15 @@ import asyncio
 import glob
 import os
 from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING
 
 import structlog
 from watchfiles import awatch
 
 from extproc.loading import Reread
-from extproc.policies import PolicySet
+
+if TYPE_CHECKING:
+    from extproc.policies import PolicySet
 
 DEBOUNCE_MS = 400
 """A change is acted on when nothing else has changed for so long."""
@@ -88,8 +91,12 @@ async def watch_files(files: Callable[[], Sequence[str]], changed: Callable[[], 
             await asyncio.sleep(RETRY_SECONDS)
 
 
-def watched_files(policies: PolicySet, reread: Reread) -> list[str]:
-    """What a change of means a reload: files of the rules, patterns of Include, and the settings file."""
+def rule_files(policies: PolicySet) -> list[str]:
+    """What a change of means a reload: files of the rules, and patterns of Include."""
     programs = [policy.waf.program for policy in policies.policies]
-    files = [name for program in programs for name in (*program.files, *program.sought)]
-    return [*dict.fromkeys(files), *([str(reread.path)] if reread.path else [])]
+    return list(dict.fromkeys(name for program in programs for name in (*program.files, *program.sought)))
+
+
+def watched_files(of_rules: list[str], reread: Reread) -> list[str]:
+    """Those, and the settings file."""
+    return [*of_rules, *([str(reread.path)] if reread.path else [])]

@@ -22,6 +22,7 @@ from extproc.databases import DatabaseLoader
 from extproc.events import Recorder
 from extproc.explain import explain
 from extproc.fixed import kept
+from extproc.generation import Generation
 from extproc.listening import listening
 from extproc.loading import Reread
 from extproc.metrics import Metrics
@@ -34,9 +35,10 @@ from extproc.transport.connection import Limits
 from extproc.transport.health import Health
 from extproc.transport.room import Room
 from extproc.transport.server import GrpcServer
-from extproc.watch import watch_files, watched_files
+from extproc.watch import rule_files, watch_files, watched_files
 from waf_core import WafError
 from waf_core.memory import collect, keep
+from waf_core.reading import DISK
 
 if TYPE_CHECKING:
     from extproc.redis_store import RedisStore
@@ -60,8 +62,8 @@ class Worker:
         generation: int = 1,
         reread: Reread | None = None,
     ) -> None:
-        """`index`: which of the supervisor's workers this is; `generation`: of these policies; `reread`: gives the
-        settings anew for a reload."""
+        """`index`: which of the supervisor's workers this is; `generation`: of these policies; `reread`: gives what
+        serves anew for a reload."""
         self.settings = settings
         self.policies = policies
         self._reread = reread
@@ -152,7 +154,7 @@ class Worker:
 
     def _watched(self) -> list[str]:
         assert self._reread is not None
-        return watched_files(self.policies, self._reread)
+        return watched_files(rule_files(self.policies), self._reread)
 
     # -- Control ----------------------------------------------------------------------------------
 
@@ -162,9 +164,10 @@ class Worker:
         async with self._reloading:
             try:
                 collect()
-                settings = self._reread() if self._reread is not None else self.settings
-                settings = kept(settings, self.settings, self._log)
-                policies = await asyncio.to_thread(compile_policies, settings)
+                new = self._reread() if self._reread is not None else Generation(self.settings, DISK)
+                settings = kept(new.settings, self.settings, self._log)
+                policies = await asyncio.to_thread(compile_policies, settings, new.reader)
+                del new
                 loader = DatabaseLoader([policy.waf for policy in policies.policies])
                 await asyncio.to_thread(loader.prepare)
             except (WafError, ConfigError) as error:

@@ -6,11 +6,12 @@ What is recorded of live traffic, read from a HAR file or typed on a command lin
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from waf_core.persistence import Store
-from waf_core.trace import Trace
-from waf_core.transaction import Transaction
-from waf_core.waf import WAF
+if TYPE_CHECKING:
+    from waf_core.persistence import Store
+    from waf_core.transaction import Transaction
+    from waf_core.waf import WAF
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -39,6 +40,8 @@ def run(waf: WAF, exchange: Exchange, trace: bool = False, store: Store | None =
     """All phases; they end with the first interruption, phase 5 always runs.  `store`: as for a transaction."""
     tx = waf.new_transaction(store=store)
     if trace:
+        from waf_core.trace import Trace  # it loads the engine, which who only holds exchanges need not do
+
         Trace.attach(tx)
     tx.process_connection(exchange.client_ip, exchange.client_port, exchange.server_ip, exchange.server_port)
     tx.process_uri(exchange.uri, exchange.method, exchange.version)

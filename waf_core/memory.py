@@ -27,13 +27,6 @@ def collect() -> None:
     gc.collect()
 
 
-def release() -> None:
-    """A program is not needed any more: give its memory back to the system, as far as that goes."""
-    gc.unfreeze()
-    gc.collect()
-    trim()
-
-
 def trim() -> None:
     """Give what has been freed back to the system.  Other threads that ask for memory wait meanwhile (milliseconds)."""
     malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's

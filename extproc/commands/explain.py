@@ -11,7 +11,8 @@ from typing import Any
 
 import click
 
-from extproc.commands.common import EXIT_FOUND, compile_all, fail, load, policy_for, print_json
+from extproc.commands.common import EXIT_FOUND, fail, load, print_json
+from extproc.commands.compiled import compile_all, policy_for
 from extproc.commands.options import RULE_FLAGS, settings_options
 from extproc.explain import explain, render
 from extproc.requests.curl import parse_curl

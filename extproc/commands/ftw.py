@@ -9,7 +9,8 @@ from typing import Any
 import click
 import yaml
 
-from extproc.commands.common import EXIT_FOUND, compile_all, fail, load, print_json
+from extproc.commands.common import EXIT_FOUND, fail, load, print_json
+from extproc.commands.compiled import compile_all
 from extproc.commands.options import RULE_FLAGS, settings_options
 from extproc.ftw.run import run_case
 from extproc.ftw.tests import Case, load_cases

@@ -10,7 +10,8 @@ from typing import Any
 
 import click
 
-from extproc.commands.common import EXIT_FOUND, choose, compile_all, fail, load, policy_for, print_json, progress_bar
+from extproc.commands.common import EXIT_FOUND, fail, load, print_json, progress_bar
+from extproc.commands.compiled import choose, compile_all, policy_for
 from extproc.commands.options import RULE_FLAGS, settings_options
 from extproc.policies import PolicySet
 from extproc.printable import printable

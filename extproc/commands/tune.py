@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from extproc.commands.common import compile_all, fail, load, print_json
+from extproc.commands.common import fail, load, print_json
+from extproc.commands.compiled import compile_all
 from extproc.commands.options import RULE_FLAGS, settings_options
 from extproc.config import Settings
 from extproc.ftw.run import run_stage

@@ -26,6 +26,10 @@ main(["serve", "--config", sys.argv[1]])
 """`envoy-waf serve`, which notices a worker that hangs within a second."""
 
 
+def children_of(number: int) -> set[int]:
+    return {int(pid) for pid in Path(f"/proc/{number}/task/{number}/children").read_text().split()}
+
+
 class Supervised:
     """Starts with `with`."""
 
@@ -33,6 +37,7 @@ class Supervised:
         self.rules = folder / "own.conf"
         self.rules.write_text(RULE)
         self.settings = folder / "settings.yaml"
+        self.runtime = folder / "run"
         self.port = free_port()
         self.values: dict[str, Any] = {
             "listen": f"unix:{folder}/waf.sock",
@@ -42,6 +47,7 @@ class Supervised:
             "watch": False,
             "log_level": "info",
             "data_dir": str(folder / "data"),
+            "runtime_dir": str(self.runtime),
         }
         self.write()
         self.log = folder / "log"
@@ -67,6 +73,17 @@ class Supervised:
     def ask(self, path: str) -> httpx.Response:
         return httpx.get(f"http://127.0.0.1:{self.port}{path}", timeout=30)
 
+    def prevent_starts(self) -> None:
+        """Workers that end from now on stay away, until the rules are good again."""
+        self.rules.write_text("SecRule ARGS broken")
+        (self.runtime / "tried.json").unlink()
+
+    def each(self) -> list[dict[str, Any]]:
+        """What each worker says of itself."""
+        sockets = sorted(self.runtime.glob("worker-*.sock"))
+        clients = [httpx.Client(transport=httpx.HTTPTransport(uds=str(socket)), timeout=30) for socket in sockets]
+        return [client.get("http://localhost/status").json() for client in clients]
+
     def status(self) -> dict[str, Any]:
         found: dict[str, Any] = self.ask("/status").json()
         return found
@@ -78,8 +95,7 @@ class Supervised:
         return [worker["pid"] for worker in self.status()["workers"]]
 
     def children(self) -> set[int]:
-        number = self.process.pid
-        return {int(pid) for pid in Path(f"/proc/{number}/task/{number}/children").read_text().split()}
+        return children_of(self.process.pid)
 
     def is_back(self, victim: int) -> bool:
         """Do both serve, without the one that was killed?"""

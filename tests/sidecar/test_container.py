@@ -34,4 +34,4 @@ def test_what_is_too_little_is_told() -> None:
     assert memory_note(load_settings(), 768 * MIB) == ""
     assert "may take 512 MiB, and 570 MiB may be needed" in memory_note(load_settings(), 512 * MIB)
     assert memory_note(load_settings(max_body_memory=64 * MIB), 512 * MIB) == ""
-    assert "1240 MiB" in memory_note(load_settings(workers=2), 1024 * MIB)
+    assert "1320 MiB" in memory_note(load_settings(workers=2), 1024 * MIB)

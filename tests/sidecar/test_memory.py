@@ -13,7 +13,11 @@ import pytest
 import yaml
 
 from demo.stack import Process, free_port
+from extproc.generation import store
+from extproc.loading import load_settings
+from extproc.policies import compile_policies
 from tests.waiting import eventually
+from waf_core.reading import Recorder
 
 COUNTING = """
 import gc, pathlib, sys, threading, time
@@ -58,7 +62,10 @@ def test_a_reload_lets_go_of_the_rules_that_served(tmp_path: Path, entry: str) -
     }
     path = tmp_path / "settings.yaml"
     path.write_text(yaml.safe_dump(settings))
-    head = {"index": 0, "generation": 1, "settings": settings, "own": {}, "config": str(path), "flags": {}}
+    recorder = Recorder()
+    compile_policies(load_settings(path), recorder)
+    store(tmp_path / "tried.json", load_settings(path), recorder)
+    head = {"index": 0, "generation": 1, "settings": settings, "own": {}, "tried": str(tmp_path / "tried.json")}
     (tmp_path / "head").write_text(json.dumps(head))
     process = Process("sidecar", [sys.executable, "-c", COUNTING + entry, str(tmp_path), str(path)], tmp_path)
     try:
@@ -80,3 +87,11 @@ def test_a_sidecar_does_not_load_what_few_need() -> None:
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "extproc.worker" in loaded
     assert not set(RARE) & set(loaded)
+
+
+def test_a_supervisor_does_not_load_the_engine() -> None:
+    """Its workers have it, and a trial is a process of its own."""
+    code = "import sys, extproc.cli, extproc.commands.serve, extproc.supervisor; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "extproc.supervisor" in loaded
+    assert not {*RARE, "waf_core.transaction", "waf_core.compiler", "re2", "hyperscan", "lxml", "grpc"} & set(loaded)

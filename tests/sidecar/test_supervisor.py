@@ -4,21 +4,77 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.sidecar.supervised import RULE, Supervised
+from extproc.generation import load, store
+from extproc.loading import load_settings
+from tests.sidecar.supervised import RULE, Supervised, children_of
 from tests.waiting import eventually
+from waf_core.reading import Recorder
 
 pytestmark = pytest.mark.xdist_group("supervisor")
+
+
+LARGE = "".join(f'SecRule ARGS "@rx word{i}[a-z]+" "id:{i},phase:2,deny"\n' for i in range(1, 4000))
+"""A trial of these takes a while."""
+
+
+def serve(folder: Path, rules: str) -> subprocess.Popen[str]:
+    """Two workers, as from a command line, with their files in `folder`."""
+    (folder / "own.conf").write_text(rules)
+    (folder / "tmp").mkdir()
+    arguments = ["--workers", "2", "--listen", f"unix:{folder}/waf.sock", "--admin", "", "--data-dir", str(folder)]
+    return subprocess.Popen(
+        [sys.executable, "-m", "extproc.cli", "serve", *arguments, "--rules", str(folder / "own.conf")],
+        env={**os.environ, "TMPDIR": str(folder / "tmp")}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True,
+    )  # fmt: skip
 
 
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Supervised]:
     with Supervised(tmp_path) as found:
         yield found
+
+
+def test_rules_that_are_wrong_at_the_start_are_told_and_nothing_stays(tmp_path: Path) -> None:
+    process = serve(tmp_path, "SecRule ARGS broken")
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert said.startswith(f"error: {tmp_path}/own.conf:1:1: the rule has no id")
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_start_that_is_broken_off_ends_in_order(tmp_path: Path, number: int) -> None:
+    process = serve(tmp_path, LARGE)
+    (trial,) = eventually(lambda: children_of(process.pid))
+    assert eventually(lambda: "trial_process" in Path(f"/proc/{trial}/cmdline").read_text())
+    os.killpg(process.pid, number)
+    said, _ = process.communicate(timeout=60)
+    assert (process.returncode, said) == (0, "")
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_a_trial_that_is_ended_changes_nothing(running: Supervised) -> None:
+    running.rules.write_text(LARGE)
+    workers = running.children()
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(running.reload)
+        (trial,) = eventually(lambda: running.children() - workers)
+        assert eventually(lambda: Path(f"/proc/{trial}/oom_score_adj").read_text() == "1000\n")
+        os.kill(trial, signal.SIGKILL)
+        assert answer.result() == {
+            "ok": False, "generation": 1, "error": "the rules could not be tried: Killed; is there memory for them?",
+        }  # fmt: skip
+    assert [(worker["generation"], worker["rules"]) for worker in running.each()] == [(1, 1), (1, 1)]
 
 
 def test_a_worker_that_hangs_is_started_again(running: Supervised) -> None:
@@ -39,6 +95,44 @@ def test_a_worker_that_dies_beside_broken_settings_comes_back_with_those_that_se
     assert eventually(lambda: running.is_back(victim))
     assert [worker["generation"] for worker in running.status()["workers"]] == [1, 1]
     assert running.status()["workers"][0]["listen"] == running.values["listen"]
+
+
+def test_a_worker_that_dies_beside_broken_rules_comes_back_with_those_that_serve(running: Supervised) -> None:
+    running.rules.write_text(f"{RULE}Include parts/*.conf\n")
+    (part := running.rules.parent / "parts" / "a.conf").parent.mkdir()
+    part.write_text('SecRule ARGS "@pmFromFile words" "id:2,phase:2,deny"\n')
+    (words := part.parent / "words").write_text("evil\r\nbad\n")
+    assert running.reload() == {"ok": True, "generation": 2, "error": ""}
+    # A mistake, a file that is gone, and a new one: none of that has been tried.
+    running.rules.write_text("SecRule ARGS broken")
+    words.unlink()
+    (part.parent / "b.conf").write_text("SecBogus")
+    victim = running.pids()[1]
+    os.kill(victim, signal.SIGKILL)
+    assert eventually(lambda: running.is_back(victim))
+    assert [(worker["generation"], worker["rules"]) for worker in running.each()] == [(2, 2), (2, 2)]
+    # The same again without what was stored: somebody has cleaned up.
+    running.rules.write_text(RULE)
+    (running.runtime / "tried.json").unlink()
+    victim = running.pids()[0]
+    os.kill(victim, signal.SIGKILL)
+    assert eventually(lambda: running.is_back(victim))
+    assert [worker["rules"] for worker in running.each()] == [1, 2]
+
+
+def test_what_is_stored_holds_no_secrets_and_is_for_nobody_else(tmp_path: Path) -> None:
+    secrets: dict[str, Any] = {
+        "admin_token": "hush",
+        "redis_url": "redis://:hush@redis:6379",
+        "audit_log": "https://a:hush@log/",
+    }
+    settings = load_settings(**secrets, mode="DetectionOnly", paranoia_level=3)
+    path = tmp_path / "tried.json"
+    store(path, settings, Recorder())
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert "hush" not in path.read_text()
+    found = load(path, {**load_settings(**secrets).model_dump(mode="json"), "admin_token": None}).settings
+    assert (found.mode, found.paranoia_level, found.redis_url) == ("DetectionOnly", 3, settings.redis_url)
 
 
 def test_settings_that_need_a_restart_stay_for_workers_that_start_later(running: Supervised) -> None:
@@ -79,7 +173,7 @@ def test_a_worker_that_starts_during_a_reload_takes_it_before_it_is_ready(runnin
 
 
 def test_without_any_worker_the_admin_server_says_so(running: Supervised) -> None:
-    running.rules.write_text("SecRule ARGS broken")
+    running.prevent_starts()
     for pid in running.pids():
         os.kill(pid, signal.SIGKILL)
     assert eventually(lambda: running.ask("/api/summary").status_code == 503)

@@ -1,0 +1,41 @@
+"""What the log says of the rules that a start has compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from extproc import __version__
+from extproc.config import Settings
+from extproc.container import memory_limit, memory_note
+from extproc.idle import idle_notes
+from extproc.log import Line
+from extproc.policies import PolicySet
+
+
+def announcements(policies: PolicySet, settings: Settings) -> Iterator[Line]:
+    """What will serve, and what to know about it."""
+    for note in idle_notes(settings, policies):
+        yield Line("warning", "a setting does nothing", {"note": note})
+    note = memory_note(settings, memory_limit())
+    if note:
+        yield Line("warning", "little memory", {"note": note})
+    for policy in policies.policies:
+        program = policy.waf.program
+        for note in program.notes:
+            yield Line("debug", "note", {"policy": policy.name, "note": note})
+        loaded = {
+            "version": __version__,
+            "policy": policy.name,
+            "ruleset": policy.info.sentence,
+            "rules": len(program.units),
+            "paranoia_level": program.paranoia_level,
+            "mode": program.settings.engine.value,
+            "notes": len(program.notes),
+        }
+        yield Line("info", "rules loaded", loaded)
+        if policy.info.name == "baseline":
+            event = "no Core Rule Set installed: the built-in baseline rules serve; run `envoy-waf crs install`"
+            yield Line("warning", event, {})
+        if settings.workers > 1 and program.record_openers and not settings.redis_url:
+            event = "collections (IP, SESSION, ...) are counted in each worker by itself; set redis_url to share them"
+            yield Line("warning", event, {"policy": policy.name})
