@@ -1,4 +1,4 @@
-"""Settings that are given and do nothing, as the others are: `envoy-waf check` tells."""
+"""Settings that are given and do nothing, as the others are, and rules that do nothing: `envoy-waf check` tells."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from extproc.config import Settings
 from extproc.policies import PolicySet
+from waf_core.settings import EngineMode
 
 _IDLE: tuple[tuple[str, Callable[[Settings], bool], str], ...] = (
     *(
@@ -45,8 +46,19 @@ def idle_settings(settings: Settings) -> list[str]:
 
 
 def idle_notes(settings: Settings, policies: PolicySet) -> list[str]:
-    """Both."""
-    return [*idle_settings(settings), *idle_limits(settings, policies)]
+    """All of them."""
+    return [*idle_settings(settings), *idle_limits(settings, policies), *idle_rules(settings, policies)]
+
+
+def idle_rules(settings: Settings, policies: PolicySet) -> list[str]:
+    """Policies whose rules are not asked, though nobody has said so."""
+    modes = {"default": settings.mode, **{p.name: settings.for_policy(p).mode for p in settings.policies}}
+    return [
+        f"policy {policy.name}: nothing is judged: SecRuleEngine is Off, as it is when no rules set it; set mode, or"
+        " put @recommended ahead of the rules"
+        for policy in policies.policies
+        if modes[policy.name] is None and policy.waf.program.settings.engine is EngineMode.OFF
+    ]
 
 
 def idle_limits(settings: Settings, policies: PolicySet) -> list[str]:

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from tests.core.transactions import ids, make, run
+from tests.crs import crs_or_skip
 from waf_core import WAF
 from waf_core.compiler import CompileOptions
 
@@ -31,6 +32,10 @@ NOTES = {
     'SecRule REMOTE_PORT "@gt x" "id:1,phase:1,pass"': r"1:22: 'x' is no number: it counts as 0",
     'SecRule RESPONSE_BODY "@rx a" "id:1,phase:4,pass"': r"SecResponseBodyAccess is Off: rule 1",
     'SecRule ARGS_POST "@rx a" "id:1,phase:2,pass"': r"SecRequestBodyAccess is Off: rule 1 looking",
+    'SecAction "id:1,phase:1,pass,setvar:tx.scor=+1"\nSecRule TX:score "@gt 1" "id:2,phase:1,deny"': r"^tx\.scor is counted by rule 1 and no rule reads it",
+    'SecAction "id:1,phase:1,pass,setvar:tx.a=-1"\nSecAction "id:2,phase:1,pass,setvar:tx.a=+%{tx.c}"\nSecAction "id:3,phase:1,pass,setvar:tx.c=2"': r"^tx\.a is counted by 2 rules \(1, \.\.\.\) and",
+    'SecRule REMOTE_PORT "@gt %{tx.most}" "id:1,phase:1,pass"': r"^%\{tx\.most\} is used by rule 1 and no rule sets it",
+    'SecAction "id:1,phase:1,pass,setvar:tx.a=+%{TX.Critical}"\nSecRule TX:/^a/ "@gt 1" "id:2,phase:1,deny"': r"^%\{tx\.critical\} is used by rule 1",
     "SecTmpDir /tmp": r"SecTmpDir has no effect here: bodies stay in memory",
 }
 
@@ -61,9 +66,21 @@ def test_rules_that_do_what_they_seem_to_need_no_notes() -> None:
         'SecRule RESPONSE_BODY|RESPONSE_HEADERS "@rx a" "id:2,phase:4,deny"\n'
         'SecRule ARGS_POST "@ge 007" "id:3,phase:2,pass,ctl:ruleRemoveTargetById=1-9;ARGS:z"\n'
         'SecAction "id:5,phase:3,pass,ctl:ruleRemoveById=2"\nSecAction "id:6,phase:1,pass,ctl:ruleRemoveById=1-3"\n'
+        'SecAction "id:7,phase:1,pass,setvar:tx.a=+%{tx.x_%{TX.1}}"\nSecRule TX:a "@gt %{tx.x_1}" "id:8,phase:1,deny"\n'
+        'SecAction "id:9,phase:1,pass,setvar:tx.x_%{RULE.id}=+1"\nSecRule &TX:most "@eq 0" "id:10,phase:1,pass"\n'
+        'SecRule ARGS "@gt %{tx.most}" "id:11,phase:2,pass,setvar:tx.seen=+1,logdata:\'%{tx.seen} %{tx.nobody}\'"\n'
         'SecAction "id:4,phase:5,pass,initcol:ip=%{REMOTE_ADDR},expirevar:ip.a=%{TX.a}"'
     )
     assert make(rules).program.notes == []
+
+
+def test_the_core_rule_set_counts_and_uses_nothing_in_vain_and_its_parts_do() -> None:
+    root = crs_or_skip()
+    whole = [str(root / "crs-setup.conf.example"), *map(str, sorted((root / "rules").glob("*.conf")))]
+    assert [note for note in WAF.from_files(whole).program.notes if "tx." in note] == []
+    notes = WAF.from_files([path for path in whole if "-941-" in path or "-942-" in path]).program.notes
+    assert any(note.startswith("tx.inbound_anomaly_score_pl1 is counted by ") for note in notes)
+    assert any(note.startswith("%{tx.critical_anomaly_score} is used by ") for note in notes)
 
 
 MULTIPHASE = CompileOptions(multiphase=True)

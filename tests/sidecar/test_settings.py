@@ -13,7 +13,7 @@ from extproc.admin.access import token_fits
 from extproc.client import client_address, split_address
 from extproc.config import ConfigError, Settings, parse_address
 from extproc.fixed import FIXED_SETTINGS
-from extproc.idle import idle_limits, idle_settings
+from extproc.idle import idle_limits, idle_rules, idle_settings
 from extproc.loading import load_settings
 from extproc.policies import compile_policies
 from extproc.rulesets import RuleSets
@@ -264,6 +264,17 @@ def test_limits_of_rules_that_no_body_comes_near_are_told() -> None:
     assert note.startswith("policy default: SecRequestBodyLimit 3000000 lets larger bodies pass than max_body_memory")
     settings = load_settings(rules=["@recommended"])
     assert idle_limits(settings, compile_policies(settings)) == []
+
+
+def test_rules_that_nobody_asks_are_told() -> None:
+    strict: dict[str, Any] = {"name": "strict", "mode": "On"}
+    settings = load_settings(rules=["@baseline"], policies=[{"name": "a"}, strict, {"name": "off", "mode": "Off"}])
+    notes = idle_rules(settings, compile_policies(settings))
+    assert [note.partition(": nothing is judged: SecRuleEngine is Off")[0] for note in notes] == [
+        "policy default", "policy a",
+    ]  # fmt: skip
+    for good in (load_settings(), load_settings(rules=["@baseline"], mode="DetectionOnly")):
+        assert idle_rules(good, compile_policies(good)) == []
 
 
 def test_own_directives_come_last_and_errors_point_at_them(tmp_path: Path) -> None:

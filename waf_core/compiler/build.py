@@ -26,6 +26,7 @@ from waf_core.compiler.plan import Planner
 from waf_core.compiler.reads import opens_response_body, response_phase, variables_read
 from waf_core.compiler.routine import find_routines
 from waf_core.compiler.rules import Draft, build_link, read_actions
+from waf_core.compiler.scores import note_scores
 from waf_core.compiler.units import Defaults, join_chain, make_unit, read_defaults
 from waf_core.errors import Position, SecLangError
 from waf_core.macros import Macro
@@ -301,6 +302,7 @@ class Builder:
             unit.links[link].effects.append(
                 updates.runtime_removal(self.units, unit, option, value, position, self.notes)
             )
+        self.notes += note_scores(self.units)
         phases = {phase: self._phase(phase) for phase in PHASES}
         initial: dict[bytes, bytes] = {}
         leftovers = leftovers_read(self.units)

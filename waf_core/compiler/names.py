@@ -30,6 +30,10 @@ class TxNames:
             return bool(self or other)
         return bool(self.exact & other.exact) or self._begins(other) or other._begins(self)
 
+    def may_be(self, name: bytes) -> bool:
+        """May one of them be called that?"""
+        return self.anything or name in self.exact or any(name.startswith(prefix) for prefix in self.prefixes)
+
     def may_fit(self, pattern: re2._Regexp) -> bool:
         """May the expression be found in one of them?"""
         if self.anything or any(pattern.search(name) for name in self.exact):

@@ -31,11 +31,12 @@ def macros_of_effects(link: Link) -> list[Macro]:
 def variables_read(unit: Unit) -> set[str]:
     """Their names, in capitals; of macros also such as are no variables."""
     found = {target.variable.name for link in unit.links for target in link.targets}
-    found.update(name for macro in _macros(unit) for name, _ in macro.names)
+    found.update(name for macro in macros_read(unit) for name, _ in macro.names)
     return found
 
 
-def _macros(unit: Unit) -> Iterator[Macro]:
+def macros_read(unit: Unit) -> Iterator[Macro]:
+    """Those of operators, effects, tags and messages."""
     for link in unit.links:
         yield Macro(link.operator_argument)
         yield from macros_of_effects(link)

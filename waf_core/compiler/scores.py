@@ -1,0 +1,85 @@
+"""TX variables that nothing comes of: counted and never read, or used and never set.  `envoy-waf check` shows them.
+
+A name that is mistyped looks like that, and a rule file that is left out (CRS's set-up, or what evaluates its scores).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import re2
+
+from waf_core.actions import SetVar
+from waf_core.compiler.names import CAPTURES, TxNames, add_written
+from waf_core.compiler.reads import macros_read
+from waf_core.macros import Macro
+from waf_core.rule import Link, Unit
+
+
+def note_scores(units: Sequence[Unit]) -> list[str]:
+    """Of all rules of a program, before constants are folded."""
+    return [*_never_read(units), *_never_set(units)]
+
+
+def _never_read(units: Sequence[Unit]) -> Iterator[str]:
+    counted: dict[bytes, dict[int, None]] = {}
+    for unit in units:
+        for effect in _set(unit.links):
+            if effect.kind in ("add", "subtract") and effect.name.constant is not None:
+                counted.setdefault(effect.name.constant, {})[unit.info.id] = None
+    keys = {key for unit in units for macro in macros_read(unit) for name, key in macro.names if name == "TX"}
+    patterns: list[re2._Regexp] = []
+    for unit in units:
+        for link in unit.links:
+            for target in link.targets:
+                if target.variable.name == "TX" and target.pattern is not None:
+                    patterns.append(target.pattern)
+                elif target.variable.name == "TX":
+                    keys.add(target.key)
+    if None in keys:
+        return  # a rule reads all of them
+    for name, ids in counted.items():
+        if name not in keys and not any(pattern.search(name) for pattern in patterns):
+            yield f"tx.{name.decode('latin-1')} is counted by {_rules(ids)} and no rule reads it: nothing comes of it"
+
+
+def _never_set(units: Sequence[Unit]) -> Iterator[str]:
+    names = TxNames()
+    for unit in units:
+        add_written(unit.links, names)
+    # A rule that asks whether there is one knows that there may be none.
+    names.exact.update(
+        target.key
+        for unit in units
+        for link in unit.links
+        for target in link.targets
+        if target.count and target.key is not None and target.variable.name == "TX"
+    )
+    missed: dict[bytes, dict[int, None]] = {}
+    for unit in units:
+        for macro in (macro for link in unit.links for macro in _decides(link)):
+            for variable, key in macro.names:
+                if variable == "TX" and key is not None and key not in CAPTURES and not names.may_be(key):
+                    missed.setdefault(key, {})[unit.info.id] = None
+    for name, ids in missed.items():
+        shown = name.decode("latin-1")
+        yield f"%{{tx.{shown}}} is used by {_rules(ids)} and no rule sets it: it stands for nothing (0 as a number)"
+
+
+def _set(links: Sequence[Link]) -> Iterator[SetVar]:
+    for link in links:
+        for effect in link.effects:
+            if isinstance(effect, SetVar) and effect.collection == "TX":
+                yield effect
+
+
+def _decides(link: Link) -> Iterator[Macro]:
+    """What is compared with, and counted."""
+    yield Macro(link.operator_argument)
+    for effect in _set([link]):
+        yield effect.value
+
+
+def _rules(ids: dict[int, None]) -> str:
+    first = next(iter(ids))
+    return f"rule {first}" if len(ids) == 1 else f"{len(ids)} rules ({first}, ...)"
