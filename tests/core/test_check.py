@@ -36,6 +36,7 @@ NOTES = {
     'SecAction "id:1,phase:1,pass,setvar:tx.a=-1"\nSecAction "id:2,phase:1,pass,setvar:tx.a=+%{tx.c}"\nSecAction "id:3,phase:1,pass,setvar:tx.c=2"': r"^tx\.a is counted by 2 rules \(1, \.\.\.\) and",
     'SecRule REMOTE_PORT "@gt %{tx.most}" "id:1,phase:1,pass"': r"^%\{tx\.most\} is used by rule 1 and no rule sets it",
     'SecAction "id:1,phase:1,pass,setvar:tx.a=+%{TX.Critical}"\nSecRule TX:/^a/ "@gt 1" "id:2,phase:1,deny"': r"^%\{tx\.critical\} is used by rule 1",
+    'SecRule ARGS "@rx a" "id:1,phase:2,block"\nSecDefaultAction "phase:1,deny"\nSecAction "id:2,phase:1,block"': r"^`block` means pass in phase 2 \(SecDefaultAction .*rule 1 using it",
     "SecTmpDir /tmp": r"SecTmpDir has no effect here: bodies stay in memory",
 }
 

@@ -26,7 +26,7 @@ from waf_core.compiler.plan import Planner
 from waf_core.compiler.reads import opens_response_body, response_phase, variables_read
 from waf_core.compiler.routine import find_routines
 from waf_core.compiler.rules import Draft, build_link, read_actions
-from waf_core.compiler.scores import note_scores
+from waf_core.compiler.scores import note_blocks, note_scores
 from waf_core.compiler.units import Defaults, join_chain, make_unit, read_defaults
 from waf_core.errors import Position, SecLangError
 from waf_core.macros import Macro
@@ -302,7 +302,9 @@ class Builder:
             unit.links[link].effects.append(
                 updates.runtime_removal(self.units, unit, option, value, position, self.notes)
             )
-        self.notes += note_scores(self.units)
+        written = self._written.items()
+        saying_block = {number for number, each in written if any(a.name == "block" for a in each.nodes[0].actions)}
+        self.notes += [*note_scores(self.units), *note_blocks(self.units, saying_block)]
         phases = {phase: self._phase(phase) for phase in PHASES}
         initial: dict[bytes, bytes] = {}
         leftovers = leftovers_read(self.units)

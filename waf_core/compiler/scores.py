@@ -1,11 +1,12 @@
-"""TX variables that nothing comes of: counted and never read, or used and never set.  `envoy-waf check` shows them.
+"""TX variables that nothing comes of: counted and never read, or used and never set; and rules that neither block nor
+count.  `envoy-waf check` shows them.
 
 A name that is mistyped looks like that, and a rule file that is left out (CRS's set-up, or what evaluates its scores).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 
 import re2
 
@@ -21,10 +22,23 @@ def note_scores(units: Sequence[Unit]) -> list[str]:
     return [*_never_read(units), *_never_set(units)]
 
 
+def note_blocks(units: Sequence[Unit], saying_block: Set[int]) -> Iterator[str]:
+    """Rules with `block`, by id, that it makes do nothing, and that count nothing either."""
+    idle: dict[int, dict[int, None]] = {}
+    for unit in units:
+        if unit.info.id in saying_block and unit.disruption == "pass" and not any(_sets(unit.links)):
+            idle.setdefault(unit.info.phase, {})[unit.info.id] = None
+    for phase, ids in idle.items():
+        yield (
+            f"`block` means pass in phase {phase} (SecDefaultAction says what it means), and {_rules(ids)} using it set"
+            " nothing either: what matches is only logged"
+        )
+
+
 def _never_read(units: Sequence[Unit]) -> Iterator[str]:
     counted: dict[bytes, dict[int, None]] = {}
     for unit in units:
-        for effect in _set(unit.links):
+        for effect in _sets_tx(unit.links):
             if effect.kind in ("add", "subtract") and effect.name.constant is not None:
                 counted.setdefault(effect.name.constant, {})[unit.info.id] = None
     keys = {key for unit in units for macro in macros_read(unit) for name, key in macro.names if name == "TX"}
@@ -66,17 +80,21 @@ def _never_set(units: Sequence[Unit]) -> Iterator[str]:
         yield f"%{{tx.{shown}}} is used by {_rules(ids)} and no rule sets it: it stands for nothing (0 as a number)"
 
 
-def _set(links: Sequence[Link]) -> Iterator[SetVar]:
+def _sets(links: Sequence[Link]) -> Iterator[SetVar]:
     for link in links:
         for effect in link.effects:
-            if isinstance(effect, SetVar) and effect.collection == "TX":
+            if isinstance(effect, SetVar):
                 yield effect
+
+
+def _sets_tx(links: Sequence[Link]) -> Iterator[SetVar]:
+    return (effect for effect in _sets(links) if effect.collection == "TX")
 
 
 def _decides(link: Link) -> Iterator[Macro]:
     """What is compared with, and counted."""
     yield Macro(link.operator_argument)
-    for effect in _set([link]):
+    for effect in _sets_tx([link]):
         yield effect.value
 
 
