@@ -11,18 +11,19 @@ from extproc.idle import idle_notes
 from extproc.log import Line
 from extproc.policies import PolicySet
 
+TOLD_NOTES = 5
+"""Of each policy."""
+
 
 def announcements(policies: PolicySet, settings: Settings) -> Iterator[Line]:
     """What will serve, and what to know about it."""
     for note in idle_notes(settings, policies):
-        yield Line("warning", "a setting does nothing", {"note": note})
+        yield Line("warning", "settings or rules do nothing", {"note": note})
     note = memory_note(settings, memory_limit())
     if note:
         yield Line("warning", "little memory", {"note": note})
     for policy in policies.policies:
         program = policy.waf.program
-        for note in program.notes:
-            yield Line("debug", "note", {"policy": policy.name, "note": note})
         loaded = {
             "version": __version__,
             "policy": policy.name,
@@ -33,6 +34,9 @@ def announcements(policies: PolicySet, settings: Settings) -> Iterator[Line]:
             "notes": len(program.notes),
         }
         yield Line("info", "rules loaded", loaded)
+        if program.notes:
+            event = "rules do not all do what they seem to; `envoy-waf check` shows all notes"
+            yield Line("warning", event, {"policy": policy.name, "notes": program.notes[:TOLD_NOTES]})
         if policy.info.name == "baseline":
             event = "no Core Rule Set installed: the built-in baseline rules serve; run `envoy-waf crs install`"
             yield Line("warning", event, {})

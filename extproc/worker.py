@@ -190,6 +190,7 @@ class Worker:
                 generation=self.generation,
                 ruleset=policies.default.info.sentence,
                 rules=len(policies.default.waf.program.units),
+                notes=sum(len(policy.waf.program.notes) for policy in policies.policies),
                 policies=[policy.name for policy in policies.policies],
             )
             keep()

@@ -60,6 +60,21 @@ def test_check_shows_the_mistake_and_fails(tmp_path: Path) -> None:
     assert f"error: {rules}:2:28: unknown action: 'denyy'" in result.stderr
 
 
+def test_check_may_be_strict_in_ci(tmp_path: Path) -> None:
+    rules = tmp_path / "own.conf"
+    rules.write_text('SecRuleEngine On\nSecRule ARGS_GET "@rx a" "id:1,phase:2,block"\n')
+    arguments = ["check", "-r", str(rules)]
+    assert envoy_waf(*arguments).stdout.endswith("is only logged\nok, with 1 note\n")
+    strict = envoy_waf(*arguments, "--strict")
+    assert (strict.returncode, strict.stdout.splitlines()[-1]) == (3, "not ok, with 1 note")
+    told = envoy_waf(*arguments, "--strict", "--json")
+    report = json.loads(told.stdout)
+    assert (told.returncode, report["ok"], len(report["notes"])) == (3, False, 1)
+    rules.write_text('SecRuleEngine On\nSecRule ARGS_GET "@rx a" "id:1,phase:2,deny"\n')
+    fine = envoy_waf(*arguments, "--strict")
+    assert (fine.returncode, fine.stdout.splitlines()[-1]) == (0, "ok")
+
+
 @pytest.mark.parametrize("setting", ["listen", "admin"])
 @pytest.mark.parametrize(
     ("address", "reason"),
