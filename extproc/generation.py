@@ -2,7 +2,7 @@
 
 So all serve the same, and a worker that starts anew serves it, too, whatever the files of rules and settings have
 become.  It holds the settings that a reload may change, without secrets, and what the rules were read from
-(waf_core/reading.py).
+(waf_core/reading.py): a line of JSON, and the contents that it lists, one behind the other.
 """
 
 from __future__ import annotations
@@ -30,13 +30,22 @@ class Generation(NamedTuple):
 
 def store(path: Path, settings: Settings, recorder: Recorder) -> None:
     """Write the file, atomically, for nobody else to read.  Raises OSError."""
-    document = {"settings": settings.model_dump(mode="json", exclude=_ELSEWHERE), "read": recorder.to_dict()}
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as out:  # mode 0600
-        json.dump(document, out)
+    head = {
+        "settings": settings.model_dump(mode="json", exclude=_ELSEWHERE),
+        "sizes": {name: len(content) for name, content in recorder.contents.items()},
+        "found": recorder.found,
+        "files": sorted(recorder.files),
+    }
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as out:  # mode 0600
+        out.write(json.dumps(head).encode() + b"\n")
+        out.writelines(recorder.contents.values())
     os.replace(out.name, path)
 
 
 def load(path: Path, started_with: dict[str, Any]) -> Generation:
     """What `store` has written, with the other settings of `started_with`.  Raises OSError."""
-    document = json.loads(path.read_bytes())
-    return Generation(Settings(**{**started_with, **document["settings"]}), Recorded(document["read"]))
+    with path.open("rb") as file:
+        head = json.loads(file.readline())
+        contents = {name: file.read(size) for name, size in head["sizes"].items()}
+    settings = Settings(**{**started_with, **head["settings"]})
+    return Generation(settings, Recorded(contents, head["found"], head["files"]))

@@ -133,7 +133,7 @@ def compile_policies(settings: Settings, reader: Reader = DISK) -> PolicySet:
     policies = []
     for name, own in parts:
         rulesets = RuleSets(own, name, reader)
-        key = own.model_dump_json(include=_COMPILED)
+        key = repr(own.model_dump(include=_COMPILED))  # no JSON: paths may be in any encoding
         waf = compiled.get(key)
         if waf is None:
             waf = compiled[key] = rulesets.compile()

@@ -64,7 +64,7 @@ class Supervisor:
         self._own_folder = settings.runtime_dir is None
         self._folder = settings.runtime_dir or Path(tempfile.mkdtemp(prefix="envoy-waf-"))
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._tried = self._folder / "tried.json"
+        self._tried = self._folder / "tried"
         """What workers serve (extproc/generation.py)."""
         self._metrics_folder = self._folder / "metrics"
         shutil.rmtree(self._metrics_folder, ignore_errors=True)

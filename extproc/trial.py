@@ -38,7 +38,8 @@ async def try_rules(settings: Settings, path: Path) -> Tried:
         stdout=asyncio.subprocess.PIPE,
         start_new_session=True,  # what a terminal's ^C means is the supervisor's to say
     )
-    head = json.dumps(settings.model_dump(mode="json")).encode()
+    # Those that nobody has set are told from the others: some do nothing, and a note on that is only for who set them.
+    head = json.dumps(settings.model_dump(mode="json", exclude_unset=True)).encode()
     try:
         async with asyncio.timeout(TRIAL_SECONDS):
             said, _ = await process.communicate(head)

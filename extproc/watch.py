@@ -86,6 +86,9 @@ async def watch_files(files: Callable[[], Sequence[str]], changed: Callable[[], 
                     except Exception:
                         log.exception("reload failed; the old rules stay")
                     break
+        except UnicodeError as error:  # a folder's name that is not UTF-8
+            log.warning("files cannot be watched: reload by SIGHUP", error=str(error))
+            return
         except (OSError, RuntimeError) as error:
             log.warning("files cannot be watched", error=str(error))
             await asyncio.sleep(RETRY_SECONDS)

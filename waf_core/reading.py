@@ -10,8 +10,7 @@ from __future__ import annotations
 import errno
 import glob
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 
 class Reader:
@@ -41,48 +40,42 @@ class Recorder(Reader):
     """The disk, and remembers what it has said."""
 
     def __init__(self) -> None:
-        self._contents: dict[str, bytes] = {}
-        self._fitting: dict[str, list[str]] = {}
-        self._files: set[str] = set()
+        self.contents: dict[str, bytes] = {}
+        self.found: dict[str, list[str]] = {}
+        """Pattern -> the paths that fit it."""
+        self.files: set[str] = set()
+        """Of those that were asked for, the ones that there are."""
 
     def read(self, path: str, limit: int) -> bytes:
-        content = self._contents[path] = super().read(path, limit)
+        content = self.contents[path] = super().read(path, limit)
         return content
 
     def fitting(self, pattern: str) -> list[str]:
-        paths = self._fitting[pattern] = super().fitting(pattern)
+        paths = self.found[pattern] = super().fitting(pattern)
         return paths
 
     def is_file(self, path: str) -> bool:
         found = super().is_file(path)
         if found:
-            self._files.add(path)
+            self.files.add(path)
         return found
-
-    def to_dict(self) -> dict[str, Any]:
-        """For `Recorded`, and as JSON: bytes are Latin-1."""
-        return {
-            "contents": {path: content.decode("latin-1") for path, content in self._contents.items()},
-            "fitting": self._fitting,
-            "files": sorted(self._files),
-        }
 
 
 class Recorded(Reader):
-    """Says what a Recorder was told (`Recorder.to_dict`)."""
+    """Says what a Recorder was told."""
 
-    def __init__(self, recorded: Mapping[str, Any]) -> None:
-        self._contents: Mapping[str, str] = recorded["contents"]
-        self._fitting: Mapping[str, list[str]] = recorded["fitting"]
-        self._files = frozenset(recorded["files"])
+    def __init__(self, contents: Mapping[str, bytes], found: Mapping[str, list[str]], files: Iterable[str]) -> None:
+        self._contents = contents
+        self._found = found
+        self._files = frozenset(files)
 
     def read(self, path: str, limit: int) -> bytes:
         if path not in self._contents:
             raise FileNotFoundError(errno.ENOENT, "it was not read when the rules were tried", path)
-        return self._contents[path].encode("latin-1")
+        return self._contents[path]
 
     def fitting(self, pattern: str) -> list[str]:
-        return self._fitting.get(pattern, [])
+        return self._found.get(pattern, [])
 
     def is_file(self, path: str) -> bool:
         return path in self._files

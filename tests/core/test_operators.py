@@ -113,6 +113,14 @@ def test_what_an_expression_cannot_do_is_noted_with_the_request() -> None:
     assert tx.interruption is not None
 
 
+def test_expressions_that_requests_bring_leave_no_notes_behind() -> None:
+    waf = make('SecRule ARGS:c "@rx %{ARGS.c}" "id:1,phase:2,pass,log"')
+    before = list(waf.program.notes)
+    assert ids(run(waf, "/?c=" + quote("a(?=b)"))) == []
+    assert ids(run(waf, "/?c=" + quote("^(?=.)"))) == [1]
+    assert waf.program.notes == before
+
+
 def test_rules_may_ask_what_expressions_could_not_do() -> None:
     waf = make(
         'SecAction "id:1,phase:1,pass,nolog,setvar:tx.open=("\nSecRule ARGS:a "@rx %{tx.open}" "id:2,phase:2,pass,log"\n'

@@ -76,7 +76,7 @@ class Supervised:
     def prevent_starts(self) -> None:
         """Workers that end from now on stay away, until the rules are good again."""
         self.rules.write_text("SecRule ARGS broken")
-        (self.runtime / "tried.json").unlink()
+        (self.runtime / "tried").unlink()
 
     def each(self) -> list[dict[str, Any]]:
         """What each worker says of itself."""

@@ -64,8 +64,8 @@ def test_a_reload_lets_go_of_the_rules_that_served(tmp_path: Path, entry: str) -
     path.write_text(yaml.safe_dump(settings))
     recorder = Recorder()
     compile_policies(load_settings(path), recorder)
-    store(tmp_path / "tried.json", load_settings(path), recorder)
-    head = {"index": 0, "generation": 1, "settings": settings, "own": {}, "tried": str(tmp_path / "tried.json")}
+    store(tmp_path / "tried", load_settings(path), recorder)
+    head = {"index": 0, "generation": 1, "settings": settings, "own": {}, "tried": str(tmp_path / "tried")}
     (tmp_path / "head").write_text(json.dumps(head))
     process = Process("sidecar", [sys.executable, "-c", COUNTING + entry, str(tmp_path), str(path)], tmp_path)
     try:

@@ -9,15 +9,11 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from extproc.generation import load, store
-from extproc.loading import load_settings
 from tests.sidecar.supervised import RULE, Supervised, children_of
 from tests.waiting import eventually
-from waf_core.reading import Recorder
 
 pytestmark = pytest.mark.xdist_group("supervisor")
 
@@ -113,26 +109,11 @@ def test_a_worker_that_dies_beside_broken_rules_comes_back_with_those_that_serve
     assert [(worker["generation"], worker["rules"]) for worker in running.each()] == [(2, 2), (2, 2)]
     # The same again without what was stored: somebody has cleaned up.
     running.rules.write_text(RULE)
-    (running.runtime / "tried.json").unlink()
+    (running.runtime / "tried").unlink()
     victim = running.pids()[0]
     os.kill(victim, signal.SIGKILL)
     assert eventually(lambda: running.is_back(victim))
     assert [worker["rules"] for worker in running.each()] == [1, 2]
-
-
-def test_what_is_stored_holds_no_secrets_and_is_for_nobody_else(tmp_path: Path) -> None:
-    secrets: dict[str, Any] = {
-        "admin_token": "hush",
-        "redis_url": "redis://:hush@redis:6379",
-        "audit_log": "https://a:hush@log/",
-    }
-    settings = load_settings(**secrets, mode="DetectionOnly", paranoia_level=3)
-    path = tmp_path / "tried.json"
-    store(path, settings, Recorder())
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert "hush" not in path.read_text()
-    found = load(path, {**load_settings(**secrets).model_dump(mode="json"), "admin_token": None}).settings
-    assert (found.mode, found.paranoia_level, found.redis_url) == ("DetectionOnly", 3, settings.redis_url)
 
 
 def test_settings_that_need_a_restart_stay_for_workers_that_start_later(running: Supervised) -> None:
@@ -144,6 +125,11 @@ def test_settings_that_need_a_restart_stay_for_workers_that_start_later(running:
     status = running.status()
     assert status["mode"] == "DetectionOnly"
     assert [worker["generation"] for worker in status["workers"]] == [status["generation"]] * 2
+
+
+def test_settings_that_nobody_has_set_are_not_told_to_do_nothing(running: Supervised) -> None:
+    assert "has no effect" not in running.text()
+    assert '"event":"rules loaded"' in running.text()
 
 
 def test_a_refused_reload_counts(running: Supervised) -> None:

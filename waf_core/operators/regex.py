@@ -186,9 +186,8 @@ class DynamicRx(Operator):
 
     pure = False
 
-    def __init__(self, argument: Argument, env: OperatorEnv) -> None:
+    def __init__(self, argument: Argument) -> None:
         self._argument = argument
-        self._env = env
         self._compiled: dict[bytes, Operator | None] = {}
 
     def match(self, value: bytes, tx: Expander) -> Captures | None:
@@ -197,7 +196,7 @@ class DynamicRx(Operator):
             if len(self._compiled) >= MAX_DYNAMIC_PATTERNS:
                 self._compiled.clear()
             try:
-                self._compiled[pattern] = compile_pattern(pattern, self._env)
+                self._compiled[pattern] = compile_pattern(pattern, OperatorEnv())
             except OperatorError:
                 self._compiled[pattern] = None
         compiled = self._compiled[pattern]
@@ -247,5 +246,5 @@ def _beyond_re2(pattern: bytes) -> tuple[int, str]:
 def _make(argument: bytes, env: OperatorEnv) -> Operator:
     dynamic = Argument(argument)
     if dynamic.constant is None:
-        return DynamicRx(dynamic, env)
+        return DynamicRx(dynamic)
     return compile_pattern(argument, env)

@@ -4,6 +4,7 @@ the value is invalid."""
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Final
 
 from lxml import etree
@@ -49,7 +50,7 @@ class XmlSchema(Operator):
         """What it includes is found from `path`."""
         parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False)
         try:
-            self._schema = etree.XMLSchema(etree.fromstring(text, parser, base_url=path))
+            self._schema = etree.XMLSchema(etree.fromstring(text, parser, base_url=Path(path).absolute().as_uri()))
         except (etree.XMLSyntaxError, etree.XMLSchemaParseError) as error:
             raise OperatorError(f"the XML Schema cannot be used: {error}") from error
 
