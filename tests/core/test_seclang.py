@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.core.transactions import ids, run
 from waf_core import WAF, SecLangError
 from waf_core.seclang import DirectiveNode, RuleNode, RuleSource, parse_files, parse_text
 
@@ -84,6 +85,15 @@ def test_include_with_glob_relative_path_and_order(tmp_path: Path) -> None:
     nodes = parse_files([str(tmp_path / "main.conf")], source)
     assert [n.arguments[0] for n in nodes if isinstance(n, DirectiveNode)] == ["a", "b", "c", "z"]
     assert [Path(f).name for f in source.files] == ["main.conf", "1.conf", "2.conf"]
+
+
+def test_files_that_were_written_on_windows(tmp_path: Path) -> None:
+    (tmp_path / "words").write_bytes(b"\xef\xbb\xbfevil\r\nbad\r\n")
+    text = 'SecRuleEngine On\r\nSecRule ARGS "@pmFromFile words" \\\r\n "id:1,phase:1,deny"\r\n'
+    (tmp_path / "main.conf").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    waf = WAF.from_files([str(tmp_path / "main.conf")])
+    for word in ("evil", "bad"):
+        assert ids(run(waf, f"/?a={word}")) == [1]
 
 
 def test_include_loop_is_an_error(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
 from typing import Final
 
 from ahocorasick_rs import BytesAhoCorasick
@@ -48,7 +49,7 @@ def read_data_file(name: bytes, env: OperatorEnv) -> list[bytes]:
     """Lines of a data file, without blank lines and comments.  Raises OperatorError."""
     path = find_file("data file", name, env)
     content = read_file("data file", path, env, MAX_DATA_FILE_BYTES)
-    lines = [line.strip() for line in content.split(b"\n")]
+    lines = [line.strip() for line in content.removeprefix(BOM_UTF8).split(b"\n")]
     return [line for line in lines if line and not line.startswith(b"#")]
 
 

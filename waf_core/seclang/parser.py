@@ -143,8 +143,8 @@ def _include_file(path: str, position: Position, source: RuleSource, depth: int,
     except OSError as error:
         raise SecLangError("cannot read the rule file", position, f"{path}: {error.strerror}") from error
     source.files.append(path)
-    # Line ends of all systems become one.
-    text = io.TextIOWrapper(io.BytesIO(content), "utf-8", "surrogateescape").read()
+    # Line ends of all systems become one, and a byte order mark is none of the rules.
+    text = io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", "surrogateescape").read()
     _parse(text, path, source, depth, nodes)
 
 
