@@ -7,8 +7,10 @@ become.  It holds the settings that a reload may change, without secrets, and wh
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import stat
 import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,8 +45,12 @@ def store(path: Path, settings: Settings, recorder: Recorder) -> None:
 
 
 def load(path: Path, started_with: dict[str, Any]) -> Generation:
-    """What `store` has written, with the other settings of `started_with`.  Raises OSError."""
+    """What `store` has written, with the other settings of `started_with`.  Raises OSError, also when somebody else may
+    have written it."""
     with path.open("rb") as file:
+        info = os.fstat(file.fileno())
+        if info.st_uid != os.geteuid() or info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise PermissionError(errno.EPERM, "others may have written what the supervisor has tried", str(path))
         head = json.loads(file.readline())
         contents = {name: file.read(size) for name, size in head["sizes"].items()}
     settings = Settings(**{**started_with, **head["settings"]})

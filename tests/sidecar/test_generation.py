@@ -84,5 +84,9 @@ def test_what_is_stored_holds_no_secrets_and_is_for_nobody_else(tmp_path: Path) 
     store(path, settings, Recorder())
     assert path.stat().st_mode & 0o777 == 0o600
     assert "hush" not in path.read_text()
+    path.chmod(0o622)
+    with pytest.raises(PermissionError, match="others may have written"):
+        load(path, {})
+    path.chmod(0o600)
     found = load(path, {**load_settings(**secrets).model_dump(mode="json"), "admin_token": None}).settings
     assert (found.mode, found.paranoia_level, found.redis_url) == ("DetectionOnly", 3, settings.redis_url)
