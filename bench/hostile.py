@@ -223,16 +223,8 @@ def run() -> dict[str, Any]:
             rows.append(
                 [name, str(size), f"{first:.0f}", f"{new:.0f}", f"{again:.0f}", f"{theirs:.0f}" if theirs else "", said]
             )
-            results.append(
-                {
-                    "case": name,
-                    "bytes": size,
-                    "first_ns": first,
-                    "new_ns": new,
-                    "again_ns": again,
-                    "libmodsecurity_ns": theirs,
-                }  # fmt: skip
-            )
+            costs = {"first_ns": first, "new_ns": new, "again_ns": again, "libmodsecurity_ns": theirs}
+            results.append({"case": name, "bytes": size, **costs})
     print(
         table(
             ["case", "bytes", "first ns/B", "new ns/B", "again ns/B", "libmodsecurity ns/B", f"bound {BOUND_NS} ns/B"],
