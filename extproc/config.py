@@ -202,7 +202,7 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "json", "console"] = Field("auto", description="auto: console on a terminal")
     logged_rules: int = Field(20, ge=0, le=4096, description="matched rules that one log line shows")
     drain_seconds: float = Field(10.0, ge=0, le=3600, description="how long SIGTERM waits for running streams")
-    max_streams: int = Field(10000, ge=1, description="streams at once; then slow uploads make way, or new ones fail")
+    max_streams: int = Field(10000, ge=1, description="streams at once; then slow ones make way, or new ones fail")
     max_body_memory: int = Field(
         256 << 20,
         ge=1 << 20,

@@ -15,7 +15,7 @@ from extproc.policies import PolicySet
 from extproc.session import StreamSession
 from extproc.shadow import Shadows
 from extproc.side import MAX_HELD_BYTES
-from extproc.stream import StreamOptions
+from extproc.stream import Stream, StreamOptions
 from extproc.tasks import Tasks
 from extproc.telemetry import StreamTracer
 from extproc.transport.connection import Call
@@ -23,6 +23,7 @@ from waf_core.persistence import StoreUnavailableError
 
 if TYPE_CHECKING:
     from extproc.redis_store import RedisStore
+
 
 SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
 METHOD = f"/{SERVICE}/Process".encode()
@@ -38,8 +39,19 @@ RECORDED_BYTES = 65536
 PATIENCE_SECONDS = 5.0
 """So long a client may take for its body although others find no place."""
 
+PASSING_SECONDS = 30.0
+"""So long what is judged may take to pass although others find no place: a client sends or reads slowly, or it is a
+socket."""
+
 TELL_SECONDS = 10.0
 """Pause between two lines of the log about the same trouble."""
+
+
+def _note(sessions: dict[StreamSession, float], session: StreamSession, belongs: bool) -> None:
+    if not belongs:
+        sessions.pop(session, None)
+    elif session not in sessions:
+        sessions[session] = time.monotonic()
 
 
 class ExtProcService:
@@ -57,6 +69,8 @@ class ExtProcService:
         self.streams = 0
         self._waiting: dict[StreamSession, float] = {}
         """Those whose request's body has still to come, by when that began; the oldest first."""
+        self._passing: dict[StreamSession, float] = {}
+        """Those in which all is judged, and something still passes, likewise."""
         self._told_at: dict[str, float] = {}
         self._store_failing: set[str] = set()
         """Calls that were not answered the last time."""
@@ -92,7 +106,7 @@ class ExtProcService:
         """Count a stream that is refused because there are too many."""
         self._refuses(
             "overload",
-            "there are too many streams; the slowest uploads make way (503), then new requests are refused",
+            "there are too many streams; the slowest make way, then new requests are refused",
             max_streams=self.settings.max_streams,
         )
 
@@ -104,21 +118,21 @@ class ExtProcService:
             self._told_at[kind] = now
             self.log.error(text, **limit)
 
-    def note_waiting(self, session: StreamSession, *, waits: bool) -> None:
-        """It waits for the request's body now, or does not any more."""
-        if not waits:
-            self._waiting.pop(session, None)
-        elif session not in self._waiting:
-            self._waiting[session] = time.monotonic()
+    def note(self, session: StreamSession, stream: Stream | None) -> None:
+        """Does it wait for its client now, or pass something on?  None: it is being judged, or over."""
+        _note(self._waiting, session, stream is not None and stream.awaits_body)
+        _note(self._passing, session, stream is not None and stream.passes_on)
 
     def make_way(self) -> bool:
-        """End the stream that has waited longest for its client, if that is long: who sends slowly must not keep out
-        those who do not.  Is there a place now?"""
-        session, since = next(iter(self._waiting.items()), (None, 0.0))
-        if session is None or time.monotonic() - since < PATIENCE_SECONDS:
-            return False
-        session.make_way()
-        return True
+        """End the stream that has waited longest for its client, if that is long: who is slow must not keep out those
+        who are not.  Those that have still to be judged come first.  Is there a place now?"""
+        now = time.monotonic()
+        for sessions, patience in ((self._waiting, PATIENCE_SECONDS), (self._passing, PASSING_SECONDS)):
+            session, since = next(iter(sessions.items()), (None, now))
+            if session is not None and now - since >= patience:
+                session.make_way()
+                return True
+        return False
 
     def store_fails(self, call: str, error: StoreUnavailableError) -> None:
         """Count a request without its records; the log says it once, until such a call is answered again."""

@@ -80,7 +80,7 @@ class StreamSession:
             if self._buffered is None and self._stream.weight(*received) <= LIGHT_MICROSECONDS:
                 self._answer(self._judge(received))
                 if not self._closed:
-                    self._service.note_waiting(self, waits=self._stream.awaits_body)
+                    self._service.note(self, self._stream)
                     if self._stream.kept_bytes != self._charged:
                         self._find_room()
                 return
@@ -91,7 +91,7 @@ class StreamSession:
         if not self._find_room():
             return
         self._busy = True
-        self._service.note_waiting(self, waits=False)
+        self._service.note(self, None)
         self._call.hold()
         self._service.tasks.start(self._work(received))
 
@@ -119,9 +119,14 @@ class StreamSession:
             self._give_up()
 
     def make_way(self) -> None:
-        """Its client takes long to send, and others wait: the stream ends."""
+        """Its client is slow, and others wait: the stream ends.  What is judged cannot be refused any more; Envoy
+        breaks it off."""
         self._service.is_full()
-        self._turn_away(too_slow())
+        if self._stream.passes_on:
+            self._call.finish(messages.RESOURCE_EXHAUSTED, "others need the place")
+            self._close()
+        else:
+            self._turn_away(too_slow())
 
     def _find_room(self) -> bool:
         """Take what is kept now from the room.  When there is none for more, the stream is refused."""
@@ -206,7 +211,7 @@ class StreamSession:
                 self._end()
             else:
                 if not self._closed:
-                    self._service.note_waiting(self, waits=self._stream.awaits_body)
+                    self._service.note(self, self._stream)
                 self._call.resume()
 
     def _judged(self, size: int) -> None:
@@ -293,7 +298,7 @@ class StreamSession:
         self._charged = 0
         service = self._service
         service.streams -= 1
-        service.note_waiting(self, waits=False)
+        service.note(self, None)
         service.metrics.in_flight.dec()
         start = time.perf_counter()
         try:

@@ -243,6 +243,13 @@ class Stream:
         """Has the request's body still to come, or to end?"""
         return self._request.expects_body and not self._request.judged and not self.blocked
 
+    @property
+    def passes_on(self) -> bool:
+        """Is all judged that its client still sends, or reads?"""
+        request, response = self._request, self._response
+        sends = request.expects_body and not request.ended
+        return request.judged and (response.judged or sends) and not self.blocked
+
     def exchange(self) -> Exchange:
         """The request and response as far as they were seen; bodies up to `recorded_bytes`."""
         tx = self.tx

@@ -12,7 +12,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import grpc
@@ -21,7 +21,7 @@ import httpx
 import pytest
 from websockets.sync.client import connect
 
-from demo.stack import Stack
+from demo.stack import Process, Stack
 from extproc.service import PATIENCE_SECONDS
 from tests.asking import total
 from tests.envoy.conftest import BODY_MODES, BROWSER
@@ -82,6 +82,59 @@ def test_when_all_places_are_taken_the_slowest_upload_makes_way(mode: str, brows
         other.sendall(b"b" * 97)
         other.settimeout(5)
         assert other.recv(1000).startswith(b"HTTP/1.1 200 ")
+
+
+IMPATIENT = """
+import extproc.service
+extproc.service.PASSING_SECONDS = 1.0
+from extproc.cli import main
+main()
+"""
+
+
+class ImpatientStack(Stack):
+    """Its sidecar lets nothing pass for more than a second when places are taken."""
+
+    def _start(self, name: str, command: Sequence[str]) -> Process:
+        return super()._start(name, [command[0], "-c", IMPATIENT, *command[3:]] if name == "sidecar" else command)
+
+
+UPGRADE = (
+    "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "
+    + "A" * 22
+    + "==\r\n"
+)
+
+
+@pytest.mark.parametrize(("path", "more"), [("/large/30000000", ""), ("/ws", UPGRADE)])
+def test_slow_readers_and_sockets_make_way_when_all_places_are_taken(
+    path: str, more: str, browser: httpx.Client
+) -> None:
+    """Only in this mode Envoy shows the sidecar what is judged already."""
+    with (
+        ImpatientStack("full-duplex", settings={"rules": ["@recommended"], "max_streams": 3}) as stack,
+        contextlib.ExitStack() as sockets,
+    ):
+        slow = [sockets.enter_context(socket.socket()) for _ in range(3)]
+        for each in slow:
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            each.connect(("127.0.0.1", stack.port))
+            each.sendall(f"GET {path} HTTP/1.1\r\nHost: {BROWSER['Host']}\r\n{more}\r\n".encode())
+            assert each.recv(50).startswith(b"HTTP/1.1 ")
+        assert browser.get(stack.url + "/hello").status_code == 500, "they have not been slow for long"
+        time.sleep(1.2)
+        for _ in range(3):  # one place is enough for them
+            assert browser.get(stack.url + "/hello").status_code == 200
+        assert total(stack.admin_port, "envoy_waf_streams_in_flight") == 2
+        assert total(stack.admin_port, 'envoy_waf_stream_errors_total{kind="overload"}') == 2
+        ended = 0
+        for each in slow:
+            each.settimeout(1)
+            with contextlib.suppress(TimeoutError):
+                while each.recv(1 << 20):
+                    pass
+                ended += 1
+        assert ended == 1
 
 
 @pytest.mark.parametrize(("mode", "whole"), [("full-duplex", False), ("buffered", True)])

@@ -511,6 +511,35 @@ def test_those_who_have_just_come_do_not_make_way() -> None:
     run(scenario, max_streams=2)
 
 
+def test_what_is_judged_and_still_passes_makes_way_after_those_that_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("extproc.service.PATIENCE_SECONDS", 0.0)
+
+    async def scenario(line: Line) -> None:
+        upload, reader, busy = (line.open() for _ in range(3))
+        line.send(upload, request_headers(method="POST", headers=FORM, end=False, mode=FULL_DUPLEX))
+        for stream in (reader, busy):
+            line.send(stream, request_headers(mode=FULL_DUPLEX))
+        line.send(reader, response_headers(headers={"content-type": "image/png"}))
+        for _ in range(2):  # it has not passed for long
+            new = line.open()
+            line.send(new, request_headers())
+        line.read()
+        assert is_overload(line.answers[upload][-1])
+        assert line.status[new] == "8"
+        monkeypatch.setattr("extproc.service.PASSING_SECONDS", 0.0)
+        last = line.open()
+        line.send(last, request_headers())
+        assert line.kinds(last) == ["request_headers"]
+        assert line.status[reader] == "8"
+        assert line.kinds(reader)[-1] == "response_headers"
+        assert busy not in line.status
+        (passed,) = [stream for stream in line.finished if stream.tx and stream.tx.response_status]
+        assert (passed.failed, passed.blocked) == (0, False)
+
+    line = run(scenario, max_streams=3)
+    assert line.counts("envoy_waf_stream_errors_total")["overload"] == 3
+
+
 def test_a_body_that_is_judged_does_not_make_way(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("extproc.service.PATIENCE_SECONDS", 0.0)
 
