@@ -170,7 +170,7 @@ class Worker:
                 del new
                 loader = DatabaseLoader([policy.waf for policy in policies.policies])
                 await asyncio.to_thread(loader.prepare)
-            except (WafError, ConfigError) as error:
+            except (WafError, ConfigError, OSError) as error:
                 self._metrics.reloads.labels("failed").inc()
                 self._log.error("reload failed; the old rules stay", error=str(error), generation=self.generation)
                 return {"ok": False, "generation": self.generation, "error": str(error)}
