@@ -134,7 +134,9 @@ class Settings(BaseSettings):
     )
 
     workers: int = Field(1, ge=1, le=64, description="processes; each listens on an address of its own")
-    runtime_dir: Path | None = Field(None, description="folder that workers share: sockets, what serves; default: a new one")
+    runtime_dir: Path | None = Field(
+        None, description="folder that workers share: sockets, what serves; default: a new one"
+    )
     watch: bool = Field(True, description="reload when a rule file or the settings file changes")
 
     data_dir: Path = Field(default_factory=default_data_dir, description="where installed rule sets live")

@@ -104,16 +104,33 @@ def _own_variables(environment: Mapping[str, str]) -> set[str]:
     }
 
 
+_PLAIN = {
+    "list_type": "a list is expected: [a, b], or lines that begin with `- `",
+    "missing": "it has to be set",
+    "bool_parsing": "true or false is expected",
+    "bool_type": "true or false is expected",
+    "int_parsing": "a whole number is expected",
+    "int_type": "a whole number is expected",
+    "int_from_float": "a whole number is expected",
+    "float_parsing": "a number is expected",
+    "float_type": "a number is expected",
+    "string_type": "text is expected",
+}
+"""Kind of mistake (pydantic's name) -> what it is, for people who write no Python."""
+
+
 def _told(place: tuple[int | str, ...], kind: str, message: str, where: str) -> str:
     """A mistake in a line: what, where, and what may stand there."""
     name = ".".join(map(str, place))
-    message = message.removeprefix("Value error, ")
+    message = _PLAIN.get(kind, message.removeprefix("Value error, "))
     if kind == "extra_forbidden":
         known = _known(place)
         close = _close(str(place[-1]), known)
         message = "there is no such setting; " + (
             f"did you mean {close}?" if close else f"known settings: {', '.join(sorted(known))}"
         )
+    elif kind == "model_type":
+        message = f"`name: value` lines are expected, of {', '.join(sorted(_known((*place, ''))))}"
     return f"{name} ({where}): {message}" if name else f"{where}: {message}"
 
 

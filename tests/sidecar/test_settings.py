@@ -55,6 +55,11 @@ def test_flags_beat_environment_beats_file_beats_defaults(tmp_path: Path, monkey
         ("\u00e4: \ud800", r"is no text in UTF-8"),
         ("admin_tls_cert: /a\nadmin_tls_key: /b", r"is for admin_grpc, which is not set"),
         ("mode: Maybe", r"mode .*'On', 'DetectionOnly' or 'Off'"),
+        ("policies: [x]", r"policies.0 .*`name: value` lines are expected, of anomaly_threshold, .* shadow"),
+        ("policies: [{name: a, match: [x]}]", r"policies.0.match.0 .* lines are expected, of hosts, paths, routes$"),
+        ("policies: [{name: a, match: {hosts: [x]}}]", r"policies.0.match .*a list is expected: \[a, b\], or lines"),
+        ("policies: [{match: [{hosts: [x]}]}]", r"policies.0.name .*: it has to be set"),
+        ("watch: perhaps", r"watch .*: true or false is expected"),
     ],
 )
 def test_errors_name_setting_source_and_remedy(tmp_path: Path, text: str, message: str) -> None:
@@ -90,7 +95,7 @@ def test_lists_in_the_environment(text: str, monkeypatch: pytest.MonkeyPatch) ->
             '[{"name": "a", "match": [{"host": "x"}]}]',
             r"policies.0.match.0.host \(environment\): .* did you mean hosts\?",
         ),
-        ("WORKERS", "2.5", r"workers \(environment\): .*valid integer"),
+        ("WORKERS", "2.5", r"workers \(environment\): a whole number is expected"),
     ],
 )
 def test_mistakes_in_the_environment_are_told(
