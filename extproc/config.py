@@ -135,7 +135,7 @@ class Settings(BaseSettings):
 
     workers: int = Field(1, ge=1, le=64, description="processes; each listens on an address of its own")
     runtime_dir: Path | None = Field(
-        None, description="folder that workers share: sockets, what serves; default: a new one"
+        None, description="folder of what workers share (sockets, rules); default: a new one"
     )
     watch: bool = Field(True, description="reload when a rule file or the settings file changes")
 
