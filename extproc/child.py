@@ -51,20 +51,25 @@ class Child:
         """Of the settings and rules that it was last told to read."""
         self._session: aiohttp.ClientSession | None = None
 
-    async def spawn(self, settings: Settings, tried: Path, generation: int, environment: dict[str, str]) -> None:
-        """Start the process.  It gets `settings`, and reads what serves from `tried` (extproc/generation.py), then and
-        when it reloads.  Raises OSError when there can be no further process."""
+    async def spawn(self, environment: dict[str, str]) -> None:
+        """Start the process, which waits for what it is to serve.  Raises OSError when there can be no further one."""
         with contextlib.suppress(FileNotFoundError):
             self.socket.unlink()
-        self.generation = generation
         self.process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
             "extproc.worker_process",
             stdin=asyncio.subprocess.PIPE,
             env={**os.environ, **environment},
+            start_new_session=True,  # what a terminal's ^C means is the supervisor's to say
         )
+
+    def serve(self, settings: Settings, tried: Path, generation: int) -> None:
+        """Let it serve with `settings` what is in `tried` (extproc/generation.py), which it reads now and when it
+        reloads."""
+        assert self.process is not None
         assert self.process.stdin is not None
+        self.generation = generation
         own = {
             "listen": worker_address(settings.listen, self.index),
             "admin": f"unix:{self.socket}",

@@ -87,6 +87,7 @@ class Supervisor:
         try:
             await self._run()
         finally:
+            self._tasks.cancel()
             if self._own_folder:
                 shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -97,6 +98,9 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGHUP, self._hangup)
         begun = time.monotonic()
         async with self._reloading:
+            # Workers import what they need meanwhile.
+            for child in self._children:
+                self._tasks.start(self._tend(child))
             tried = await self._try(self.settings)
         if self._stop.is_set():
             return
@@ -104,8 +108,6 @@ class Supervisor:
         self._log.info("compiled", seconds=round(time.monotonic() - begun, 2), workers=self.settings.workers)
         servers = AdminServers(self)
         await servers.start()
-        for child in self._children:
-            self._tasks.start(self._tend(child))
         if self.settings.watch:
             self._tasks.start(watch_files(lambda: self._files, self.reload))
         await self._stop.wait()
@@ -143,11 +145,16 @@ class Supervisor:
     async def _live(self, child: Child) -> int:
         """One process from its start to its end; its exit status.  Raises OSError and ConfigError when it cannot be
         started."""
-        async with self._reloading:
-            if not self._tried.exists():  # somebody has cleaned up the folder
-                await self._try(self.settings)
         folder = str(self._metrics_folder)
-        await child.spawn(self.settings, self._tried, self.generation, {"PROMETHEUS_MULTIPROC_DIR": folder})
+        await child.spawn({"PROMETHEUS_MULTIPROC_DIR": folder})
+        try:
+            async with self._reloading:
+                if not self._tried.exists():  # somebody has cleaned up the folder
+                    await self._try(self.settings)
+                child.serve(self.settings, self._tried, self.generation)
+        except BaseException:
+            child.signal(signal.SIGKILL)
+            raise
         assert child.process is not None
         watcher = asyncio.ensure_future(self._watch(child))
         try:

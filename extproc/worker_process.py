@@ -34,7 +34,10 @@ class _Tried(Reread):
 
 
 def main() -> int:
-    head = json.load(sys.stdin)
+    text = sys.stdin.read()
+    if not text:
+        return 1  # there is nothing to serve
+    head = json.loads(text)
     reread = _Tried(Path(head["tried"]), head["settings"], head["own"])
     try:
         settings, reader = reread()

@@ -34,6 +34,15 @@ def serve(folder: Path, rules: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
+def part_of(pid: int) -> str:
+    """Which module of ours a process runs; "": it has ended."""
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    except FileNotFoundError:
+        return ""
+    return command[2].rpartition(".")[2] if len(command) > 2 else ""
+
+
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Supervised]:
     with Supervised(tmp_path) as found:
@@ -51,12 +60,14 @@ def test_rules_that_are_wrong_at_the_start_are_told_and_nothing_stays(tmp_path: 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_start_that_is_broken_off_ends_in_order(tmp_path: Path, number: int) -> None:
     process = serve(tmp_path, LARGE)
-    (trial,) = eventually(lambda: children_of(process.pid))
-    assert eventually(lambda: "trial_process" in Path(f"/proc/{trial}/cmdline").read_text())
+    parts = ["trial_process", "worker_process", "worker_process"]
+    assert eventually(lambda: sorted(map(part_of, children_of(process.pid))) == parts)
+    children = children_of(process.pid)
     os.killpg(process.pid, number)
     said, _ = process.communicate(timeout=60)
     assert (process.returncode, said) == (0, "")
     assert list((tmp_path / "tmp").iterdir()) == []
+    assert eventually(lambda: not any(map(part_of, children)))
 
 
 def test_a_trial_that_is_ended_changes_nothing(running: Supervised) -> None:
