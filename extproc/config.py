@@ -233,6 +233,10 @@ class Settings(BaseSettings):
             raise ValueError("admin_tls_cert is for admin_grpc, which is not set; `admin` speaks plain HTTP")
         return self
 
+    def by_policy(self) -> dict[str, Settings]:
+        """Those of all policies, by name; the first is `default`."""
+        return {"default": self, **{policy.name: self.for_policy(policy) for policy in self.policies}}
+
     def for_policy(self, policy: PolicySettings) -> Settings:
         """The settings of a policy: its own over those at the top."""
         own = policy.model_dump(exclude={"name", "match", "shadow"})

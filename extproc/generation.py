@@ -10,14 +10,13 @@ from __future__ import annotations
 import errno
 import json
 import os
-import stat
 import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from extproc.config import Settings
 from extproc.fixed import FIXED_SETTINGS
-from waf_core.reading import Reader, Recorded, Recorder
+from waf_core.reading import Reader, Recorded, Recorder, is_private
 
 _ELSEWHERE = {*FIXED_SETTINGS, "admin_token"}
 """Settings that workers have from their start."""
@@ -48,8 +47,7 @@ def load(path: Path, started_with: dict[str, Any]) -> Generation:
     """What `store` has written, with the other settings of `started_with`.  Raises OSError, also when somebody else may
     have written it."""
     with path.open("rb") as file:
-        info = os.fstat(file.fileno())
-        if info.st_uid != os.geteuid() or info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        if not is_private(os.fstat(file.fileno())):
             raise PermissionError(errno.EPERM, "others may have written what the supervisor has tried", str(path))
         head = json.loads(file.readline())
         contents = {name: file.read(size) for name, size in head["sizes"].items()}

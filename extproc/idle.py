@@ -29,7 +29,7 @@ _IDLE: tuple[tuple[str, Callable[[Settings], bool], str], ...] = (
 
 def _names_crs(settings: Settings) -> bool:
     """Do the rules of any policy, or its directives, name the Core Rule Set (or nothing, which is to name it)?"""
-    parts = [settings, *map(settings.for_policy, settings.policies)]
+    parts = settings.by_policy().values()
     return any(not part.rules or any("@crs" in text for text in (*part.rules, part.directives)) for part in parts)
 
 
@@ -52,12 +52,12 @@ def idle_notes(settings: Settings, policies: PolicySet) -> list[str]:
 
 def idle_rules(settings: Settings, policies: PolicySet) -> list[str]:
     """Policies whose rules are not asked, though nobody has said so."""
-    modes = {"default": settings.mode, **{p.name: settings.for_policy(p).mode for p in settings.policies}}
+    own = settings.by_policy()
     return [
         f"policy {policy.name}: nothing is judged: SecRuleEngine is Off, as it is when no rules set it; set mode, or"
         " put @recommended ahead of the rules"
         for policy in policies.policies
-        if modes[policy.name] is None and policy.waf.program.settings.engine is EngineMode.OFF
+        if own[policy.name].mode is None and policy.waf.program.settings.engine is EngineMode.OFF
     ]
 
 

@@ -128,10 +128,10 @@ def _rules(match: MatchSettings, policy: Policy) -> Iterator[_Rule]:
 
 def compile_policies(settings: Settings, reader: Reader = DISK) -> PolicySet:
     """Compile every policy; equal ones share their program.  Raises SecLangError, with the policy's name."""
-    parts = [("default", settings), *((p.name, settings.for_policy(p)) for p in settings.policies)]
+    parts = settings.by_policy()
     compiled: dict[str, WAF] = {}
     policies = []
-    for name, own in parts:
+    for name, own in parts.items():
         rulesets = RuleSets(own, name, reader)
         key = repr(own.model_dump(include=_COMPILED))  # no JSON: paths may be in any encoding
         waf = compiled.get(key)
@@ -139,7 +139,7 @@ def compile_policies(settings: Settings, reader: Reader = DISK) -> PolicySet:
             waf = compiled[key] = rulesets.compile()
         policies.append(Policy(name, waf, rulesets.info(), own.blocking_percent))
     found = PolicySet(policies, {p.name: p.match for p in settings.policies})
-    for name, own in parts:
+    for name, own in parts.items():
         if own.shadow is not None:
             found.by_name[name].shadow = found.by_name[own.shadow]
     return found

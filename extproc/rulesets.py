@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from waf_core.baseline import resolve as resolve_packaged
 from waf_core.compiler import CompileOptions, compile_nodes
 from waf_core.errors import Position, SecLangError
 from waf_core.operators import Resolver
-from waf_core.reading import DISK, Reader
+from waf_core.reading import DISK, Reader, within
 from waf_core.scan.limits import ScanLimits
 from waf_core.seclang import Node, RuleNode, RuleSource, parse_text
 
@@ -42,7 +41,7 @@ def crs_folder(settings: Settings, reader: Reader = DISK) -> Path | None:
 
 def installed_versions(data_dir: Path, reader: Reader = DISK) -> list[Path]:
     """Folders of the Core Rule Sets that `envoy-waf crs install` has brought, the newest last."""
-    return sorted(map(Path, reader.fitting(_within(data_dir / "crs", "coreruleset-*"))), key=_version_key)
+    return sorted(map(Path, reader.fitting(within(data_dir / "crs", "coreruleset-*"))), key=_version_key)
 
 
 def newest_version(data_dir: Path, reader: Reader = DISK) -> Path | None:
@@ -52,10 +51,6 @@ def newest_version(data_dir: Path, reader: Reader = DISK) -> Path | None:
 
 def _version_key(path: Path) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", path.name))
-
-
-def _within(folder: Path, pattern: str) -> str:
-    return os.path.join(glob.escape(str(folder)), pattern.lstrip("/"))
 
 
 def _asks_dns(node: Node) -> bool:
@@ -84,17 +79,17 @@ class RuleSets:
         if argument == "@crs-setup":
             root = self._need_crs(argument)
             own = self._reader.is_file(str(root / CRS_SETUP))
-            return [_within(root, CRS_SETUP if own else f"{CRS_SETUP}.example")]
+            return [within(root, CRS_SETUP if own else f"{CRS_SETUP}.example")]
         if argument.startswith("@crs/"):
             root = self._need_crs(argument)
-            return [_within(root / "rules", argument.removeprefix("@crs/"))]
+            return [within(root / "rules", argument.removeprefix("@crs/"))]
         if argument.startswith(PLUGINS):
             root = self._need_crs(argument)
-            return [_within(root / "plugins", argument.removeprefix(PLUGINS))]
+            return [within(root / "plugins", argument.removeprefix(PLUGINS))]
         return resolve_packaged(argument)
 
     def _need_crs(self, argument: str) -> Path:
-        if self.crs is None or not self._reader.fitting(_within(self.crs / "rules", "*.conf")):
+        if self.crs is None or not self._reader.fitting(within(self.crs / "rules", "*.conf")):
             raise SecLangError(
                 "the Core Rule Set is not installed",
                 Position(f"<settings{self._of}>", 1),

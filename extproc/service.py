@@ -24,7 +24,6 @@ from waf_core.persistence import StoreUnavailableError
 if TYPE_CHECKING:
     from extproc.redis_store import RedisStore
 
-
 SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
 METHOD = f"/{SERVICE}/Process".encode()
 

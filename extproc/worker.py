@@ -164,10 +164,9 @@ class Worker:
         async with self._reloading:
             try:
                 collect()
-                new = self._reread() if self._reread is not None else Generation(self.settings, DISK)
-                settings = kept(new.settings, self.settings, self._log)
-                policies = await asyncio.to_thread(compile_policies, settings, new.reader)
-                del new
+                settings, reader = self._reread() if self._reread is not None else Generation(self.settings, DISK)
+                settings = kept(settings, self.settings, self._log)
+                policies = await asyncio.to_thread(compile_policies, settings, reader)
                 loader = DatabaseLoader([policy.waf for policy in policies.policies])
                 await asyncio.to_thread(loader.prepare)
             except (WafError, ConfigError, OSError) as error:

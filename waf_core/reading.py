@@ -10,7 +10,19 @@ from __future__ import annotations
 import errno
 import glob
 import os
+import stat
 from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+
+def within(folder: str | Path, pattern: str) -> str:
+    """A pattern for what fits one in this folder, whatever the folder is called."""
+    return os.path.join(glob.escape(str(folder)), pattern.lstrip("/"))
+
+
+def is_private(info: os.stat_result) -> bool:
+    """Ours, and writable by nobody else."""
+    return info.st_uid == os.geteuid() and not info.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 class Reader:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.core.transactions import ids, make, run
 from waf_core import WAF, SecLangError
 from waf_core.limits import Limit
-from waf_core.operators import REFUSED, REGISTRY, OperatorEnv, injection
+from waf_core.operators import REFUSED, REGISTRY, OperatorEnv, OperatorError, injection
 from waf_core.operators.regex import BacktrackingRx, Rx
 
 CASES: dict[str, list[list[Any]]] = yaml.safe_load(Path(__file__).with_name("operators.yaml").read_text("utf-8"))
@@ -165,6 +165,10 @@ def test_schemas(tmp_path: Path) -> None:
     by_dtd = REGISTRY["validatedtd"](b"s.dtd", env)
     assert by_dtd.match(b"<a>1</a>", NoTransaction()) is None
     assert by_dtd.match(b"<b/>", NoTransaction()) == ()
+    for name in ("validateschema", "validatedtd"):
+        (tmp_path / "large").write_text("<!ELEMENT a (#PCDATA)>" + " " * (4 << 20))
+        with pytest.raises(OperatorError, match=r"the schema '.*large': it has more than 4194304 bytes"):
+            REGISTRY[name](b"large", env)
     by_xml = REGISTRY["validateschema"](b"s.xsd", env)
     assert by_xml.match(b"<a>1</a>", NoTransaction()) is None
     assert by_xml.match(b"<a>x</a>", NoTransaction()) == ()

@@ -159,6 +159,8 @@ def test_a_worker_that_starts_during_a_reload_takes_it_before_it_is_ready(runnin
     old = set(running.pids())
     os.kill(running.pids()[0], signal.SIGKILL)
     (new,) = eventually(lambda: running.children() - old)
+    # Whoever starts a process waits until it executes its program.
+    assert eventually(lambda: part_of(new) == "worker_process")
     os.kill(new, signal.SIGSTOP)
     running.rules.write_text(RULE.replace("one", "two") + RULE.replace("id:1", "id:2"))
     answer = running.reload()

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from glob import escape
 from pathlib import Path
 
-FOLDER = escape(str(Path(__file__).parent))
+from waf_core.reading import within
+
+FOLDER = Path(__file__).parent
 
 
 def resolve(argument: str) -> Sequence[str] | None:
     """`@recommended` and `@baseline` for Include: a pattern; None for anything else."""
     if argument == "@recommended":
-        return [f"{FOLDER}/recommended.conf"]
+        return [within(FOLDER, "recommended.conf")]
     if argument == "@baseline":
-        return [f"{FOLDER}/rules/*.conf"]
+        return [within(FOLDER / "rules", "*.conf")]
     return None

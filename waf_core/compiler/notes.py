@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Collection, Iterator, Sequence, Set
 
 from waf_core.actions import PERSISTENT, DeprecateVar, ExpireVar, InitCol, SetIdentity, SetVar
 from waf_core.compiler.reads import LOGGING, RESPONSE
@@ -131,4 +131,10 @@ def _reads_response_body(link: Link) -> bool:
 
 
 def _count(units: Sequence[Unit]) -> str:
-    return f"rule {units[0].info.id}" if len(units) == 1 else f"{len(units)} rules ({units[0].info.id}, ...)"
+    return rules_named([unit.info.id for unit in units])
+
+
+def rules_named(ids: Collection[int]) -> str:
+    """How many rules, and the first of them."""
+    first = next(iter(ids))
+    return f"rule {first}" if len(ids) == 1 else f"{len(ids)} rules ({first}, ...)"

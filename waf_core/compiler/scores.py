@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence, Set
 
-import re2
-
 from waf_core.actions import SetVar
 from waf_core.compiler.names import CAPTURES, TxNames, add_written
+from waf_core.compiler.notes import rules_named
 from waf_core.compiler.reads import macros_read
 from waf_core.macros import Macro
-from waf_core.rule import Link, Unit
+from waf_core.rule import Link, Target, Unit
 
 
 def note_scores(units: Sequence[Unit]) -> list[str]:
@@ -30,8 +29,8 @@ def note_blocks(units: Sequence[Unit], saying_block: Set[int]) -> Iterator[str]:
             idle.setdefault(unit.info.phase, {})[unit.info.id] = None
     for phase, ids in idle.items():
         yield (
-            f"`block` means pass in phase {phase} (SecDefaultAction says what it means), and {_rules(ids)} using it set"
-            " nothing either: what matches is only logged"
+            f"`block` means pass in phase {phase} (SecDefaultAction says what it means), and {rules_named(ids)} using"
+            " it set nothing either: what matches is only logged"
         )
 
 
@@ -41,20 +40,16 @@ def _never_read(units: Sequence[Unit]) -> Iterator[str]:
         for effect in _sets_tx(unit.links):
             if effect.kind in ("add", "subtract") and effect.name.constant is not None:
                 counted.setdefault(effect.name.constant, {})[unit.info.id] = None
+    targets = list(_tx_targets(units))
+    patterns = [target.pattern for target in targets if target.pattern is not None]
     keys = {key for unit in units for macro in macros_read(unit) for name, key in macro.names if name == "TX"}
-    patterns: list[re2._Regexp] = []
-    for unit in units:
-        for link in unit.links:
-            for target in link.targets:
-                if target.variable.name == "TX" and target.pattern is not None:
-                    patterns.append(target.pattern)
-                elif target.variable.name == "TX":
-                    keys.add(target.key)
+    keys.update(target.key for target in targets if target.pattern is None)
     if None in keys:
         return  # a rule reads all of them
     for name, ids in counted.items():
         if name not in keys and not any(pattern.search(name) for pattern in patterns):
-            yield f"tx.{name.decode('latin-1')} is counted by {_rules(ids)} and no rule reads it: nothing comes of it"
+            shown = name.decode("latin-1")
+            yield f"tx.{shown} is counted by {rules_named(ids)} and no rule reads it: nothing comes of it"
 
 
 def _never_set(units: Sequence[Unit]) -> Iterator[str]:
@@ -62,13 +57,7 @@ def _never_set(units: Sequence[Unit]) -> Iterator[str]:
     for unit in units:
         add_written(unit.links, names)
     # A rule that asks whether there is one knows that there may be none.
-    names.exact.update(
-        target.key
-        for unit in units
-        for link in unit.links
-        for target in link.targets
-        if target.count and target.key is not None and target.variable.name == "TX"
-    )
+    names.exact.update(target.key for target in _tx_targets(units) if target.count and target.key is not None)
     missed: dict[bytes, dict[int, None]] = {}
     for unit in units:
         for macro in (macro for link in unit.links for macro in _decides(link)):
@@ -76,8 +65,14 @@ def _never_set(units: Sequence[Unit]) -> Iterator[str]:
                 if variable == "TX" and key is not None and key not in CAPTURES and not names.may_be(key):
                     missed.setdefault(key, {})[unit.info.id] = None
     for name, ids in missed.items():
-        shown = name.decode("latin-1")
-        yield f"%{{tx.{shown}}} is used by {_rules(ids)} and no rule sets it: it stands for nothing (0 as a number)"
+        shown = f"%{{tx.{name.decode('latin-1')}}}"
+        yield f"{shown} is used by {rules_named(ids)} and no rule sets it: it stands for nothing (0 as a number)"
+
+
+def _tx_targets(units: Sequence[Unit]) -> Iterator[Target]:
+    for unit in units:
+        for link in unit.links:
+            yield from (target for target in link.targets if target.variable.name == "TX")
 
 
 def _sets(links: Sequence[Link]) -> Iterator[SetVar]:
@@ -96,8 +91,3 @@ def _decides(link: Link) -> Iterator[Macro]:
     yield Macro(link.operator_argument)
     for effect in _sets_tx([link]):
         yield effect.value
-
-
-def _rules(ids: dict[int, None]) -> str:
-    first = next(iter(ids))
-    return f"rule {first}" if len(ids) == 1 else f"{len(ids)} rules ({first}, ...)"

@@ -89,7 +89,7 @@ class Factory(Protocol):
     def __call__(self, argument: bytes, env: OperatorEnv) -> Operator: ...
 
 
-def find_file(kind: str, name: bytes, env: OperatorEnv) -> str:
+def _find_file(kind: str, name: bytes, env: OperatorEnv) -> str:
     """The path of a file that an operator's argument names, noted for the reloader.  `kind` is the
     word for errors ("data file").  Raises OperatorError."""
     text = name.decode("utf-8", "surrogateescape")
@@ -103,10 +103,11 @@ def find_file(kind: str, name: bytes, env: OperatorEnv) -> str:
     return path
 
 
-def read_file(kind: str, path: str, env: OperatorEnv, limit: int) -> bytes:
-    """Its content, of `limit` bytes at most.  Raises OperatorError."""
+def read_file(kind: str, name: bytes, env: OperatorEnv, limit: int) -> tuple[str, bytes]:
+    """The path of such a file, and its content, of `limit` bytes at most.  Raises OperatorError."""
+    path = _find_file(kind, name, env)
     try:
-        return env.reader.read(path, limit)
+        return path, env.reader.read(path, limit)
     except OSError as error:
         raise OperatorError(f"cannot read the {kind} {path!r}: {error.strerror}") from error
 
@@ -167,7 +168,6 @@ __all__ = [
     "Operator",
     "OperatorEnv",
     "OperatorError",
-    "find_file",
     "geo",
     "injection",
     "ip",

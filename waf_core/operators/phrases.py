@@ -9,7 +9,7 @@ from typing import Final
 from ahocorasick_rs import BytesAhoCorasick
 
 from waf_core.macros import Expander
-from waf_core.operators import Captures, Operator, OperatorEnv, OperatorError, find_file, operator, read_file
+from waf_core.operators import Captures, Operator, OperatorEnv, OperatorError, operator, read_file
 from waf_core.operators.indexes import relaxed_phrases
 from waf_core.operators.needs import Needs, of_phrases
 from waf_core.operators.regex import only_where
@@ -47,8 +47,7 @@ class Phrases(Operator):
 
 def read_data_file(name: bytes, env: OperatorEnv) -> list[bytes]:
     """Lines of a data file, without blank lines and comments.  Raises OperatorError."""
-    path = find_file("data file", name, env)
-    content = read_file("data file", path, env, MAX_DATA_FILE_BYTES)
+    _, content = read_file("data file", name, env, MAX_DATA_FILE_BYTES)
     lines = [line.strip() for line in content.removeprefix(BOM_UTF8).split(b"\n")]
     return [line for line in lines if line and not line.startswith(b"#")]
 

@@ -10,7 +10,7 @@ from typing import Final
 from lxml import etree
 
 from waf_core.macros import Expander
-from waf_core.operators import HIT, Captures, Operator, OperatorEnv, OperatorError, find_file, operator, read_file
+from waf_core.operators import HIT, Captures, Operator, OperatorEnv, OperatorError, operator, read_file
 
 MAX_SCHEMA_BYTES: Final = 4 << 20
 
@@ -75,11 +75,11 @@ class Dtd(Operator):
 
 @operator("validateDTD")
 def _validate_dtd(argument: bytes, env: OperatorEnv) -> Operator:
-    return Dtd(find_file("schema", argument.strip(), env))
+    path, _ = read_file("schema", argument.strip(), env, MAX_SCHEMA_BYTES)
+    return Dtd(path)  # what it refers to is found from there
 
 
 @operator("validateSchema")
 def _validate_schema(argument: bytes, env: OperatorEnv) -> Operator:
-    path = find_file("schema", argument.strip(), env)
-    text = read_file("schema", path, env, MAX_SCHEMA_BYTES)
+    path, text = read_file("schema", argument.strip(), env, MAX_SCHEMA_BYTES)
     return JsonSchema(text) if path.endswith(".json") else XmlSchema(text, path)

@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import json
 import os
-import stat
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,7 @@ from waf_core.operators import indexes as indexes_module
 from waf_core.operators import needs as needs_module
 from waf_core.operators.indexes import tells_apart
 from waf_core.operators.needs import Needs, of_pattern, of_phrases
+from waf_core.reading import is_private
 from waf_core.scan.hyperscan_set import KINDS, HyperscanSet, Pattern, compile_patterns, hyperscan, load_set
 
 FORMAT = b"envoy-waf-hs-11"
@@ -108,9 +108,9 @@ class DatabaseCache:
         """The databases; None when there is no good file."""
         path = self.path(patterns)
         try:
-            if not self._private(self.folder) or not self._private(path):
-                return None
             info = path.stat()
+            if not is_private(self.folder.stat()) or not is_private(info):
+                return None
             if info.st_size > MAX_DATABASE_BYTES:
                 return None
             key = (str(path), info.st_mtime_ns, info.st_size)
@@ -142,12 +142,6 @@ class DatabaseCache:
             return None
         _loaded_databases[key] = databases
         return databases
-
-    @staticmethod
-    def _private(path: Path) -> bool:
-        """Ours, and writable by nobody else."""
-        info = path.stat()
-        return info.st_uid == os.geteuid() and not info.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
     def store(self, patterns: Sequence[Pattern]) -> None:
         """Compile and write, atomically."""

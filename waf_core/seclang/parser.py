@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from waf_core.errors import Position, SecLangError
-from waf_core.reading import DISK, Reader
+from waf_core.reading import DISK, Reader, within
 from waf_core.seclang.lexer import LogicalLine, Word, logical_lines, words
 from waf_core.seclang.tree import ActionNode, DirectiveNode, Node, OperatorNode, RuleNode, TargetNode
 
@@ -111,10 +111,10 @@ def _full(argument: str, file: str, source: RuleSource) -> str:
     """An argument of Include in `file`, as a path or pattern."""
     if os.path.isabs(argument):
         return argument
-    root = os.path.join(glob.escape(source.root), argument)
+    root = within(source.root, argument)
     if not source.reader.is_file(file):
         return root
-    beside = os.path.join(glob.escape(os.path.dirname(file)), argument)
+    beside = within(os.path.dirname(file), argument)
     return beside if source.reader.fitting(beside) else root
 
 
