@@ -19,6 +19,8 @@ from waf_core.scan.hyperscan_set import available, compile_patterns, load_set
 
 DOTALL, DOLLAR_ENDONLY = 0x20, 0x10
 """pcre2.h: what ModSecurity v2 compiles expressions with."""
+NO_START_OPTIMIZE = 0x10000
+"""With its optimizations PCRE2 10.42 does not find `(?=a)\\s*a` in `a`."""
 
 
 class Pcre:
@@ -33,7 +35,8 @@ class Pcre:
         """None: it is no expression of PCRE's."""
         error, place = ctypes.c_int(), ctypes.c_size_t()
         code = self._library.pcre2_compile_8(
-            pattern, ctypes.c_size_t(len(pattern)), DOTALL | DOLLAR_ENDONLY, ctypes.byref(error), ctypes.byref(place), None
+            pattern, ctypes.c_size_t(len(pattern)), DOTALL | DOLLAR_ENDONLY | NO_START_OPTIMIZE,
+            ctypes.byref(error), ctypes.byref(place), None,
         )  # fmt: skip
         if not code:
             return None
