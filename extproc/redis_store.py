@@ -1,8 +1,8 @@
 """Collections in Redis or Valkey, shared by every worker and replica.
 
 A record is a hash, `envoy-waf:{collection}:{key}`: variables under `v:NAME`, their expiry under
-`x:NAME` (seconds since 1970), their decay under `d:NAME`.  Each change is one atomic script, so that what
-replicas add at the same time adds up.  Loading takes one round trip, and so does committing.
+`x:NAME` (seconds since 1970), their decay under `d:NAME`.  What a request changes of a record is one atomic script, so
+that what replicas add at the same time adds up.  Loading takes one round trip, and so does committing.
 
 When Redis does not answer, a circuit breaker opens: for a while nobody asks, requests are judged
 without their records, and that is counted (`redis_on_failure: open`), or they are refused
@@ -35,6 +35,9 @@ MAX_FIELDS = 3 * MAX_VARIABLES
 """Of a record: a value, its end and its decay for each variable."""
 
 MAX_FIELD_BYTES = 4096
+
+MAX_SCRIPT_CHANGES = 256
+"""Of one call of the script, while which Redis serves nobody else (up to 1 ms).  More are several calls."""
 
 MAX_KEY_BYTES = 1024
 """Of longer keys a hash stands in the name of the record."""
@@ -76,14 +79,13 @@ class RedisStore:
     async def commit(self, changes: Iterable[tuple[Key, Change, int]]) -> None:
         """Send changes in order; a record ends so many seconds after its last one.  Raises StoreUnavailableError."""
         self._check()
-        pipe = self._client.pipeline(transaction=False)
-        touched: dict[bytes, int] = {}
+        records: dict[tuple[Key, int], list[Change]] = {}
         for key, change, timeout in changes:
-            name = _name(key)
-            touched[name] = timeout
-            _queue(pipe, name, change)
-        for name, timeout in touched.items():
-            pipe.expire(name, timeout)
+            records.setdefault((key, timeout), []).append(change)
+        pipe = self._client.pipeline(transaction=False)
+        for (key, timeout), own in records.items():
+            for start in range(0, len(own), MAX_SCRIPT_CHANGES):
+                _queue(pipe, _name(key), own[start : start + MAX_SCRIPT_CHANGES], timeout)
         await self._run(pipe)
 
     def _check(self) -> None:
@@ -115,62 +117,67 @@ def _name(key: Key) -> bytes:
     return PREFIX + collection.lower().encode() + b":" + own
 
 
-# One change of one variable.  A value whose time is over counts as absent; what it has lost meanwhile is taken away
-# first.  Redis runs a script as a whole, so changes of other replicas come before or after it, never in between.
+# Changes of one record.  A value whose time is over counts as absent; what it has lost meanwhile is taken away first.
+# Redis runs a script as a whole, so changes of other replicas come before or after it, never in between.
 _CHANGE = """
-local record, name, kind, value, now, most = KEYS[1], ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
+local record, now, most, timeout = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
+local fields = {add = 'v:', set = 'v:', expire = 'x:', deprecate = 'd:'}
 local function integer(text)
   return tonumber(string.match(text or '', '^%s*([-+]?%d+)')) or 0
 end
-local deadline = redis.call('HGET', record, 'x:' .. name)
-if deadline and (tonumber(deadline) or 0) <= now then
-  redis.call('HDEL', record, 'v:' .. name, 'x:' .. name)
-end
-local amount, period, since = string.match(redis.call('HGET', record, 'd:' .. name) or '', '^(%d+)/(%d+)/([%d.]+)$')
-if amount then
-  period = math.max(tonumber(period), 1)
-  local steps = math.floor((now - tonumber(since)) / period)
-  if steps > 0 then
-    redis.call('HSET', record, 'd:' .. name,
-      amount .. '/' .. period .. '/' .. string.format('%.3f', tonumber(since) + steps * period))
-    local old = redis.call('HGET', record, 'v:' .. name)
-    if old then
-      redis.call('HSET', record, 'v:' .. name, string.format('%.0f', math.max(integer(old) - steps * amount, 0)))
+local function change(kind, name, value)
+  local deadline = redis.call('HGET', record, 'x:' .. name)
+  if deadline and (tonumber(deadline) or 0) <= now then
+    redis.call('HDEL', record, 'v:' .. name, 'x:' .. name)
+  end
+  local amount, period, since = string.match(redis.call('HGET', record, 'd:' .. name) or '', '^(%d+)/(%d+)/([%d.]+)$')
+  if amount then
+    period = math.max(tonumber(period), 1)
+    local steps = math.floor((now - tonumber(since)) / period)
+    if steps > 0 then
+      redis.call('HSET', record, 'd:' .. name,
+        amount .. '/' .. period .. '/' .. string.format('%.3f', tonumber(since) + steps * period))
+      local old = redis.call('HGET', record, 'v:' .. name)
+      if old then
+        redis.call('HSET', record, 'v:' .. name, string.format('%.0f', math.max(integer(old) - steps * amount, 0)))
+      end
     end
   end
+  local field = fields[kind]
+  if field and redis.call('HEXISTS', record, field .. name) == 0 and redis.call('HLEN', record) >= most then
+    return
+  end
+  if kind == 'add' then
+    local old = redis.call('HGET', record, 'v:' .. name)
+    redis.call('HSET', record, 'v:' .. name, string.format('%.0f', integer(old) + tonumber(value)))
+  elseif kind == 'set' then
+    redis.call('HSET', record, 'v:' .. name, value)
+  elseif kind == 'delete' then
+    redis.call('HDEL', record, 'v:' .. name, 'x:' .. name, 'd:' .. name)
+  elseif kind == 'expire' then
+    redis.call('HSET', record, 'x:' .. name, string.format('%.3f', now + tonumber(value)))
+  elseif kind == 'deprecate' then
+    redis.call('HSETNX', record, 'd:' .. name, value .. '/' .. string.format('%.3f', now))
+  end
 end
-local field = ({add = 'v:', set = 'v:', expire = 'x:', deprecate = 'd:'})[kind]
-if field and redis.call('HEXISTS', record, field .. name) == 0 and redis.call('HLEN', record) >= most then
-  return 0
+for i = 4, #ARGV, 3 do
+  change(ARGV[i], ARGV[i + 1], ARGV[i + 2])
 end
-if kind == 'add' then
-  local old = redis.call('HGET', record, 'v:' .. name)
-  redis.call('HSET', record, 'v:' .. name, string.format('%.0f', integer(old) + tonumber(value)))
-elseif kind == 'set' then
-  redis.call('HSET', record, 'v:' .. name, value)
-elseif kind == 'delete' then
-  redis.call('HDEL', record, 'v:' .. name, 'x:' .. name, 'd:' .. name)
-elseif kind == 'expire' then
-  redis.call('HSET', record, 'x:' .. name, string.format('%.3f', now + tonumber(value)))
-elseif kind == 'deprecate' then
-  redis.call('HSETNX', record, 'd:' .. name, value .. '/' .. string.format('%.3f', now))
-end
-return 1
+redis.call('EXPIRE', record, timeout)
 """
 
 
-def _queue(pipe: redis.client.Pipeline, name: bytes, change: Change) -> None:
-    value = b"%d" % to_int(change.value) if change.kind in ("add", "expire") else change.value[:MAX_FIELD_BYTES]
-    pipe.eval(
-        _CHANGE,
-        1,
-        name,
-        change.name[:MAX_FIELD_BYTES],
-        change.kind,
-        value,
-        b"%.3f" % time.time(),
-        MAX_FIELDS,
-    )
+def _queue(pipe: redis.client.Pipeline, name: bytes, changes: Sequence[Change], timeout: int) -> None:
+    """Raises nothing; the script's answer says what Redis refuses."""
+    words: list[str | bytes | int] = [b"%.3f" % time.time(), MAX_FIELDS, timeout]
+    for change in changes:
+        number = change.kind in ("add", "expire")
+        words += (
+            change.kind,
+            change.name[:MAX_FIELD_BYTES],
+            b"%d" % to_int(change.value) if number else change.value[:MAX_FIELD_BYTES],
+        )
+    pipe.eval(_CHANGE, 1, name, *words)
 
 
 def _live(answer: object, now: float) -> dict[bytes, bytes]:

@@ -20,6 +20,7 @@ from extproc.tasks import Tasks
 from extproc.telemetry import StreamTracer
 from extproc.transport.connection import Call
 from waf_core.persistence import StoreUnavailableError
+from waf_core.persistence.buffered import MAX_CHANGES
 
 if TYPE_CHECKING:
     from extproc.redis_store import RedisStore
@@ -112,6 +113,10 @@ class ExtProcService:
     def _refuses(self, kind: str, text: str, **limit: int) -> None:
         """Count it; the log says so now and then."""
         self.metrics.stream_errors.labels(kind).inc()
+        self._tell(kind, text, **limit)
+
+    def _tell(self, kind: str, text: str, **limit: int) -> None:
+        """Log it, now and then."""
         now = time.monotonic()
         if now - self._told_at.get(kind, float("-inf")) > TELL_SECONDS:
             self._told_at[kind] = now
@@ -146,6 +151,11 @@ class ExtProcService:
         if call in self._store_failing:
             self._store_failing.remove(call)
             self.log.info("Redis answers again", call=call)
+
+    def loses_changes(self, count: int) -> None:
+        """Count a request that changed more of its records than one may."""
+        self.metrics.store_errors.inc()
+        self._tell("changes", "a request changes too many variables of collections", lost=count, limit=MAX_CHANGES)
 
     async def probe_store(self) -> None:
         """Whether records can be had is told at the start, not with the first request that wants some."""

@@ -22,7 +22,7 @@ from extproc.transport import messages
 from extproc.transport.connection import Call
 from extproc.transport.messages import Message, RpcError
 from waf_core.persistence import StoreUnavailableError
-from waf_core.persistence.buffered import MAX_CHANGES, BufferedStore, Key
+from waf_core.persistence.buffered import BufferedStore, Key
 
 if TYPE_CHECKING:
     from extproc.service import ExtProcService
@@ -255,26 +255,25 @@ class StreamSession:
         """Send what rules changed, and bring what they opened unforeseen."""
         records, stream = self._service.records, self._stream
         assert records is not None
+        lost, buffered.lost = buffered.lost, 0
         changes, buffered.changes = buffered.changes, []
         missing, buffered.missing = buffered.missing, []
-        lost, buffered.lost = buffered.lost, 0
         call = "load"
         try:
             if missing and not stream.store_failed:
                 for key, record in (await records.load(missing)).items():
                     if stream.tx is not None:
-                        stream.tx.records.merge(key[0], record)
+                        stream.tx.records.merge(key[0], record, [one for own, one, _ in changes if own == key])
                 self._service.store_answers(call)
             if changes:
                 call = "commit"
                 await records.commit(changes)
                 self._service.store_answers(call)
-            if lost:
-                raise StoreUnavailableError(
-                    f"{lost} changes beyond the {MAX_CHANGES} that one request may make are lost"
-                )
         except StoreUnavailableError as error:
             self._store_failed(call, error)
+        if lost:
+            stream.store_failed = True
+            self._service.loses_changes(lost)
 
     def _store_failed(self, call: str, error: StoreUnavailableError) -> None:
         self._stream.store_failed = True

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import random
+
 from tests.core.transactions import make
 from waf_core.persistence import Change, MemoryStore
 from waf_core.persistence.buffered import MAX_CHANGES, BufferedStore
+from waf_core.persistence.changes import Changes
+from waf_core.persistence.memory import MAX_VALUE_BYTES
 
 
 class Clock:
@@ -91,8 +95,14 @@ def test_buffered_store_foresees_records_and_hands_over_changes() -> None:
         (("IP", b"192.0.2.1"), "add", b"1"),
         (("SESSION", b"abc"), "add", b"1"),
     ]
-    tx.records.merge("SESSION", {b"n": b"9", b"other": b"x"})
-    assert dict(tx.records.pairs("SESSION")) == {b"n": b"10", b"other": b"x", b"key": b"abc"}
+    changes = [
+        Change("add", b"n", b"1"),
+        Change("set", b"mode", b"5"),
+        Change("delete", b"gone", b""),
+        Change("expire", b"n", b"60"),
+    ]
+    tx.records.merge("SESSION", {b"n": b"9", b"other": b"x", b"mode": b"4", b"gone": b"1"}, changes)
+    assert dict(tx.records.pairs("SESSION")) == {b"n": b"10", b"other": b"x", b"mode": b"5", b"key": b"abc"}
 
 
 def test_changes_of_one_request_are_bounded_and_those_beyond_are_counted() -> None:
@@ -100,3 +110,62 @@ def test_changes_of_one_request_are_bounded_and_those_beyond_are_counted() -> No
     for _ in range(3):
         store.commit("IP", b"a", [Change("add", b"n", b"1")] * 4000, 60)
     assert (len(store.changes), store.lost) == (MAX_CHANGES, 2000)
+
+
+def test_changes_in_their_shortest_form_do_what_each_of_them_does() -> None:
+    rng = random.Random(7)
+    most = 0
+    for _ in range(2000):
+        clock = Clock()
+        each, short = MemoryStore(clock), MemoryStore(clock)
+        for _ in range(4):
+            changes = Changes()
+            for _ in range(rng.randrange(1, 12)):
+                name = rng.choice((b"a", b"b"))
+                number, seconds = rng.randrange(-3, 9), rng.randrange(1, 30)
+                match rng.choice(("set", "add", "add", "delete", "expire", "deprecate")):
+                    case "set":
+                        value = rng.choice((b"7", b"12 or so", b"", b"x"))
+                        changes.set(name, value)
+                        change = Change("set", name, value)
+                    case "add":
+                        changes.add(name, number)
+                        change = Change("add", name, b"%d" % number)
+                    case "delete":
+                        changes.delete(name)
+                        change = Change("delete", name, b"")
+                    case "expire":
+                        changes.expire(name, seconds)
+                        change = Change("expire", name, b"%d" % seconds)
+                    case _:
+                        changes.deprecate(name, abs(number), seconds)
+                        change = Change("deprecate", name, b"%d/%d" % (abs(number), seconds))
+                each.commit("IP", b"k", [change], 600)
+            taken = changes.take()
+            most = max(most, len(taken))
+            short.commit("IP", b"k", taken, 600)
+            assert changes.take() == []
+            for _ in range(3):
+                clock.now += rng.choice((0, 0.5, 1, 3, 40))
+                assert short.load("IP", b"k", 600) == each.load("IP", b"k", 600)
+    assert 5 <= most <= 8
+
+
+def test_variable_that_is_changed_with_each_argument_is_one_change() -> None:
+    changes = Changes()
+    for _ in range(10_000):
+        changes.add(b"n", 1)
+        changes.expire(b"n", 60)
+        changes.set(b"text", b"x" * 100_000)
+    assert changes.take() == [
+        Change("add", b"n", b"10000"),
+        Change("expire", b"n", b"60"),
+        Change("set", b"text", b"x" * MAX_VALUE_BYTES),
+    ]
+
+
+def test_variable_without_any_time_left_ends() -> None:
+    changes = Changes()
+    changes.set(b"n", b"1")
+    changes.expire(b"n", 0)
+    assert changes.take() == [Change("delete", b"n", b"")]

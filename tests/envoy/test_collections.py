@@ -223,14 +223,19 @@ def test_changes_that_are_too_many_are_told(server: RedisServer, client: httpx.C
     rules = "\n".join(
         [
             'SecAction "id:1,phase:1,pass,nolog,initcol:ip=%{REMOTE_ADDR}"',
-            *(f'SecRule ARGS "@rx ." "id:{n},phase:2,pass,nolog,setvar:ip.n=+1"' for n in range(2, 14)),
+            *(
+                f'SecRule ARGS "@rx ." "id:{n},phase:2,pass,nolog,setvar:ip.%{{MATCHED_VAR_NAME}}-{n}=1"'
+                for n in range(2, 14)
+            ),
         ]
     )
     settings = {"redis_url": server.url, "rules": ["@recommended"], "directives": rules}
     with Stack("buffered", settings=settings) as stack:
         form = "&".join(f"a{n}=1" for n in range(900)).encode()
         assert client.post(f"{stack.url}/login", content=form, headers=FORM).status_code == 200
-        assert eventually(lambda: "800 changes beyond the 10000 that one request may make" in stack.sidecar.text())
+        assert eventually(lambda: '"lost":800,"limit":10000' in stack.sidecar.text())
+        metrics = client.get(f"http://127.0.0.1:{stack.admin_port}/metrics").text
+        assert re.search(r"^envoy_waf_store_errors_total [1-9]", metrics, re.MULTILINE)
 
 
 def test_record_that_nobody_foresaw_counts_all_the_same(server: RedisServer, client: httpx.Client) -> None:

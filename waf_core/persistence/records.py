@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from waf_core.operators.numeric import to_int
 from waf_core.persistence import Change, Store
+from waf_core.persistence.changes import Changes
 
 
 @dataclass(slots=True)
 class _Record:
     key: bytes
     values: dict[bytes, bytes]
-    changes: list[Change]
+    changes: Changes
 
 
 class Records:
@@ -33,16 +34,21 @@ class Records:
             return
         values = self._store.load(collection, key, self._timeout)
         values[b"key"] = key
-        self._opened[collection] = _Record(key, values, [])
+        self._opened[collection] = _Record(key, values, Changes())
 
-    def merge(self, collection: str, values: Mapping[bytes, bytes]) -> None:
-        """Values of a record that was opened before they were there: add them under what rules did."""
+    def merge(self, collection: str, values: Mapping[bytes, bytes], changes: Sequence[Change]) -> None:
+        """Values of a record that was opened before they were there, and what rules have changed since."""
         record = self._opened.get(collection)
         if record is None:
             return
         merged = dict(values)
-        for name, value in record.values.items():
-            merged[name] = b"%d" % (to_int(merged[name]) + to_int(value)) if name in merged else value
+        for change in changes:
+            if change.kind == "set":
+                merged[change.name] = change.value
+            elif change.kind == "add":
+                merged[change.name] = b"%d" % (to_int(merged.get(change.name, b"0")) + to_int(change.value))
+            elif change.kind == "delete":
+                merged.pop(change.name, None)
         merged[b"key"] = record.key
         record.values = merged
 
@@ -55,36 +61,35 @@ class Records:
         record = self._opened.get(collection)
         if record is not None:
             record.values[name] = value
-            record.changes.append(Change("set", name, value))
+            record.changes.set(name, value)
 
     def add(self, collection: str, name: bytes, number: int) -> None:
         record = self._opened.get(collection)
         if record is not None:
             record.values[name] = b"%d" % (to_int(record.values.get(name, b"0")) + number)
-            record.changes.append(Change("add", name, b"%d" % number))
+            record.changes.add(name, number)
 
     def delete(self, collection: str, name: bytes) -> None:
         record = self._opened.get(collection)
         if record is not None:
             record.values.pop(name, None)
-            record.changes.append(Change("delete", name, b""))
+            record.changes.delete(name)
 
     def expire(self, collection: str, name: bytes, seconds: int) -> None:
         """expirevar: the variable ends in so many seconds."""
-        self._note(collection, Change("expire", name, b"%d" % seconds))
+        record = self._opened.get(collection)
+        if record is not None:
+            record.changes.expire(name, seconds)
 
     def deprecate(self, collection: str, name: bytes, number: int, period: int) -> None:
         """deprecatevar: the variable loses `number` in each `period` of seconds."""
-        self._note(collection, Change("deprecate", name, b"%d/%d" % (number, period)))
-
-    def _note(self, collection: str, change: Change) -> None:
         record = self._opened.get(collection)
         if record is not None:
-            record.changes.append(change)
+            record.changes.deprecate(name, number, period)
 
     def commit(self) -> None:
         """Hand the changes to the store."""
         for collection, record in self._opened.items():
-            if record.changes:
-                self._store.commit(collection, record.key, record.changes, self._timeout)
-                record.changes = []
+            changes = record.changes.take()
+            if changes:
+                self._store.commit(collection, record.key, changes, self._timeout)
