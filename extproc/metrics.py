@@ -84,7 +84,7 @@ class Metrics:
         self.uninspected = counter(
             "bodies_uninspected",
             "Bodies passed unseen: upgrade, connect, grpc, rules (none needs it), mode (Envoy shows none), "
-            "encoded (compressed), partial",
+            "encoded (compressed), partial, unparsed (a request's of a type that has no body processor)",
             ["reason"],
         )
         self.body_bytes = counter("body_bytes", "Body bytes inspected", ["direction"])

@@ -515,6 +515,8 @@ class Stream:
             self.uninspected.append("encoded")
         if stop is not None:
             return [self._deny(stop)]
+        if side.request and tx.request_body.length and not tx.request_body.processor:
+            self.uninspected.append("unparsed")
         return side.release(end) + ([answer] if answer is not None else [])
 
     def _count_kept(self, tx: Transaction) -> None:

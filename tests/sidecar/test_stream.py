@@ -220,6 +220,19 @@ def test_compressed_requests_are_counted(waf: WAF, coding: str, reasons: list[st
     assert play(waf, request_headers("/", headers={"content-encoding": coding}))[0].uninspected == []
 
 
+@pytest.mark.parametrize(
+    ("content_type", "body", "reasons"),
+    [("text/plain", b"a=evil", ["unparsed"]), ("text/plain", b"", []), (FORM["content-type"], b"a=1", [])],
+)
+def test_bodies_that_nothing_takes_apart_are_counted(
+    waf: WAF, content_type: str, body: bytes, reasons: list[str]
+) -> None:
+    head = request_headers("/", method="POST", headers={"content-type": content_type}, end=False)
+    assert play(waf, head, request_body(body))[0].uninspected == reasons
+    forced = make('SecAction "id:1,phase:1,pass,nolog,ctl:requestBodyProcessor=JSON"')
+    assert play(forced, head, request_body(b'{"a":1}'))[0].uninspected == []
+
+
 def test_decoding_much_weighs_much() -> None:
     decoding = make(f"SecResponseBodyLimit 500000\n{RULES}", CompileOptions(decompress_responses=True))
     weights = []
