@@ -85,13 +85,18 @@ class Supervisor:
     async def run(self) -> None:
         """Raises ConfigError when the rules are wrong, OSError when an admin address is taken."""
         try:
-            await self._run()
+            servers = AdminServers(self)
+            try:
+                await self._run(servers)
+            finally:
+                self._tasks.cancel()
+                await asyncio.gather(*(child.end(self.settings.drain_seconds) for child in self._children))
+                await servers.stop()
         finally:
-            self._tasks.cancel()
             if self._own_folder:
                 shutil.rmtree(self._folder, ignore_errors=True)
 
-    async def _run(self) -> None:
+    async def _run(self, servers: AdminServers) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
@@ -106,15 +111,11 @@ class Supervisor:
             return
         log.write(tried.lines)
         self._log.info("compiled", seconds=round(time.monotonic() - begun, 2), workers=self.settings.workers)
-        servers = AdminServers(self)
         await servers.start()
         if self.settings.watch:
             self._tasks.start(watch_files(lambda: self._files, self.reload))
         await self._stop.wait()
         self._log.info("stopping workers", workers=len(self._children))
-        self._tasks.cancel()
-        await asyncio.gather(*(child.end(self.settings.drain_seconds) for child in self._children))
-        await servers.stop()
 
     async def _try(self, settings: Settings) -> Tried:
         """Try the rules of the settings: those that can be used are what workers take from now on.  Raises ConfigError

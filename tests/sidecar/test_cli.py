@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -106,6 +107,29 @@ def test_serve_says_why_it_cannot_listen(tmp_path: Path, setting: str, address: 
     assert f"error: cannot listen on {address} ({setting}): {reason}" in result.stderr
     if address.endswith("precious"):
         assert (tmp_path / "precious").read_text() == "x"
+
+
+def test_several_workers_end_with_their_supervisor(tmp_path: Path) -> None:
+    """Whose admin address is taken: that is all there is to read."""
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        result = envoy_waf(
+            "serve", "--listen", f"unix:{tmp_path}/waf.sock", "--admin", address, "--data-dir", str(tmp_path),
+            "-r", "@baseline", "--workers", "2", "--runtime-dir", str(tmp_path / "run"),
+        )  # fmt: skip
+    assert result.returncode == 1
+    reason = "another process is using it; stop that one, or choose another address"
+    assert result.stderr == f"error: cannot listen on {address} (admin): {reason}\n"
+    left = []
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):  # it has ended, or is another user's
+            if str(tmp_path).encode() in environment.read_bytes():
+                left.append(environment)
+    assert left == []
 
 
 # -- crs install -----------------------------------------------------------------------------
