@@ -37,7 +37,7 @@ MAX_FIELDS = 3 * MAX_VARIABLES
 MAX_FIELD_BYTES = 4096
 
 MAX_SCRIPT_CHANGES = 256
-"""Of one call of the script, while which Redis serves nobody else (up to 1 ms).  More are several calls."""
+"""Of one call of the script: Redis serves nobody else meanwhile (1 ms).  More are several calls."""
 
 MAX_KEY_BYTES = 1024
 """Of longer keys a hash stands in the name of the record."""
@@ -168,7 +168,6 @@ redis.call('EXPIRE', record, timeout)
 
 
 def _queue(pipe: redis.client.Pipeline, name: bytes, changes: Sequence[Change], timeout: int) -> None:
-    """Raises nothing; the script's answer says what Redis refuses."""
     words: list[str | bytes | int] = [b"%.3f" % time.time(), MAX_FIELDS, timeout]
     for change in changes:
         number = change.kind in ("add", "expire")
