@@ -45,6 +45,9 @@ from waf_core.variables import REGISTRY as VARIABLES
 
 PHASES = (1, 2, 3, 4, 5)
 
+_PATH_SIGNS = frozenset("@/.\\")
+"""Of a file's name, where a directive should be."""
+
 
 @dataclass(slots=True)
 class CompileOptions:
@@ -170,7 +173,7 @@ class Builder:
                 "unknown directive",
                 node.position,
                 node.name,
-                f"did you mean {', '.join(close[:3])}?" if close else "see docs/directives.md",
+                f"did you mean {', '.join(close[:3])}?" if close else _hint(node.name),
             )
         if canonical in REFUSED:
             raise SecLangError(f"{canonical} is refused", node.position, node.name, REFUSED[canonical])
@@ -404,3 +407,10 @@ def compile_nodes(nodes: Sequence[Node], source: RuleSource, options: CompileOpt
     for node in nodes:
         builder.add(node)
     return builder.build()
+
+
+def _hint(word: str) -> str:
+    """What may be meant by a word that is no directive."""
+    if _PATH_SIGNS.isdisjoint(word):
+        return "see docs/directives.md"
+    return "this is read as the text of rules; files are named with --rules, `rules:` or Include"
