@@ -72,3 +72,13 @@ def test_only_what_matches_is_a_candidate() -> None:
     for form in asked:
         patterns.find([form], everything, None, alone)
     assert alone == {b"needle7": 1 << 1, b"haystack": 1 << 2, b"straw": 1 << 5, b"hayfork needle1": 1 << 1 | 1 << 2}
+
+
+def test_those_that_are_alike_are_told_apart_by_their_ends() -> None:
+    alike = {number: rb"(?:;|=)\s*[a-z]?x{1,2}" + end for number, end in ((1, b"(?:cat|w)"), (4, b"(?:ls|id)"))}
+    for re2_ns, expected in ((8_000_000, [4]), (0, [1, 4])):
+        patterns = LargePatterns(alike, lambda text: [1, 4], ScanLimits(re2_ns=re2_ns))
+        patterns.begin()
+        found: dict[bytes, int] = {}
+        patterns.find([b"; axls"], 1 << 1 | 1 << 4, None, found)
+        assert found == {b"; axls": sum(1 << number for number in expected)}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.core.matching import matching
 from tests.core.test_operators import NoTransaction
 from waf_core.operators.regex import Rx
-from waf_core.scan.united import united
+from waf_core.scan.united import Family, united
 
 HEADS = [b"a", b"b(?:c|d)", b"e(?:c|d)", b"[|)(]", b"^", rb"\(", rb"\bx", b"[^b]", b""]
 ELEMENTS = [
@@ -42,22 +42,25 @@ def families(draw: st.DrawFn) -> list[bytes]:
 def test_whatever_one_of_them_matches_they_match_united(expressions: list[bytes], seed: int) -> None:
     rng = random.Random(seed)
     groups = united(dict(enumerate(expressions)))
-    assert sorted(number for numbers, _ in groups for number in numbers) == list(range(len(expressions)))
-    for numbers, expression in groups:
-        whole = Rx(expression)
-        for number in numbers:
+    assert sorted(number for family in groups for number in family.numbers) == list(range(len(expressions)))
+    for family in groups:
+        whole = Rx(family.whole)
+        for number in family.numbers:
+            end = Rx(family.ends.get(number, b""))
             text = matching(expressions[number], rng)
             beside = rng.choice((b"A", b"(", b"x", b"")) + (text or b"") + b"z"
             for sample in (text or b"", beside, rng.randbytes(8), b"r"):
                 if Rx(expressions[number]).holds(sample, NoTransaction()):
-                    assert whole.holds(sample, NoTransaction()), (expressions[number], expression, sample)
+                    assert whole.holds(sample, NoTransaction()), (expressions[number], family.whole, sample)
+                    assert end.holds(sample, NoTransaction()), (expressions[number], family.ends, sample)
 
 
 def test_those_that_are_alike_are_united() -> None:
     one, other = rb"(?i)(?:;|=|bb)\s*[a-z]*x{1,2}(?:cat|w)", rb"(?i)(?:^|;|=)\s*[a-z]*x{1,2}(?:ls|w)z"
-    assert united({4: one, 7: other}) == [([4, 7], rb"(?i)(?:;|=|bb|^)\s*[a-z]*x{1,2}(?:(?:cat|w)|(?:ls|w)z)")]
+    whole = rb"(?i)(?:;|=|bb|^)\s*[a-z]*x{1,2}(?:(?:cat|w)|(?:ls|w)z)"
+    assert united({4: one, 7: other}) == [Family([4, 7], whole, {4: b"(?i)(?:cat|w)", 7: b"(?i)(?:ls|w)z"})]
 
 
 @pytest.mark.parametrize("expression", WHOLE)
 def test_what_cannot_be_taken_apart_stays_by_itself(expression: bytes) -> None:
-    assert united({1: expression, 2: expression + b"$"})[0] == ([1], expression)
+    assert united({1: expression, 2: expression + b"$"})[0] == Family([1], expression, {})

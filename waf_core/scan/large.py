@@ -4,7 +4,8 @@ RE2 is quicker with them, as long as its automaton knows such text; so its time 
 in a Hyperscan database of their own, in pieces.
 
 Patterns that are alike are looked for by what they have in common (waf_core/scan/united.py), whose automaton is half
-as large, and no further than to its first match.  Which of them it is the rules' own expressions tell.
+as large, and no further than to its first match.  Which of them it is the rules' own expressions tell; they are asked
+if what they end with, which is quick to look for, is in the text.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from waf_core.scan.first_match import FirstMatch
 from waf_core.scan.forms import Found, Wanted, parts
 from waf_core.scan.limits import ScanLimits
 from waf_core.scan.narrow import narrow
-from waf_core.scan.united import united
+from waf_core.scan.united import Family, united
 
 MAX_RE2_BYTES: Final = 8192
 """Forms are joined up to so many: RE2's time is looked at after each call."""
@@ -33,6 +34,21 @@ HYPERSCAN_NS: Final = 500
 """What Hyperscan takes for a byte: RE2 reads on if it is quicker."""
 
 
+END_MEMORY: Final = 1 << 20
+"""Bytes of the automaton of what a pattern ends with."""
+
+
+class _Family:
+    """Of patterns that are alike: what finds any of them, and the end of each."""
+
+    def __init__(self, family: Family, memory: int) -> None:
+        self.whole = FirstMatch(_multiline(family.whole), memory)
+        self.numbers: list[int] = family.numbers
+        self.ends: list[tuple[int, FirstMatch]] = [
+            (number, FirstMatch(_multiline(end), END_MEMORY)) for number, end in family.ends.items()
+        ]
+
+
 class LargePatterns:
     """Those of a PatternSet, by their numbers; `hyperscan` looks for them, too."""
 
@@ -42,9 +58,7 @@ class LargePatterns:
         """Raises WafError when they need more memory than an automaton may have."""
         families = united(patterns)
         memory = limits.large_max_mem // len(families)
-        self._united: list[tuple[FirstMatch, list[int]]] = [
-            (FirstMatch(_multiline(pattern), memory), numbers) for numbers, pattern in families
-        ]
+        self._families = [_Family(family, memory) for family in families]
         self._hyperscan = hyperscan
         self._limit: int = limits.re2_ns
         self._left: int = limits.re2_ns
@@ -62,13 +76,19 @@ class LargePatterns:
         if self._left <= 0 and len(text) < LONG_BYTES:
             return self._hyperscan(text)
         out: list[int] = []
-        for expression, numbers in self._united:
-            match = self._reads(expression, text)
+        for family in self._families:
+            match = self._reads(family.whole, text)
             if match is None:
                 return self._hyperscan(text)
             if match:
-                out += numbers
+                out += self._members(family, text)
         return out
+
+    def _members(self, family: _Family, text: bytes) -> list[int]:
+        """Those that may match a text that one of them matches."""
+        if not family.ends:
+            return family.numbers
+        return [number for number, end in family.ends if self._left <= 0 or self._timed(end, text)]
 
     def _reads(self, expression: FirstMatch, text: bytes) -> bool | None:
         """Does it match?  None: RE2 has given up."""

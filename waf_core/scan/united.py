@@ -3,7 +3,8 @@
 CRS's rules for Unix commands have expressions of 5 to 15 kB that differ in the commands, and in how these may be
 called: `(?:;|=|busybox)\\s*[a-z/]*(?:cat|wget)`, `(?:^|;|=|busybox)\\s*[a-z/]*(?:ls|id)`.  What they begin with is most
 of what RE2's automaton has to keep in mind while it reads text that is new to it.  United they are
-`(?:;|=|busybox|^)\\s*[a-z/]*(?:cat|wget|ls|id)`; where that matches, each is a candidate.
+`(?:;|=|busybox|^)\\s*[a-z/]*(?:cat|wget|ls|id)`; where that matches, each whose own end (`ls|id`) is there
+is a candidate.
 """
 
 from __future__ import annotations
@@ -35,31 +36,46 @@ class _Sequence:
     rest: list[bytes]
 
 
-def united(expressions: Mapping[int, bytes]) -> list[tuple[list[int], bytes]]:
-    """Expressions of which each matches whatever those with these numbers match."""
+@dataclass(slots=True)
+class Family:
+    """`whole` matches whatever its members match, and where one of these matches `ends` has what does so, too, by their
+    numbers (nothing, if there is one member)."""
+
+    numbers: list[int]
+    whole: bytes
+    ends: dict[int, bytes]
+
+
+def united(expressions: Mapping[int, bytes]) -> list[Family]:
+    """Each of the expressions is in one family."""
     families: dict[tuple[bytes, ...], list[tuple[int, _Sequence]]] = {}
     """By flags (in any case `[^a]` matches less), and what they have in common."""
-    out: list[tuple[list[int], bytes]] = []
+    out: list[Family] = []
     for number, expression in expressions.items():
         sequence = _sequence(expression)
         if sequence is None or len(sequence.rest) < MIN_SHARED:
-            out.append(([number], expression))
+            out.append(Family([number], expression, {}))
         else:
             families.setdefault((sequence.flags, *sequence.rest[:MIN_SHARED]), []).append((number, sequence))
     for members in families.values():
-        numbers = [number for number, _ in members]
-        out.append((numbers, expressions[numbers[0]] if len(members) == 1 else _unite([each for _, each in members])))
+        if len(members) == 1:
+            number = members[0][0]
+            out.append(Family([number], expressions[number], {}))
+        else:
+            out.append(_unite(dict(members)))
     return out
 
 
-def _unite(sequences: list[_Sequence]) -> bytes:
+def _unite(members: dict[int, _Sequence]) -> Family:
     shared = MIN_SHARED
-    rests = [sequence.rest for sequence in sequences]
+    rests = [sequence.rest for sequence in members.values()]
     while all(len(rest) > shared and rest[shared] == rests[0][shared] for rest in rests):
         shared += 1
-    heads = dict.fromkeys(head for sequence in sequences for head in sequence.heads)
-    tails = dict.fromkeys(b"".join(rest[shared:]) for rest in rests)
-    return sequences[0].flags + _either(heads) + b"".join(rests[0][:shared]) + _either(tails)
+    flags = next(iter(members.values())).flags
+    heads = dict.fromkeys(head for sequence in members.values() for head in sequence.heads)
+    ends = {number: b"".join(sequence.rest[shared:]) for number, sequence in members.items()}
+    whole = flags + _either(heads) + b"".join(rests[0][:shared]) + _either(dict.fromkeys(ends.values()))
+    return Family([*members], whole, {number: flags + end for number, end in ends.items()})
 
 
 def _either(alternatives: Iterable[bytes]) -> bytes:
