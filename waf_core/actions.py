@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from waf_core.limits import Limit
 from waf_core.macros import Macro
-from waf_core.operators.numeric import to_int
+from waf_core.operators.numeric import plus, to_int
 from waf_core.settings import AUDIT_ENGINES, AUDIT_PARTS, ENGINE_MODES, XML_INTO_ARGS
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class SetVar:
         if self._key is not None:
             old = tx.tx.get(self._key)
             if old is not None:
-                tx.tx[self._key] = b"%d" % (to_int(old) + self._amount)
+                tx.tx[self._key] = plus(old, self._amount)
                 return
         name = self.name.constant
         if name is None:
@@ -133,7 +133,7 @@ class SetVar:
         if self.kind == "set":
             store[name] = value
         else:
-            store[name] = b"%d" % (to_int(store.get(name, b"0")) + amount(self.kind, value))
+            store[name] = plus(store.get(name, b"0"), amount(self.kind, value))
 
 
 class SetEnv:

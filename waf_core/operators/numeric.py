@@ -26,6 +26,11 @@ def to_int(value: bytes) -> int:
     return int(match.group(1) + match.group(2)) if match else 0
 
 
+def plus(value: bytes, number: int) -> bytes:
+    """What a value is when so much is counted."""
+    return b"%d" % (to_int(value) + number)
+
+
 class Compare(Operator):
     def __init__(self, argument: bytes, compare: Callable[[int, int], bool]) -> None:
         self.argument = Argument(argument)

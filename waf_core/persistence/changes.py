@@ -6,7 +6,7 @@ one of its end and one of its decay.  A sum of numbers counts beside other trans
 
 from __future__ import annotations
 
-from waf_core.operators.numeric import to_int
+from waf_core.operators.numeric import plus
 from waf_core.persistence import Change
 from waf_core.persistence.memory import MAX_VALUE_BYTES
 
@@ -44,7 +44,7 @@ class Changes:
     def add(self, name: bytes, number: int) -> None:
         variable = self._of(name)
         if variable.kind == "set":
-            variable.value = b"%d" % (to_int(variable.value) + number)
+            variable.value = plus(variable.value, number)
         elif variable.kind == "add":
             variable.sum += number
         else:

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from waf_core.operators.numeric import to_int
+from waf_core.operators.numeric import plus, to_int
 from waf_core.persistence import Change
 
 MAX_RECORDS = 100_000
@@ -108,7 +108,7 @@ class MemoryStore:
             record.decay.setdefault(name, (to_int(amount), max(to_int(period), 1), now))
         elif name in values or len(values) < MAX_VARIABLES:
             if change.kind == "add":
-                values[name] = b"%d" % (to_int(values.get(name, b"0")) + to_int(change.value))
+                values[name] = plus(values.get(name, b"0"), to_int(change.value))
             else:
                 values[name] = change.value[:MAX_VALUE_BYTES]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from waf_core.operators.numeric import to_int
+from waf_core.operators.numeric import plus, to_int
 from waf_core.persistence import Change, Store
 from waf_core.persistence.changes import Changes
 
@@ -46,7 +46,7 @@ class Records:
             if change.kind == "set":
                 merged[change.name] = change.value
             elif change.kind == "add":
-                merged[change.name] = b"%d" % (to_int(merged.get(change.name, b"0")) + to_int(change.value))
+                merged[change.name] = plus(merged.get(change.name, b"0"), to_int(change.value))
             elif change.kind == "delete":
                 merged.pop(change.name, None)
         merged[b"key"] = record.key
@@ -66,7 +66,7 @@ class Records:
     def add(self, collection: str, name: bytes, number: int) -> None:
         record = self._opened.get(collection)
         if record is not None:
-            record.values[name] = b"%d" % (to_int(record.values.get(name, b"0")) + number)
+            record.values[name] = plus(record.values.get(name, b"0"), number)
             record.changes.add(name, number)
 
     def delete(self, collection: str, name: bytes) -> None:

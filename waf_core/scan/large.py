@@ -33,9 +33,8 @@ LONG_BYTES: Final = 16384
 HYPERSCAN_NS: Final = 500
 """What Hyperscan takes for a byte: RE2 reads on if it is quicker."""
 
-
 END_MEMORY: Final = 1 << 20
-"""Bytes of the automaton of what a pattern ends with."""
+"""Bytes of the automaton of what a pattern ends with, beside `large_max_mem`."""
 
 
 class _Family:
