@@ -7,6 +7,8 @@ import random
 from waf_core.scan.large import LONG_BYTES, MAX_RE2_BYTES, STEP_BYTES, LargePatterns
 from waf_core.scan.limits import ScanLimits
 
+LONGEST = STEP_BYTES[1]
+
 
 def _large(pattern: bytes, re2_ns: int) -> tuple[LargePatterns, list[int]]:
     """And the lengths of what Hyperscan was asked about (which finds everything, here)."""
@@ -29,7 +31,7 @@ def _found(patterns: LargePatterns, text: bytes) -> int:
 
 def test_a_long_text_that_is_read_in_steps_matches_across_them() -> None:
     patterns, asked = _large(b"needle[0-9]+x", 10**9)
-    for place in (STEP_BYTES - 5, MAX_RE2_BYTES - 1, 3 * STEP_BYTES - 2):
+    for place in (LONGEST - 5, MAX_RE2_BYTES - 1, 3 * LONGEST - 2):
         text = b"-" * place + b"needle123x" + b"-" * (2 * LONG_BYTES)
         assert _found(patterns, text) == 1 << 7
         assert _found(patterns, text.replace(b"needle", b"noodle")) == 0

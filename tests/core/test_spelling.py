@@ -14,7 +14,7 @@ from tests.core.test_operators import NoTransaction
 from waf_core.operators import OperatorEnv, OperatorError
 from waf_core.operators.needs import of_bytes
 from waf_core.operators.regex import BacktrackingRx, Rx, compile_pattern
-from waf_core.operators.spelling import for_re2, for_regex, tokens
+from waf_core.operators.spelling import as_re2, for_re2, for_regex, tokens
 from waf_core.scan.hyperscan_set import available, compile_patterns, load_set
 
 DOTALL, DOLLAR_ENDONLY = 0x20, 0x10
@@ -168,6 +168,22 @@ def test_spelling_for_regex() -> None:
     assert for_regex(rb"(?m)a$") == rb"(?m)a$"
     assert for_regex(rb"[^a]|[^]]|[^ab]|[a]") == rb"[^aa]|[^]\]]|[^ab]|[a]"
     assert all(BacktrackingRx(rb"[^a]|[^]]").match(value, NoTransaction()) for value in (b"a", b"]"))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "spelled"),
+    [
+        (rb"(?i)^a[$^]\$$", (rb"(?i)\Aa[$^]\$\z", rb"(?i)(?<![^\n])a[$^]\$(?![^\n])")),
+        (rb"(?:a{2}|b{3,}|c{4,5})\xbf\xff", (rb"(?:a{2}|b{3,}|c{4,5})\xbf\xff",) * 2),
+        *((text, (None, None)) for text in (
+            rb"a{,2}", b"a{ 1}", b"a{x", rb"\xc3", rb"[\xd0-\xd9]", b"\xe9", rb"\Qa\E", rb"\12", rb"\pL", rb"\x{100}",
+            b"(?P<n>a)", b"a(?i)b", b"(?m:^a)", b"(?i:a)",
+        )),
+    ],
+)  # fmt: skip
+def test_spelling_of_what_re2_takes(pattern: bytes, spelled: tuple[bytes | None, bytes | None]) -> None:
+    """For PCRE2: of the whole, of lines."""
+    assert tuple(as_re2(pattern, lines=lines) for lines in (False, True)) == spelled
 
 
 def test_a_vertical_tab_is_a_blank() -> None:

@@ -17,6 +17,7 @@ import re2
 from waf_core.limits import Limit
 from waf_core.macros import Expander
 from waf_core.operators import Argument, Captures, Operator, OperatorEnv, OperatorError, operator
+from waf_core.operators.ahead import ahead_of_re2
 from waf_core.operators.indexes import relaxed
 from waf_core.operators.needs import Needs, of_pattern
 from waf_core.operators.spelling import for_re2, for_regex
@@ -76,7 +77,8 @@ class Rx(Operator):
 
     RE2 finds *whether and where* with its automaton, but extracts groups by simulation, which costs
     a hundred times more for each byte.  So the place is found first, without groups, and groups are
-    extracted from its surroundings only.
+    extracted from its surroundings only.  PCRE2 finds the place of large patterns: a text that may match
+    has been seen to be hostile, so it is news to RE2.
     """
 
     def __init__(self, pattern: bytes) -> None:
@@ -85,6 +87,7 @@ class Rx(Operator):
         if not self._capture.ok():
             raise OperatorError(f"RE2 cannot compile the pattern: {error_of(self._capture)}")
         self._looks_ahead = _LOOKS_AHEAD.search(pattern) is not None
+        self._ahead = ahead_of_re2(pattern, lines=False)
         self._groups = self._capture.NumberOfCapturingGroups()
         self._find = _automaton(pattern, groups=False) if self._groups else self._capture
         self._one_group = self._groups == 1 and _is_one_group(pattern)
@@ -94,7 +97,7 @@ class Rx(Operator):
     def match(self, value: bytes, tx: Expander) -> Captures | None:
         text = value
         if len(value) > CAPTURE_WHOLE_BYTES or not self._groups:
-            start, end = self._find.Match(_UNANCHORED, value, 0, len(value))[0]
+            start, end = self.place(value, 0)
             if start == -1:
                 return None
             if not self._groups:
@@ -112,15 +115,18 @@ class Rx(Operator):
         return tuple([None if s == -1 else text[s:e] for s, e in spans[:MAX_CAPTURES]])
 
     def holds(self, value: bytes, tx: Expander) -> bool:
-        return bool(self._find.Match(_UNANCHORED, value, 0, len(value))[0][0] != -1)
+        return self.place(value, 0)[0] != -1
 
     def settled_by(self, beginning: bytes) -> bool:
-        end: int = self._find.Match(_UNANCHORED, beginning, 0, len(beginning))[0][1]
+        end = self.place(beginning, 0)[1]
         # A match that ends earlier knows the byte behind it, too, which is all that `\b` and `$` look at.
         return -1 < end < len(beginning) or (end == len(beginning) and not self._looks_ahead)
 
     def place(self, value: bytes, start: int) -> tuple[int, int]:
         """Where the first match from `start` on begins and ends; (-1, -1) if there is none."""
+        known = None if self._ahead is None else self._ahead.place(value, start)
+        if known is not None:
+            return known
         first, end = self._find.Match(_UNANCHORED, value, start, len(value))[0]
         return first, end
 

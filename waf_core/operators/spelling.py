@@ -1,4 +1,4 @@
-r"""What PCRE's words mean, spelled so that RE2, Hyperscan and `regex` read them alike.
+r"""What PCRE's words mean, spelled so that RE2, Hyperscan, `regex` and PCRE2 read them alike.
 
 Rules are written for PCRE.  There `\s` has the vertical tab (which MySQL takes for a blank), `\v` is all that moves a
 line down, `\h` all that moves along it (pcre2pattern(3), "Generic character types").  RE2's `\s` lacks the vertical
@@ -37,6 +37,12 @@ _INSIDE: Final = re.compile(_ESCAPE + rb"|\[:\^?[a-z]+:\]|.", re.DOTALL)
 _ENDS: Final = {rb"\z": rb"\Z", rb"\Z": rb"(?=\n?\Z)"}
 _SET_OPERATORS: Final = frozenset((b"[", b"&", b"~", b"|"))
 MULTILINE: Final = re.compile(rb"\(\?[a-zA-Z]*m")
+_FLAGS: Final = frozenset((b"(?i)", b"(?s)"))
+_ANCHORS: Final = {b"^": (rb"\A", rb"(?<![^\n])"), b"$": (rb"\z", rb"(?![^\n])")}
+"""Of the whole, and of lines."""
+_APART: Final = re.compile(rb"\\(?:[1-9pPZQ]|x\{|x[cdeCDE].|x[fF][^fF]).*|[\xc0-\xfe]", re.DOTALL)
+r"""Words that RE2 and PCRE2 may read otherwise.  `\xff` alone has no other case in Latin-1."""
+_COUNT: Final = re.compile(rb"[0-9]+(?:,[0-9]*)?\}")
 
 
 def tokens(pattern: bytes) -> Iterator[tuple[bytes, bool]]:
@@ -102,4 +108,26 @@ def for_regex(pattern: bytes) -> bytes:
             elif token == b"]" and out[-1:] == [b"[^]"]:
                 out.append(rb"\]")
             out.append(end if token == b"$" else _ENDS.get(token, token))
+    return b"".join(out)
+
+
+def as_re2(pattern: bytes, *, lines: bool) -> bytes | None:
+    r"""An expression that RE2 takes, for PCRE2; None where the two may not agree.  `lines`: `^` and `$` hold at
+    newlines, as if it were `(?m:...)`.
+
+    In any case RE2 knows letters of Latin-1 that PCRE2 does not, so there may be none of them.
+    """
+    flags = pattern[:4] if pattern[:4] in _FLAGS else b""
+    out = [flags]
+    place = len(flags)
+    for token, inside in tokens(pattern[place:]):
+        place += len(token)
+        if _APART.fullmatch(token) or (token == b"{" and not inside and not _COUNT.match(pattern, place)):
+            return None
+        if token == b"(" and not inside and pattern[place : place + 1] in b"?*" and pattern[place : place + 2] != b"?:":
+            return None
+        if inside or token not in _ANCHORS:
+            out.append(token)
+        else:
+            out.append(_ANCHORS[token][lines])
     return b"".join(out)

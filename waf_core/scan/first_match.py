@@ -4,6 +4,8 @@ A Set reads on to the end, and behind a match of a large expression that is wher
 made.  A search for the match itself reads back from there to find its beginning.  So what is asked for is a match of
 `.*`, the expression and `.*`: from the text's first byte on, as long as possible.  That needs no reading back, and
 RE2 knows it to be the whole text as soon as the expression has matched.
+
+Where RE2 turns out to be slow PCRE2 can tell, mostly.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from typing import Final
 import re2
 
 from waf_core.errors import WafError
+from waf_core.operators.ahead import ahead_of_re2
 from waf_core.operators.regex import error_of, re2_options
 from waf_core.scan.re2_set import MAX_SET_MEM
 
@@ -23,7 +26,8 @@ _FROM_START: Final = re2._re2.RE2.Anchor.ANCHOR_START
 
 
 class FirstMatch:
-    """Of `expression`.  `memory`: bytes that the automaton may use before it starts over.
+    """Of `expression`, in which `^` and `$` hold at newlines (for joined forms, as in Hyperscan).  `memory`: bytes that
+    the automaton may use before it starts over.
 
     Where it would start over again and again, RE2 simulates it for the rest of a text: exact, and 200 ns a byte.
     """
@@ -34,7 +38,8 @@ class FirstMatch:
         options = re2_options(memory * MEMORY_SHARE)
         options.never_capture = True
         options.longest_match = True
-        anywhere = b".*(?:" + expression + b").*"
+        self._ahead = ahead_of_re2(expression, lines=True)
+        anywhere = b".*(?m:" + expression + b").*"
         self._automaton: re2._re2.RE2 = re2._re2.RE2(anywhere, options)
         while not self._automaton.ok():
             options.max_mem *= 2
@@ -45,3 +50,8 @@ class FirstMatch:
     def is_in(self, text: bytes) -> bool:
         """Does it match anywhere in there?"""
         return bool(self._automaton.Match(_FROM_START, text, 0, len(text))[0][0] != -1)
+
+    def backtracks(self, text: bytes) -> bool | None:
+        """The same, with PCRE2; None: it cannot tell."""
+        place = None if self._ahead is None else self._ahead.place(text, 0)
+        return None if place is None else place[0] != -1

@@ -1,7 +1,8 @@
 """Patterns that are too large for the main Hyperscan database, or too slow in it.
 
-RE2 is quicker with them, as long as its automaton knows such text; so its time is limited, and beyond that they run
-in a Hyperscan database of their own, in pieces.
+RE2 is quicker with them, as long as its automaton knows such text.  Where a part of a text turns out to be news to it
+PCRE2 is asked (`operators/ahead.py`); where that cannot tell RE2 reads on, but its time is limited, and beyond
+that they run in a Hyperscan database of their own, in pieces.
 
 Patterns that are alike are looked for by what they have in common (waf_core/scan/united.py), whose automaton is half
 as large, and no further than to its first match.  Which of them it is the rules' own expressions tell; they are asked
@@ -14,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from waf_core.operators.ahead import MAX_BYTES
 from waf_core.scan.first_match import FirstMatch
 from waf_core.scan.forms import Found, Wanted, parts
 from waf_core.scan.limits import ScanLimits
@@ -23,9 +25,18 @@ from waf_core.scan.united import Family, united
 MAX_RE2_BYTES: Final = 8192
 """Forms are joined up to so many: RE2's time is looked at after each call."""
 
-STEP_BYTES: Final = 2048
-"""A text that is longer than that is read in such steps, to look at RE2's time, before it is read as a whole, which
-costs little then.  What matches in a step is a candidate."""
+WHOLE_BYTES: Final = 256
+"""A longer text is read in steps, to look at RE2's time, before it is read as a whole, which costs little then.  What
+matches in a step is a candidate."""
+
+STEP_BYTES: Final = 128, 2048
+"""The first steps, and the longest."""
+
+STEP_SHARE: Final = 2
+"""Other steps are half of what has been read."""
+
+PCRE2_BYTES: Final = 200
+"""What a text costs PCRE2 beside its bytes, in bytes."""
 
 LONG_BYTES: Final = 16384
 """So long a text is worth a step when RE2 has had its time."""
@@ -41,10 +52,10 @@ class _Family:
     """Of patterns that are alike: what finds any of them, and the end of each."""
 
     def __init__(self, family: Family, memory: int) -> None:
-        self.whole = FirstMatch(_multiline(family.whole), memory)
+        self.whole = FirstMatch(family.whole, memory)
         self.numbers: list[int] = family.numbers
         self.ends: list[tuple[int, FirstMatch]] = [
-            (number, FirstMatch(_multiline(end), END_MEMORY)) for number, end in family.ends.items()
+            (number, FirstMatch(end, END_MEMORY)) for number, end in family.ends.items()
         ]
 
 
@@ -61,6 +72,7 @@ class LargePatterns:
         self._hyperscan = hyperscan
         self._limit: int = limits.re2_ns
         self._left: int = limits.re2_ns
+        self._pcre2_ns: int = limits.pcre2_ns
 
     def begin(self) -> None:
         """A phase of a transaction starts: RE2 has all its time again."""
@@ -87,27 +99,32 @@ class LargePatterns:
         """Those that may match a text that one of them matches."""
         if not family.ends:
             return family.numbers
-        return [number for number, end in family.ends if self._left <= 0 or self._timed(end, text)]
+        return [number for number, end in family.ends if self._left <= 0 or self._reads(end, text) is not False]
 
     def _reads(self, expression: FirstMatch, text: bytes) -> bool | None:
         """Does it match?  None: RE2 has given up."""
         size = len(text)
-        if size > MAX_RE2_BYTES:
-            for start in range(0, size, STEP_BYTES):
-                before = self._left
-                if self._timed(expression, text[start : start + STEP_BYTES]):
-                    return True
-                if self._left <= 0 and before - self._left > HYPERSCAN_NS * STEP_BYTES:
-                    return None
-        return self._timed(expression, text)
+        start = 0 if size > WHOLE_BYTES else size
+        until = self._left - (min(size, MAX_BYTES) + PCRE2_BYTES) * self._pcre2_ns
+        asked = False
+        while start < size:
+            step = min(max(start // STEP_SHARE, STEP_BYTES[0]), STEP_BYTES[1])
+            before = self._left
+            if self._timed(expression.is_in, text[start : start + step]):
+                return True
+            if not asked and self._left < until:
+                asked = True
+                piece = text[start : start + MAX_BYTES] if size > MAX_BYTES else text
+                known = self._timed(expression.backtracks, piece)
+                if known or (known is not None and piece is text):
+                    return known
+            if self._left <= 0 and before - self._left > HYPERSCAN_NS * step:
+                return None
+            start += step
+        return self._timed(expression.is_in, text)
 
-    def _timed(self, expression: FirstMatch, text: bytes) -> bool:
+    def _timed(self, look: Callable[[bytes], bool | None], text: bytes) -> bool | None:
         start = time.perf_counter_ns()
-        match = expression.is_in(text)
+        match = look(text)
         self._left -= time.perf_counter_ns() - start
         return match
-
-
-def _multiline(pattern: bytes) -> bytes:
-    """For joined forms: as in Hyperscan, `^` and `$` hold at newlines."""
-    return b"(?m:" + pattern + b")"

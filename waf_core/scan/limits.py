@@ -24,6 +24,9 @@ class ScanLimits:
     """Nanoseconds of one phase that RE2 may spend on the patterns that are too large for Hyperscan (5 ns a
     byte for text like what it has seen, 1000 for hostile bytes); what is left then goes to their pieces in
     Hyperscan (400 ns a byte, whatever it is), but for long texts that RE2 is quicker with."""
+    pcre2_ns: int = 100
+    """Nanoseconds that PCRE2 takes for a byte of what RE2 is slow with.  RE2 may take as long for a text before PCRE2
+    is asked: both together take no more than twice what the quicker one does."""
     hyperscan_folder: Path | None = None
     """Where Hyperscan databases are kept; None: RE2 alone."""
 

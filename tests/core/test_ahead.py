@@ -1,0 +1,167 @@
+"""PCRE2 says what RE2 says, or that it does not know."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+
+import pcre2
+import pytest
+import re2
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from tests.conformance.engine import make_waf
+from tests.core.matching import cut_matches
+from tests.core.test_operators import NoTransaction
+from tests.core.test_spelling import PATTERN, VALUE
+from tests.crs import crs_or_skip
+from waf_core.compiler import CompileOptions
+from waf_core.operators import OperatorError, ahead
+from waf_core.operators.ahead import MAX_BYTES, MIN_BYTES, PATTERN_BYTES, REST, STEPS, Ahead, ahead_of_re2
+from waf_core.operators.regex import Rx, re2_options
+from waf_core.operators.spelling import as_re2
+
+
+def _re2(pattern: bytes, text: bytes, start: int, *, lines: bool) -> tuple[int, int]:
+    expression = b"(?m:" + pattern + b")" if lines else pattern
+    found = re2._re2.RE2(expression, re2_options()).Match(re2._re2.RE2.Anchor.UNANCHORED, text, start, len(text))
+    first, end = found[0]
+    return first, end
+
+
+@pytest.fixture(autouse=True)
+def rested() -> None:
+    ahead.state.rest = 0
+
+
+@settings(max_examples=1500, deadline=None)
+@given(PATTERN, st.lists(VALUE, min_size=1, max_size=8), st.booleans(), st.integers(0, 2))
+def test_random_expressions_match_where_they_match_for_re2(
+    pattern: bytes, values: list[bytes], lines: bool, start: int
+) -> None:
+    try:
+        pattern = Rx(pattern).pattern
+    except OperatorError:
+        assume(False)
+    spelled = as_re2(pattern, lines=lines)
+    assume(spelled is not None)
+    assert spelled is not None
+    expression = Ahead(spelled)
+    for value in values:
+        begin = min(start, len(value))
+        # Of a repeated part that may be empty the first way is PCRE2's last: the match may end earlier.
+        found = expression.search(value, begin)
+        assert found is not None
+        assert found[0] == _re2(pattern, value, begin, lines=lines)[0], value
+
+
+@pytest.fixture(scope="module")
+def large() -> list[bytes]:
+    """The large patterns of the Core Rule Set, of all levels."""
+    program = make_waf(crs_or_skip(), CompileOptions()).program
+    operators = (link.operator for unit in program.units for link in unit.links)
+    return sorted({op.pattern for op in operators if isinstance(op, Rx) and len(op.pattern) >= PATTERN_BYTES})
+
+
+def test_large_patterns_of_the_core_rule_set_match_where_they_match_for_re2(large: list[bytes]) -> None:
+    rng = random.Random(4)
+    make = cut_matches(large)
+    texts = [make(rng, rng.choice((300, 700, 2000))) for _ in range(12)]
+    texts += [bytes(rng.choices(b"abc;=$ \n", k=600)), rng.randbytes(600), b"a" * 600]
+    assert len(large) > 20
+    matches = 0
+    unknown = 0
+    for pattern in large:
+        for lines in (False, True):
+            expression = ahead_of_re2(pattern, lines=lines)
+            assert expression is not None
+            for text in texts:
+                ahead.state.rest = 0
+                place = expression.place(text, 0)
+                if place is None:
+                    unknown += 1
+                else:
+                    assert place == _re2(pattern, text, 0, lines=lines), (pattern, text)
+                    matches += place[0] != -1
+    assert matches > len(large)
+    assert unknown < len(texts) * len(large) / 4  # of twice as many; a busy machine makes some slow
+
+
+WORDS = "|".join(f"word{number:03}" for number in range(400))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text"),
+    [
+        (rf"(?:[a-z]| ?[a-z])*(?:{WORDS})", b"word " * 3000),  # leaves ways open, which takes room
+        (rf"[a-z]*[a-z ]*[a-z]*[a-z ]*(?:{WORDS})", b"word" * 100 + b"-"),  # tries them in vain, which takes steps
+    ],
+)
+def test_where_pcre2_gives_up_re2_answers(pattern: str, text: bytes) -> None:
+    operator = Rx(pattern.encode())
+    expression = ahead_of_re2(operator.pattern, lines=False)
+    assert expression is not None
+    assert MIN_BYTES <= len(text) <= MAX_BYTES
+    assert expression.search(text, 0) is None
+    assert not operator.holds(text, NoTransaction())
+    assert operator.holds(text + b"word399", NoTransaction())
+
+
+def test_steps_are_counted_over_a_whole_text() -> None:
+    """PCRE2 counts them anew for each place where a match may begin."""
+    spelled, text = rb"(?:;|=)[a-z ]*(?:[a-z]| )*!", b"!" + b"; time x " * 1000
+    anew = pcre2.compile(rb"(*LIMIT_MATCH=%d)" % STEPS + spelled, pcre2.DOTALL, jit=True)
+    assert anew.search(text) is None
+    assert Ahead(spelled).search(text[:1000], 0) == (-1, -1)
+    assert Ahead(spelled).search(text, 0) is None
+
+
+def test_after_a_slow_search_others_are_left_to_re2() -> None:
+    operator = Rx(f"(?:{WORDS})x+".encode())
+    expression = ahead_of_re2(operator.pattern, lines=False)
+    assert expression is not None
+    text = b"-" * MIN_BYTES + b"word123xx"
+    assert expression.place(text, 0) == (MIN_BYTES, len(text))
+    ahead.state.rest = REST
+    assert [expression.place(text, 0) for _ in range(REST)] == [None] * REST
+    assert operator.place(text, 0) == (MIN_BYTES, len(text))
+    assert expression.place(text, 0) == (MIN_BYTES, len(text))
+
+
+def test_a_search_that_takes_too_long_is_the_last_for_a_while() -> None:
+    """Each byte begins a run up to the end, which is one step."""
+    expression = ahead_of_re2(f"[a-z][a-z]*[0-9](?:{WORDS})".encode(), lines=False)
+    assert expression is not None
+    assert expression.place(b"1word399" + b"a" * (MAX_BYTES - 8), 0) in ((-1, -1), None)
+    assert ahead.state.rest == REST
+
+
+def test_short_and_long_texts_and_small_patterns_are_left_to_re2() -> None:
+    assert ahead_of_re2(b"a" * (PATTERN_BYTES - 1), lines=False) is None
+    expression = ahead_of_re2(b"a" * PATTERN_BYTES, lines=False)
+    assert expression is not None
+    sizes = (MIN_BYTES - 1, MIN_BYTES, MAX_BYTES, MAX_BYTES + 1)
+    assert [expression.place(b"b" * size, 0) for size in sizes] == [None, (-1, -1), (-1, -1), None]
+
+
+def test_where_machine_code_may_not_be_made_re2_does_all() -> None:
+    """As systemd's MemoryDenyWriteExecute has it: in a process of its own, which may not make memory executable."""
+    done = subprocess.run([sys.executable, "-c", WITHOUT_CODE], capture_output=True, text=True, timeout=60, check=False)
+    if "this kernel cannot" in done.stderr:
+        pytest.skip(done.stderr)
+    assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["None", "True", "True"], "")
+
+
+WITHOUT_CODE = r"""
+import ctypes
+if ctypes.CDLL(None).prctl(65, 1, 0, 0, 0):  # PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN
+    raise SystemExit("this kernel cannot refuse it")
+from tests.core.test_operators import NoTransaction
+from waf_core.operators.ahead import ahead_of_re2
+from waf_core.operators.regex import BacktrackingRx, Rx
+print(ahead_of_re2(b"a" * 3000, lines=False))
+print(Rx(b"a" * 500 + b"[ab]" * 500).holds(b"a" * 3000, NoTransaction()))
+print(BacktrackingRx(b"(a)\\1(?!b)").match(b"xaac", NoTransaction()) == (b"aa", b"a"))
+"""
