@@ -158,6 +158,15 @@ def assignments(rng: random.Random, size: int) -> Request:
     return _json(rng, {"a": ";time a=<$ " + words})
 
 
+def beginnings(rng: random.Random, size: int) -> Request:
+    """Many places where a match of the same rules may begin, and nowhere one: PCRE2 tries all ways from each."""
+    heads = (";time ", "&& ", "|| ", "a=", "$x ", "( ", "{ ", "`")
+    pieces = [
+        rng.choice(heads) + "".join(rng.choices(string.ascii_lowercase, k=rng.randrange(3))) for _ in range(size // 4)
+    ]
+    return _json(rng, {"a": ";" + "".join(pieces)[:size]})
+
+
 def near_matches(prefix: str) -> Callable[[random.Random, int], Request]:
     """One argument that begins to match an expression again and again."""
 
@@ -184,7 +193,7 @@ GENERATORS: dict[str, Callable[[random.Random, int], Request]] = {
     "deep JSON": deep_json, "many arguments": many_arguments, "many parts": many_parts, "long cookies": long_cookies,
     "tiny arguments": tiny_arguments, "JSON numbers": numbers, "JSON keys": json_keys, "attacks as JSON keys": attack_keys,
     "nested XML": nested_xml, "XML attributes": xml_attributes, "many headers": many_headers, "response": page,
-    "assignments": assignments,
+    "assignments": assignments, "beginnings": beginnings,
 }  # fmt: skip
 
 
