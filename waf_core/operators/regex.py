@@ -81,13 +81,14 @@ class Rx(Operator):
     has been seen to be hostile, so it is news to RE2.
     """
 
-    def __init__(self, pattern: bytes) -> None:
+    def __init__(self, pattern: bytes, *, machine_code: bool = True) -> None:
+        """`machine_code`: it is a rule's own; of what comes with a request none is made.  Raises OperatorError."""
         self.pattern = pattern = for_re2(pattern)
         self._capture = _automaton(pattern, groups=True)
         if not self._capture.ok():
             raise OperatorError(f"RE2 cannot compile the pattern: {error_of(self._capture)}")
         self._looks_ahead = _LOOKS_AHEAD.search(pattern) is not None
-        self._ahead = ahead_of_re2(pattern, lines=False)
+        self._ahead = ahead_of_re2(pattern, lines=False) if machine_code else None
         self._groups = self._capture.NumberOfCapturingGroups()
         self._find = _automaton(pattern, groups=False) if self._groups else self._capture
         self._one_group = self._groups == 1 and _is_one_group(pattern)
@@ -202,7 +203,7 @@ class DynamicRx(Operator):
             if len(self._compiled) >= MAX_DYNAMIC_PATTERNS:
                 self._compiled.clear()
             try:
-                self._compiled[pattern] = compile_pattern(pattern, OperatorEnv())
+                self._compiled[pattern] = compile_pattern(pattern, OperatorEnv(), machine_code=False)
             except OperatorError:
                 self._compiled[pattern] = None
         compiled = self._compiled[pattern]
@@ -223,10 +224,10 @@ _HINTS: Final = {
 }
 
 
-def compile_pattern(pattern: bytes, env: OperatorEnv) -> Rx | BacktrackingRx:
+def compile_pattern(pattern: bytes, env: OperatorEnv, *, machine_code: bool = True) -> Rx | BacktrackingRx:
     """RE2 where it can, else the bounded fallback, with a note for `envoy-waf check`."""
     try:
-        return Rx(pattern)
+        return Rx(pattern, machine_code=machine_code)
     except OperatorError as error:
         reason = str(error)
     fallback = BacktrackingRx(pattern)
