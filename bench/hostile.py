@@ -167,6 +167,12 @@ def beginnings(rng: random.Random, size: int) -> Request:
     return _json(rng, {"a": ";" + "".join(pieces)[:size]})
 
 
+def runs(rng: random.Random, size: int) -> Request:
+    """What begins a tag, again and again, and one at the end: each of PCRE2's steps reads all of it."""
+    run = rng.choice(("<", '<( "', '< "'))
+    return _json(rng, {"a": run * (size // len(run)) + f"<a onload={_word(rng, 6)}>"})
+
+
 def near_matches(prefix: str) -> Callable[[random.Random, int], Request]:
     """One argument that begins to match an expression again and again."""
 
@@ -193,7 +199,7 @@ GENERATORS: dict[str, Callable[[random.Random, int], Request]] = {
     "deep JSON": deep_json, "many arguments": many_arguments, "many parts": many_parts, "long cookies": long_cookies,
     "tiny arguments": tiny_arguments, "JSON numbers": numbers, "JSON keys": json_keys, "attacks as JSON keys": attack_keys,
     "nested XML": nested_xml, "XML attributes": xml_attributes, "many headers": many_headers, "response": page,
-    "assignments": assignments, "beginnings": beginnings,
+    "assignments": assignments, "beginnings": beginnings, "runs": runs,
 }  # fmt: skip
 
 

@@ -3,10 +3,10 @@ r"""PCRE2 ahead of RE2, for large expressions.
 RE2 builds an automaton while it reads.  Text that is new to a large expression costs it 1 us a byte in each direction;
 PCRE2, compiled to machine code, mostly reads the same text in a tenth to a hundredth of that, and keeps nothing.
 
-There are texts that PCRE2 is slow with, and those who look for them will find some, so it is bounded in three ways.
-Steps are counted over the whole text: it is `.*?\K(?:...)` that is looked for, since PCRE2 counts anew wherever a match
-may begin.  A step may read a run of bytes, so texts are not longer than MAX_BYTES.  And a search that took longer than
-RE2 might have is the last one for a while.
+There are texts that PCRE2 is slow with, and those who look for them will find some, so it is bounded.  Steps are
+counted over the whole text: it is `.*?\K(?:...)` that is looked for, since PCRE2 counts anew wherever a match may
+begin.  A step may read a run of bytes, so texts are not longer than MAX_BYTES, and if the first steps are slow there
+are no others.  And a search that took longer than RE2 might have is the last one for a while.
 """
 
 from __future__ import annotations
@@ -26,10 +26,17 @@ MIN_BYTES: Final = 64
 """So is what it learns of shorter texts."""
 
 MAX_BYTES: Final = 16384
-"""Where each byte begins a run up to the end, this takes 35 ms."""
+"""Where each step reads a run up to the end, STEPS of them take 75 ms, or 12 where there are 1000 bytes."""
 
 STEPS: Final = 30_000
-"""PCRE2's match limit (pcre2api(3)): up to 0.5 ms, where it reads 1 kB."""
+"""PCRE2's match limit (pcre2api(3)): mostly 0.1 to 0.4 ms."""
+
+FIRST_STEPS: Final = 2000
+"""A text that RE2 has not begun with gets so many first, and half of those that match need no more.  Where they are
+slow it has long runs, which RE2 is quick with: 1 kB of `<` takes 0.2 ms then, instead of 3."""
+
+STEP_NS: Final = 25
+"""Nanoseconds; most take 3 to 8."""
 
 SLOW_NS: Final = 400
 """So many nanoseconds of the processor's time for a byte are too many."""
@@ -37,11 +44,13 @@ SLOW_NS: Final = 400
 SLOW_BYTES: Final = 250
 """What a search may cost besides, in bytes."""
 
-REST: Final = 256
-"""So many searches are left to RE2 after one that was slow."""
+REST: Final = 16, 1024
+"""So many searches are left to RE2 after one that was slow, and at most, when one is again and again."""
 
-_compiled: Final[WeakValueDictionary[bytes, pcre2.Pattern]] = WeakValueDictionary()
-"""What rules, policies and their scans share, by the expression."""
+REST_GROWTH: Final = 4
+
+_compiled: Final[WeakValueDictionary[tuple[bytes, int], pcre2.Pattern]] = WeakValueDictionary()
+"""What rules, policies and their scans share, by the expression and its steps."""
 
 
 class State:
@@ -50,6 +59,16 @@ class State:
     def __init__(self) -> None:
         self.rest = 0
         """Searches that are left to RE2."""
+        self.next_rest: int = REST[0]
+        """So many will be after a slow one."""
+
+    def took(self, nanoseconds: int, size: int) -> None:
+        """For a text of so many bytes."""
+        if nanoseconds > (size + SLOW_BYTES) * SLOW_NS:
+            self.rest = self.next_rest
+            self.next_rest = min(self.next_rest * REST_GROWTH, REST[1])
+        elif self.next_rest > REST[0]:
+            self.next_rest -= 1
 
 
 state: Final = State()
@@ -58,13 +77,11 @@ state: Final = State()
 class Ahead:
     """An expression that `spelling.as_re2` has spelled.  The dot matches newlines."""
 
-    def __init__(self, spelled: bytes) -> None:
-        """Raises pcre2.LibraryError when it is too large for PCRE2, or the system does not let machine code be made."""
-        known = _compiled.get(spelled)
-        if known is None:
-            text = rb"(*LIMIT_MATCH=%d)(*LF).*?\K(?:%b)" % (STEPS, spelled)
-            known = _compiled[spelled] = pcre2.compile(text, pcre2.DOTALL, jit=True)
-        self._pattern: pcre2.Pattern = known
+    def __init__(self, spelled: bytes, *, begins: bool = False) -> None:
+        """`begins`: RE2 has not been asked about the texts.  Raises pcre2.LibraryError when it is too large for PCRE2,
+        or the system does not let machine code be made."""
+        self._all: pcre2.Pattern = _machine_code(spelled, STEPS)
+        self._first: pcre2.Pattern | None = _machine_code(spelled, FIRST_STEPS) if begins else None
 
     def place(self, text: bytes, start: int) -> tuple[int, int] | None:
         """As `Rx.place`; None: ask RE2."""
@@ -75,30 +92,43 @@ class Ahead:
             state.rest -= 1
             return None
         began = time.thread_time_ns()
-        found = self.search(text, start)
-        if time.thread_time_ns() - began > (size + SLOW_BYTES) * SLOW_NS:
-            state.rest = REST
+        found = None if self._first is None else _search(self._first, text, start)
+        if found is None and time.thread_time_ns() - began < FIRST_STEPS * STEP_NS:
+            found = self.search(text, start)
+        state.took(time.thread_time_ns() - began, size)
         return found
 
     def search(self, text: bytes, start: int) -> tuple[int, int] | None:
         """Whatever the text; None: it took more steps, or left open more ways (32 kB of them), than it may."""
-        try:
-            found = self._pattern.search(text, start)
-        except pcre2.LibraryError:
-            return None
-        if found is None:
-            return -1, -1
-        first, end = found.span()
-        return first, end
+        return _search(self._all, text, start)
+
+
+def _machine_code(spelled: bytes, steps: int) -> pcre2.Pattern:
+    known = _compiled.get((spelled, steps))
+    if known is None:
+        text = rb"(*LIMIT_MATCH=%d)(*LF).*?\K(?:%b)" % (steps, spelled)
+        known = _compiled[spelled, steps] = pcre2.compile(text, pcre2.DOTALL, jit=True)
+    return known
+
+
+def _search(pattern: pcre2.Pattern, text: bytes, start: int) -> tuple[int, int] | None:
+    try:
+        found = pattern.search(text, start)
+    except pcre2.LibraryError:
+        return None
+    if found is None:
+        return -1, -1
+    first, end = found.span()
+    return first, end
 
 
 def ahead_of_re2(pattern: bytes, *, lines: bool) -> Ahead | None:
     """What may be asked before RE2 is; None: RE2 does as well, or the two may differ.  `lines`: `^` and `$` hold at
-    newlines."""
+    newlines, and RE2 has begun to read (`scan/large.py`)."""
     spelled = as_re2(pattern, lines=lines) if len(pattern) >= PATTERN_BYTES else None
     if spelled is None:
         return None
     try:
-        return Ahead(spelled)
+        return Ahead(spelled, begins=not lines)
     except (pcre2.LibraryError, MemoryError):
         return None

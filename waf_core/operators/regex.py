@@ -28,8 +28,6 @@ RE2_MAX_MEM: Final = 16 << 20
 BACKTRACK_SECONDS: Final = 0.05
 """Time that one search of a pattern outside RE2 may take."""
 
-"""Limits that are noted: a search was cut, an expression with macros turned out to be none."""
-
 MAX_DYNAMIC_PATTERNS: Final = 256
 """Patterns with macros, compiled while serving, that are kept."""
 
