@@ -19,14 +19,13 @@ import string
 import time
 import urllib.parse
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from statistics import fmean
 from typing import Any, NamedTuple
 
 from bench import near
 from bench.cases import CASES, Request, _headers, _word
 from bench.engines import LibModSecurity, Ours, required_crs
+from bench.fresh import in_fresh_process
 from bench.report import table, verdict
 from tests.core.matching import cut_matches
 
@@ -247,11 +246,6 @@ def _sights(near_texts: dict[str, str]) -> dict[tuple[str, int], Sights]:
     return out
 
 
-def _sights_of_fresh_process(near_texts: dict[str, str]) -> dict[tuple[str, int], Sights]:
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        return pool.submit(_sights, near_texts).result()
-
-
 def _generators(ours: Ours, near_texts: dict[str, str]) -> dict[str, Callable[[random.Random, int], Request]]:
     generators = dict(GENERATORS)
     cut = cut_matches(ours.waf.program.pattern_sets[0].patterns)
@@ -270,7 +264,7 @@ def run() -> dict[str, Any]:
     root = required_crs()
     ours, peer = Ours(root, 1), LibModSecurity(root, 1)
     near_texts = {f"almost {rule_id}": text for rule_id, text in near.slowest(ours)}
-    seen = [_sights_of_fresh_process(near_texts) for _ in range(PROCESSES)]
+    seen = [in_fresh_process(_sights, near_texts) for _ in range(PROCESSES)]
     rng = random.Random(7)
     rows: list[list[str]] = []
     results: list[dict[str, Any]] = []

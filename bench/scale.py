@@ -19,6 +19,7 @@ from typing import Any
 from bench.cases import CASES, Request, browser_get, form, json_body
 from bench.engines import Ours, required_crs
 from bench.envoy import await_databases
+from bench.fresh import in_fresh_process
 from bench.report import MEMORY_BOUND_MB, resident_mb, table, verdict
 from demo.stack import PROJECT, Process, free_port
 from tests.waiting import eventually
@@ -112,26 +113,16 @@ def draw(curves: dict[str, list[tuple[float, float]]], path: Path) -> None:
     figure.savefig(path, dpi=80)
 
 
-def _remember(results: Any) -> None:
+def _resident() -> list[tuple[int, float]]:
+    """(transactions, resident MB)."""
     engine = Ours(required_crs(), 1)
     rng = random.Random(9)
     makers = [CASES[name] for name in ("browser GET", "browser GET", "form", "GraphQL", "SQLi GET")]
-    found = []
+    found: list[tuple[int, float]] = []
     for number in range(1, TRANSACTIONS + 1):
         engine.run(rng.choice(makers)(rng))
         if number in (TRANSACTIONS // 10, TRANSACTIONS // 2, TRANSACTIONS):
             found.append((number, resident_mb()))
-    results.put(found)
-
-
-def memory() -> list[tuple[int, float]]:
-    """(transactions, resident MB) of a process that does nothing else."""
-    context = multiprocessing.get_context("spawn")
-    results = context.Queue()
-    child = context.Process(target=_remember, args=(results,))
-    child.start()
-    found: list[tuple[int, float]] = results.get()
-    child.join()
     return found
 
 
@@ -160,7 +151,7 @@ def run() -> dict[str, Any]:
     print(table(["processes", "", "transactions/s", "bound 1.8 x"], [
         ["1", "", f"{one:.0f}", ""], ["2", "", f"{two:.0f}", f"{two / one:.2f} {verdict(two >= 1.8 * one)}"],
     ]))  # fmt: skip
-    found = memory()
+    found = in_fresh_process(_resident)
     rows = [[str(n), "", f"{mb:.0f}", verdict(mb <= MEMORY_BOUND_MB)] for n, mb in found]
     print("\n" + table(["transactions", "", "resident MB", f"bound {MEMORY_BOUND_MB} MB"], rows))
     # As pip leaves an installed package; this shell may say PYTHONDONTWRITEBYTECODE.

@@ -94,14 +94,14 @@ def test_large_patterns_of_the_core_rule_set_match_where_they_match_for_re2(larg
             assert expression is not None
             for text in texts:
                 state.rest = 0
-                place = expression.place(text, 0)
-                if place is None:
-                    unknown += 1
-                else:
-                    assert place == _re2(pattern, text, 0, lines=lines), (pattern, text)
-                    matches += place[0] != -1
+                expected = _re2(pattern, text, 0, lines=lines)
+                assert expression.place(text, 0) in (expected, None), (pattern, text)
+                place = expression.search(text, 0)
+                assert place in (expected, None), (pattern, text)
+                unknown += place is None
+                matches += place is not None and place[0] != -1
     assert matches > len(large)
-    assert unknown < len(texts) * len(large) / 2  # of twice as many; a busy machine makes some slow
+    assert unknown < len(texts) * len(large) / 4  # of twice as many
 
 
 WORDS = "|".join(f"word{number:03}" for number in range(400))

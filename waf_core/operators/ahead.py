@@ -92,9 +92,12 @@ class Ahead:
             state.rest -= 1
             return None
         began = time.thread_time_ns()
-        found = None if self._first is None else _search(self._first, text, start)
-        if found is None and time.thread_time_ns() - began < FIRST_STEPS * STEP_NS:
+        if self._first is None:
             found = self.search(text, start)
+        else:
+            found = _search(self._first, text, start)
+            if found is None and time.thread_time_ns() - began < FIRST_STEPS * STEP_NS:
+                found = self.search(text, start)
         state.took(time.thread_time_ns() - began, size)
         return found
 
