@@ -22,6 +22,8 @@ from tests.crs import crs_or_skip
 from waf_core.compiler import CompileOptions
 from waf_core.operators import OperatorError
 from waf_core.operators.ahead import (
+    ANYWHERE,
+    BEHIND,
     FIRST_STEPS,
     MAX_BYTES,
     MIN_BYTES,
@@ -35,6 +37,7 @@ from waf_core.operators.ahead import (
     ahead_of_re2,
     state,
 )
+from waf_core.operators.needs import of_pattern
 from waf_core.operators.regex import Rx, re2_options
 from waf_core.operators.spelling import as_re2
 
@@ -63,13 +66,37 @@ def test_random_expressions_match_where_they_match_for_re2(
     spelled = as_re2(pattern, lines=lines)
     assume(spelled is not None)
     assert spelled is not None
-    expression = Ahead(spelled)
+    expression = Ahead(ANYWHERE % spelled)
     for value in values:
         begin = min(start, len(value))
         # Of a repeated part that may be empty the first way is PCRE2's last: the match may end earlier.
         found = expression.search(value, begin)
         assert found is not None
         assert found[0] == _re2(pattern, value, begin, lines=lines)[0], value
+
+
+@settings(max_examples=1000, deadline=None)
+@given(PATTERN, PATTERN, st.lists(VALUE, min_size=1, max_size=8))
+def test_nothing_is_missed_behind_an_opening(opening: bytes, pattern: bytes, values: list[bytes]) -> None:
+    try:
+        opening, pattern = Rx(opening).pattern, Rx(pattern).pattern
+    except OperatorError:
+        assume(False)
+    spelled, spelled_opening = as_re2(pattern, lines=True), as_re2(opening, lines=True)
+    assume(spelled is not None and spelled_opening is not None)
+    assert spelled is not None
+    assert spelled_opening is not None
+    shortest = of_pattern(opening).length
+    expression = Ahead(BEHIND % (spelled_opening, shortest, spelled))
+    for value in values:
+        found = expression.search(value, 0)
+        assert found is not None
+        if _re2(opening + b".*" + pattern, value, 0, lines=True)[0] != -1:
+            assert found[0] != -1, value
+        if found[0] != -1:
+            first = _re2(opening, value, 0, lines=True)[0]
+            assert first != -1, value
+            assert _re2(pattern, value, first + shortest, lines=True)[0] != -1, value
 
 
 @pytest.fixture(scope="module")
@@ -129,8 +156,8 @@ def test_steps_are_counted_over_a_whole_text() -> None:
     spelled, text = rb"(?:;|=)[a-z ]*(?:[a-z]| )*!", b"!" + b"; time x " * 1000
     anew = pcre2.compile(rb"(*LIMIT_MATCH=%d)" % STEPS + spelled, pcre2.DOTALL, jit=True)
     assert anew.search(text) is None
-    assert Ahead(spelled).search(text[:1000], 0) == (-1, -1)
-    assert Ahead(spelled).search(text, 0) is None
+    assert Ahead(ANYWHERE % spelled).search(text[:1000], 0) == (-1, -1)
+    assert Ahead(ANYWHERE % spelled).search(text, 0) is None
 
 
 def test_after_a_slow_search_others_are_left_to_re2() -> None:

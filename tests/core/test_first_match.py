@@ -8,6 +8,7 @@ import pytest
 
 from tests.core.test_operators import NoTransaction
 from waf_core.errors import WafError
+from waf_core.operators.ahead import state
 from waf_core.operators.regex import Rx
 from waf_core.scan.first_match import FirstMatch
 
@@ -29,6 +30,29 @@ def test_it_matches_where_a_search_does(expression: bytes) -> None:
         assert first.is_in(text) is answer, (expression, text)
         answers.add(answer)
     assert answers == ({True} if expression == b"" else {True, False})
+
+
+@pytest.mark.parametrize("opening", EXPRESSIONS)
+def test_behind_an_opening_it_matches_where_a_search_does(opening: bytes) -> None:
+    rng = random.Random(6)
+    for expression in rng.sample(EXPRESSIONS, 5):
+        first = FirstMatch(expression, MEMORY, opening=opening)
+        search = Rx(b"(?m:" + opening + b").*(?m:" + expression + b")")
+        for _ in range(100):
+            text = bytes(rng.choices(b"abcB\n\0\xff ", k=rng.randrange(12)))
+            assert first.is_in(text) is search.holds(text, NoTransaction()), (opening, expression, text)
+
+
+def test_pcre2_tells_what_is_behind_an_opening_in_one_go() -> None:
+    """Trying each opening it would look through the rest of the text as often, and give up."""
+    words = "|".join(f"word{number:03}" for number in range(400)).encode()
+    first = FirstMatch(words, MEMORY, opening=b"(?:time|env) ")
+    text = b"time env word " * 200
+    state.rest = 0
+    assert first.backtracks(b"word001 " + text) is False
+    state.rest = 0
+    assert first.backtracks(text + b"word001") is True
+    assert FirstMatch(b"(?:time|env) .*(?:" + words + b")", MEMORY).backtracks(text) is None
 
 
 def test_with_too_little_memory_for_its_states_it_says_the_same() -> None:

@@ -26,20 +26,22 @@ _FROM_START: Final = re2._re2.RE2.Anchor.ANCHOR_START
 
 
 class FirstMatch:
-    """Of `expression`, in which `^` and `$` hold at newlines (for joined forms, as in Hyperscan).  `memory`: bytes that
-    the automaton may use before it starts over.
+    """Of `expression`, in which `^` and `$` hold at newlines (for joined forms, as in Hyperscan), somewhere behind an
+    `opening`, if there is one.  `memory`: bytes that the automaton may use before it starts over.
 
     Where it would start over again and again, RE2 simulates it for the rest of a text: exact, and 200 ns a byte.
     """
 
-    def __init__(self, expression: bytes, memory: int) -> None:
+    def __init__(self, expression: bytes, memory: int, *, opening: bytes = b"") -> None:
         """It gets more memory if its program does not fit.  Raises WafError when RE2 cannot read the expression, or it
         needs more than MAX_SET_MEM."""
         options = re2_options(memory * MEMORY_SHARE)
         options.never_capture = True
         options.longest_match = True
-        self._ahead = ahead_of_re2(expression, lines=True)
+        self._ahead = ahead_of_re2(expression, lines=True, opening=opening)
         anywhere = b".*(?m:" + expression + b").*"
+        if opening:
+            anywhere = b".*(?m:" + opening + b")" + anywhere
         self._automaton: re2._re2.RE2 = re2._re2.RE2(anywhere, options)
         while not self._automaton.ok():
             options.max_mem *= 2
@@ -52,6 +54,6 @@ class FirstMatch:
         return bool(self._automaton.Match(_FROM_START, text, 0, len(text))[0][0] != -1)
 
     def backtracks(self, text: bytes) -> bool | None:
-        """The same, with PCRE2; None: it cannot tell."""
+        """The same, with PCRE2, which may take bytes of the opening for what is behind it; None: it cannot tell."""
         place = None if self._ahead is None else self._ahead.place(text, 0)
         return None if place is None else place[0] != -1

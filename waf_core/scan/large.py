@@ -49,10 +49,12 @@ END_MEMORY: Final = 1 << 20
 
 
 class _Family:
-    """Of patterns that are alike: what finds any of them, and the end of each."""
+    """Of patterns that are alike: what finds any of them (one of `wholes`), and the end of each."""
 
     def __init__(self, family: Family, memory: int) -> None:
-        self.whole = FirstMatch(family.whole, memory)
+        self.wholes: list[FirstMatch] = [
+            FirstMatch(whole.expression, memory, opening=whole.opening) for whole in family.wholes
+        ]
         self.numbers: list[int] = family.numbers
         self.ends: list[tuple[int, FirstMatch]] = [
             (number, FirstMatch(end, END_MEMORY)) for number, end in family.ends.items()
@@ -67,7 +69,7 @@ class LargePatterns:
     ) -> None:
         """Raises WafError when they need more memory than an automaton may have."""
         families = united(patterns)
-        memory = limits.large_max_mem // len(families)
+        memory = limits.large_max_mem // sum(len(family.wholes) for family in families)
         self._families = [_Family(family, memory) for family in families]
         self._hyperscan = hyperscan
         self._limit: int = limits.re2_ns
@@ -88,11 +90,13 @@ class LargePatterns:
             return self._hyperscan(text)
         out: list[int] = []
         for family in self._families:
-            match = self._reads(family.whole, text)
-            if match is None:
-                return self._hyperscan(text)
-            if match:
-                out += self._members(family, text)
+            for whole in family.wholes:
+                match = self._reads(whole, text)
+                if match is None:
+                    return self._hyperscan(text)
+                if match:
+                    out += self._members(family, text)
+                    break
         return out
 
     def _members(self, family: _Family, text: bytes) -> list[int]:

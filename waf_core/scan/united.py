@@ -5,13 +5,17 @@ called: `(?:;|=|busybox)\\s*[a-z/]*(?:cat|wget)`, `(?:^|;|=|busybox)\\s*[a-z/]*(
 of what RE2's automaton has to keep in mind while it reads text that is new to it.  United they are
 `(?:;|=|busybox|^)\\s*[a-z/]*(?:cat|wget|ls|id)`; where that matches, each whose own end (`ls|id`) is there
 is a candidate.
+
+What may stand before a command may end with `.*` (`time .*`), and behind that a command may begin at any byte: an
+automaton that has to know both this and where it is in the rest has the product of both numbers of states.  Such
+beginnings are looked for by themselves, with what they end with.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from waf_core.operators.spelling import tokens
 from waf_core.scan.split import groups
@@ -24,6 +28,7 @@ _GROUP: Final = b"(?:"
 _QUANTIFIERS: Final = frozenset((b"*", b"+", b"?", b"{"))
 _ENDS: Final = frozenset((b"|", b")"))
 """They end a sequence of elements."""
+_ANYTHING: Final = b".*"
 _IN_BRACES: Final = frozenset(b"%c" % byte for byte in b"0123456789,}")
 
 
@@ -36,13 +41,20 @@ class _Sequence:
     rest: list[bytes]
 
 
+class Whole(NamedTuple):
+    """An expression; if there is an `opening`, this, anything, and what is behind."""
+
+    expression: bytes
+    opening: bytes = b""
+
+
 @dataclass(slots=True)
 class Family:
-    """`whole` matches whatever its members match, and where one of these matches `ends` has what does so, too, by their
-    numbers (nothing, if there is one member)."""
+    """Whatever its members match, one of `wholes` matches, too.  Where a member matches, so does what `ends` has for
+    its number (nothing, if there is one member)."""
 
     numbers: list[int]
-    whole: bytes
+    wholes: list[Whole]
     ends: dict[int, bytes]
 
 
@@ -54,13 +66,13 @@ def united(expressions: Mapping[int, bytes]) -> list[Family]:
     for number, expression in expressions.items():
         sequence = _sequence(expression)
         if sequence is None or len(sequence.rest) < MIN_SHARED:
-            out.append(Family([number], expression, {}))
+            out.append(Family([number], [Whole(expression)], {}))
         else:
             families.setdefault((sequence.flags, *sequence.rest[:MIN_SHARED]), []).append((number, sequence))
     for members in families.values():
         if len(members) == 1:
             number = members[0][0]
-            out.append(Family([number], expressions[number], {}))
+            out.append(Family([number], [Whole(expressions[number])], {}))
         else:
             out.append(_unite(dict(members)))
     return out
@@ -72,10 +84,38 @@ def _unite(members: dict[int, _Sequence]) -> Family:
     while all(len(rest) > shared and rest[shared] == rests[0][shared] for rest in rests):
         shared += 1
     flags = next(iter(members.values())).flags
-    heads = dict.fromkeys(head for sequence in members.values() for head in sequence.heads)
+    heads: dict[bytes, None] = {}
+    openings: dict[bytes, None] = {}
+    for head in dict.fromkeys(head for sequence in members.values() for head in sequence.heads):
+        closed, opened = _ways(head)
+        heads |= dict.fromkeys(closed)
+        openings |= dict.fromkeys(opened)
     ends = {number: b"".join(sequence.rest[shared:]) for number, sequence in members.items()}
-    whole = flags + _either(heads) + b"".join(rests[0][:shared]) + _either(dict.fromkeys(ends.values()))
-    return Family([*members], whole, {number: flags + end for number, end in ends.items()})
+    end = _either(dict.fromkeys(ends.values()))
+    wholes: list[Whole] = []
+    if heads:
+        wholes.append(Whole(flags + _either(heads) + b"".join(rests[0][:shared]) + end))
+    if openings:
+        # What they share matches nothing that anything does not.
+        wholes.append(Whole(flags + end, flags + _either(openings)))
+    return Family([*members], wholes, {number: flags + end for number, end in ends.items()})
+
+
+def _ways(head: bytes) -> tuple[list[bytes], list[bytes]]:
+    """Alternatives that match what the head does; apart from the others those that end with anything, without it."""
+    elements = _elements(head) or [head]
+    before, last = b"".join(elements[:-1]), elements[-1]
+    if last == _ANYTHING:
+        return [], [before]
+    closed: list[bytes] = []
+    opened: list[bytes] = []
+    for alternative in _alternatives(last):
+        if alternative == last:
+            break
+        more_closed, more_opened = _ways(alternative)
+        closed += [before + way for way in more_closed]
+        opened += [before + way for way in more_opened]
+    return (closed, opened) if opened else ([head], [])
 
 
 def _either(alternatives: Iterable[bytes]) -> bytes:
@@ -83,8 +123,17 @@ def _either(alternatives: Iterable[bytes]) -> bytes:
 
 
 def _sequence(expression: bytes) -> _Sequence | None:
-    """None if it has alternatives outside groups, flags but for the first, or cannot be read."""
+    """None if `_elements` cannot tell."""
     body = expression.removeprefix(_ANY_CASE)
+    elements = _elements(body)
+    if elements is None:
+        return None
+    first, *rest = elements
+    return _Sequence(expression[: len(expression) - len(body)], _alternatives(first), rest)
+
+
+def _elements(body: bytes) -> list[bytes] | None:
+    """None if it has alternatives outside groups, flags, or cannot be read."""
     elements: list[bytearray] = []
     depth = place = 0
     in_class = in_braces = False
@@ -115,8 +164,7 @@ def _sequence(expression: bytes) -> _Sequence | None:
             depth -= 1
     if depth or not elements:
         return None
-    first, *rest = map(bytes, elements)
-    return _Sequence(expression[: len(expression) - len(body)], _alternatives(first), rest)
+    return [bytes(element) for element in elements]
 
 
 def _alternatives(element: bytes) -> list[bytes]:
