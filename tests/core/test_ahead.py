@@ -10,7 +10,7 @@ from typing import Any
 import pcre2
 import pytest
 import re2
-from hypothesis import assume, given, settings
+from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 
 from tests.conformance.engine import make_waf
@@ -35,6 +35,7 @@ from waf_core.operators.ahead import (
     STEPS,
     Ahead,
     ahead_of_re2,
+    spelled_for_pcre2,
     state,
 )
 from waf_core.operators.needs import of_pattern
@@ -73,6 +74,46 @@ def test_random_expressions_match_where_they_match_for_re2(
         found = expression.search(value, begin)
         assert found is not None
         assert found[0] == _re2(pattern, value, begin, lines=lines)[0], value
+
+
+HEADS = [
+    b"a", b"b(?:c|d.*)", b"e(?:c.*|d)", b"[|)(]", b"^", rb"\bx", b"b.*", b"b?.*", b"e(?:c.*|x(?:a|b.*))", b"x[.*]", rb"x\.*", b"(?:a.*)+",
+    b"a.*?", b"", b".*",
+]  # fmt: skip
+ELEMENTS = [
+    rb"\s*", b"[a-d]?", b"x{0,2}", b"(?:c|dd)*", b"c*?", b"d??", b"(?:bc)?", rb"\.?", b"[]a]+", b"c+?", b"d{1,2}?", rb"\?", b"(?:e?)",
+    b"(x|y)?",
+]  # fmt: skip
+TEXT = st.text("aabbccddexy .?]|\n", max_size=14).map(str.encode)
+
+
+@settings(max_examples=2000, deadline=None)
+@given(
+    st.sampled_from([b"", b"(?i)"]),
+    st.lists(st.sampled_from(HEADS), min_size=1, max_size=3),
+    st.lists(st.sampled_from(ELEMENTS), max_size=5),
+    st.sampled_from([b"(?:b|cd|dc*)", b"e$", b"c", b"", b"(?:a|d.*)x?"]),
+    st.lists(TEXT, min_size=1, max_size=12),
+)
+def test_what_is_skipped_behind_anything_makes_no_difference(
+    flags: bytes, heads: list[bytes], elements: list[bytes], end: bytes, texts: list[bytes]
+) -> None:
+    pattern = Rx(flags + b"(?:" + b"|".join(heads) + b")" + b"".join(elements) + end).pattern
+    for lines in (False, True):
+        plain, quick = as_re2(pattern, lines=lines), spelled_for_pcre2(pattern, lines=lines)
+        assert plain is not None
+        assert quick is not None
+        if plain != quick:
+            event("differently spelled")
+        for text in texts:
+            assert Ahead(ANYWHERE % quick).search(text, 0) == Ahead(ANYWHERE % plain).search(text, 0), (quick, text)
+
+
+def test_what_may_be_empty_is_skipped_behind_anything() -> None:
+    quick = spelled_for_pcre2(rb"(?i)(?:;|e(?:n|v.*)|time.*)\s*[a-z]*x(?:ls|cat)", lines=False)
+    assert quick == rb"(?J)(?i)(?:;|e(?:n|v.*(?<d>))|time.*(?<d>))(?(<d>)|(?i)\s*[a-z]*)(?:(?i)x(?:ls|cat))"
+    for pattern in (b"(?:;|time)[a-z]*x", b"(?:;|time.*)[a-z]+x", b"(?:;|time.*)()[a-z]*x", b"(?:;|time.*)|[a-z]*x"):
+        assert spelled_for_pcre2(pattern, lines=False) == pattern
 
 
 @settings(max_examples=1000, deadline=None)

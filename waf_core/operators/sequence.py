@@ -1,0 +1,145 @@
+"""Large expressions taken apart: what they may begin with, and the elements behind that.
+
+CRS's rules for Unix commands have expressions of 5 to 15 kB: `(?:;|=|time .*)\\s*[a-z/]*(?:cat|wget)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from waf_core.operators.spelling import tokens
+
+_ANY_CASE: Final = b"(?i)"
+_GROUP: Final = b"(?:"
+_QUANTIFIERS: Final = frozenset((b"*", b"+", b"?", b"{"))
+_ENDS: Final = frozenset((b"|", b")"))
+"""They end a sequence of elements."""
+_ANYTHING: Final = b".*"
+_IN_BRACES: Final = frozenset(b"%c" % byte for byte in b"0123456789,}")
+
+
+@dataclass(slots=True)
+class Sequence:
+    """The flags of an expression, the alternatives that it begins with, and the elements that follow."""
+
+    flags: bytes
+    heads: list[bytes]
+    rest: list[bytes]
+
+    def optional(self) -> int:
+        """So many of the elements that follow, from the first one on, may be empty."""
+        count = 0
+        while count < len(self.rest) and _may_be_empty(self.rest[count]):
+            count += 1
+        return count
+
+
+def sequence_of(expression: bytes) -> Sequence | None:
+    """None if it has alternatives outside groups, flags but for the first, or cannot be read."""
+    body = expression.removeprefix(_ANY_CASE)
+    elements = _elements(body)
+    if elements is None:
+        return None
+    first, *rest = elements
+    return Sequence(expression[: len(expression) - len(body)], _alternatives(first), rest)
+
+
+def either(alternatives: Iterable[bytes]) -> bytes:
+    """A group of them."""
+    return _GROUP + b"|".join(alternatives) + b")"
+
+
+def ways(head: bytes) -> tuple[list[bytes], list[bytes]]:
+    """Alternatives that match what the head does; apart from the others those that end with anything, without it."""
+    before, last = _last_of(head)
+    if last == _ANYTHING:
+        return [], [before]
+    closed: list[bytes] = []
+    opened: list[bytes] = []
+    for alternative in _inner(last):
+        more_closed, more_opened = ways(alternative)
+        closed += [before + way for way in more_closed]
+        opened += [before + way for way in more_opened]
+    return (closed, opened) if opened else ([head], [])
+
+
+def marked(head: bytes, mark: bytes) -> bytes:
+    """With a mark wherever it ends with anything."""
+    before, last = _last_of(head)
+    if last == _ANYTHING:
+        return head + mark
+    inner = _inner(last)
+    return before + either(marked(alternative, mark) for alternative in inner) if inner else head
+
+
+def _last_of(head: bytes) -> tuple[bytes, bytes]:
+    """What is before its last element, and that."""
+    elements = _elements(head) or [head]
+    return b"".join(elements[:-1]), elements[-1]
+
+
+def _inner(element: bytes) -> list[bytes]:
+    """The alternatives of a group that is not repeated."""
+    alternatives = _alternatives(element)
+    return [] if alternatives == [element] else alternatives
+
+
+def _alternatives(element: bytes) -> list[bytes]:
+    """Of a group that is not repeated; an element of another kind is its own only one."""
+    if not (element.startswith(_GROUP) and element.endswith(b")")):
+        return [element]
+    out = [bytearray()]
+    depth = 0
+    for token, inside in tokens(element[len(_GROUP) : -1]):
+        if token == b"|" and depth == 0 and not inside:
+            out.append(bytearray())
+            continue
+        out[-1] += token
+        if not inside:
+            depth += (token == b"(") - (token == b")")
+    return [bytes(alternative) for alternative in out]
+
+
+def _may_be_empty(element: bytes) -> bool:
+    r"""For certain: of `\Qab\E*` only the last byte is repeated."""
+    pieces = [token for token, _ in tokens(element)]
+    if any(piece[:2] == rb"\Q" for piece in pieces):
+        return False
+    return pieces[-1] == b"*" or (pieces[-1] == b"?" and pieces[-2] not in (b"+", b"}"))
+
+
+def _elements(body: bytes) -> list[bytes] | None:
+    """None if it has alternatives outside groups, flags, or cannot be read."""
+    elements: list[bytearray] = []
+    depth = place = 0
+    in_class = in_braces = False
+    for token, inside in tokens(body):
+        place += len(token)
+        in_braces = in_braces and token in _IN_BRACES  # else the brace stands for itself
+        alone = depth == 0 and not inside and not in_class and not in_braces
+        if alone and token in _ENDS:
+            return None
+        if alone and token not in _QUANTIFIERS:
+            elements.append(bytearray())
+        elif not elements:
+            return None
+        elements[-1] += token
+        if inside:
+            continue
+        if in_class or in_braces:
+            in_class, in_braces = in_class and token != b"]", in_braces and token != b"}"
+        elif token[:1] == b"[":
+            in_class = True
+        elif token == b"{":
+            in_braces = depth == 0
+        elif token == b"(":
+            if body[place : place + 1] == b"?" and body[place : place + 2] != b"?:":
+                return None
+            depth += 1
+        elif token == b")":
+            depth -= 1
+    if depth or not elements:
+        return None
+    return [bytes(element) for element in elements]
