@@ -29,7 +29,7 @@ from bench.fresh import in_fresh_process
 from bench.report import table, verdict
 from tests.core.matching import cut_matches
 
-SIZES = (1_000, 16_000, 128_000)
+SIZES = (1_000, 4_000, 16_000, 128_000)
 FIRST = 3
 NEW = 10
 PROCESSES = 3

@@ -8,7 +8,7 @@ import pytest
 
 from tests.core.test_operators import NoTransaction
 from waf_core.errors import WafError
-from waf_core.operators.ahead import state
+from waf_core.operators.ahead import ahead_of_re2, state
 from waf_core.operators.regex import Rx
 from waf_core.scan.first_match import FirstMatch
 
@@ -53,6 +53,17 @@ def test_pcre2_tells_what_is_behind_an_opening_in_one_go() -> None:
     state.rest = 0
     assert first.backtracks(text + b"word001") is True
     assert FirstMatch(b"(?:time|env) .*(?:" + words + b")", MEMORY).backtracks(text) is None
+
+
+def test_what_is_too_large_for_pcre2_is_looked_for_in_parts() -> None:
+    words = [f"word{number:05}" for number in range(9000)]
+    expression = f"(?:{'|'.join(words)})x".encode()
+    assert ahead_of_re2(expression, lines=True) is None
+    first = FirstMatch(expression, MEMORY, opening=b"time ")
+    for word in (words[0], words[4500], words[-1]):
+        for text, found in ((f"time -{word}x", True), (f"{word}x time -{word}y", False)):
+            state.rest = 0
+            assert first.backtracks(b"-" * 100 + text.encode()) is found
 
 
 def test_with_too_little_memory_for_its_states_it_says_the_same() -> None:

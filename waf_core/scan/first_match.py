@@ -15,12 +15,16 @@ from typing import Final
 import re2
 
 from waf_core.errors import WafError
-from waf_core.operators.ahead import ahead_of_re2
+from waf_core.operators.ahead import Ahead, ahead_of_re2
 from waf_core.operators.regex import error_of, re2_options
 from waf_core.scan.re2_set import MAX_SET_MEM
+from waf_core.scan.split import halves
 
 MEMORY_SHARE: Final = 3
 """RE2 gives a third of an expression's memory to the automaton of one direction and one kind of match."""
+
+SPLIT_BYTES: Final = 10_000
+"""PCRE2 takes smaller expressions of CRS's, and mostly those of 25 kB."""
 
 _FROM_START: Final = re2._re2.RE2.Anchor.ANCHOR_START
 
@@ -38,7 +42,7 @@ class FirstMatch:
         options = re2_options(memory * MEMORY_SHARE)
         options.never_capture = True
         options.longest_match = True
-        self._ahead = ahead_of_re2(expression, lines=True, opening=opening)
+        self._aheads = _aheads(expression, opening)
         anywhere = b".*(?m:" + expression + b").*"
         if opening:
             anywhere = b".*(?m:" + opening + b")" + anywhere
@@ -55,5 +59,24 @@ class FirstMatch:
 
     def backtracks(self, text: bytes) -> bool | None:
         """The same, with PCRE2, which may take bytes of the opening for what is behind it; None: it cannot tell."""
-        place = None if self._ahead is None else self._ahead.place(text, 0)
-        return None if place is None else place[0] != -1
+        if not self._aheads:
+            return None
+        for ahead in self._aheads:
+            place = ahead.place(text, 0)
+            if place is None or place[0] != -1:
+                return None if place is None else True
+        return False
+
+
+def _aheads(expression: bytes, opening: bytes) -> list[Ahead]:
+    """What finds it together: there are expressions that are too large for PCRE2.  None, if one part cannot be made."""
+    ahead = ahead_of_re2(expression, lines=True, opening=opening)
+    if ahead is not None:
+        return [ahead]
+    out: list[Ahead] = []
+    for half in (halves(expression) or ()) if len(expression) >= SPLIT_BYTES else ():
+        parts = _aheads(half, opening)
+        if not parts:
+            return []
+        out += parts
+    return out
