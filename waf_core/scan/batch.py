@@ -37,6 +37,9 @@ _Asked = tuple[int, bytes]
 MANY: Final = 4
 """So many values with the same plan are taken together."""
 
+MANY_OF_CROWD: Final = 2
+"""Of a crowd: there are many groups of few then."""
+
 CROWD: Final = 16
 """So many values get coarse plans, which are the same for more of them."""
 
@@ -87,7 +90,7 @@ def _judge(pending: Pending, patterns: PatternSet, tx: Expander) -> list[Judged]
             else:
                 _ask(plan, value, told, entries, tx)
         if groups:
-            _ask_groups(groups, entries, columns, tx)
+            _ask_groups(groups, entries, columns, tx, many=MANY_OF_CROWD if crowd else MANY)
     for forms, asked in columns.values():
         _match(forms, asked, patterns, tx)
     wanted: dict[bytes, int] = {}
@@ -157,9 +160,11 @@ def _join(groups: _Groups, plan: Plan, value: bytes, told: list[Told]) -> None:
     group[2].append(told)
 
 
-def _ask_groups(groups: _Groups, entries: list[_Entry], columns: dict[int, _Column], tx: Expander) -> None:
+def _ask_groups(
+    groups: _Groups, entries: list[_Entry], columns: dict[int, _Column], tx: Expander, *, many: int
+) -> None:
     for plan, values, into in groups.values():
-        if len(values) >= MANY:
+        if len(values) >= many:
             _ask_all(plan, values, into, entries, columns, tx)
         else:
             for value, told in zip(values, into, strict=True):
@@ -213,7 +218,7 @@ def _ask_all(
                 before, deeper = form, planner.plan(form, crowd=True)
             if deeper is not NOTHING:
                 _join(groups, deeper, form, told)
-        _ask_groups(groups, entries, columns, tx)
+        _ask_groups(groups, entries, columns, tx, many=MANY)
 
 
 def _match(
