@@ -12,13 +12,14 @@ are no others.  And a search that took longer than RE2 might have is the last on
 from __future__ import annotations
 
 import time
+from functools import lru_cache
 from typing import Final
 from weakref import WeakValueDictionary
 
 import pcre2
 
 from waf_core.operators.needs import of_pattern
-from waf_core.operators.sequence import either, marked, sequence_of
+from waf_core.operators.sequence import either, marked, may_skip, sequence_of
 from waf_core.operators.spelling import as_re2
 
 PATTERN_BYTES: Final = 2048
@@ -57,6 +58,9 @@ BEHIND: Final = rb"\A(?>.*?(?=%b)).{%d}.*(?:%b)"
 _SKIPPING: Final = rb"(?J)%b(?(<d>)|%b)(?:%b)"
 _MARK: Final = b"(?<d>)"
 _PLAIN_MARK: Final = b"()"
+
+SPELLED: Final = 128
+"""Expressions whose spelling is remembered: several rules and policies have the same."""
 
 _compiled: Final[WeakValueDictionary[tuple[bytes, int], pcre2.Pattern]] = WeakValueDictionary()
 """What rules, policies and their scans share, by the expression and its steps."""
@@ -134,17 +138,18 @@ def _search(pattern: pcre2.Pattern, text: bytes, start: int) -> tuple[int, int] 
     return first, end
 
 
+@lru_cache(maxsize=SPELLED)
 def spelled_for_pcre2(pattern: bytes, *, lines: bool) -> bytes | None:
     r"""For PCRE2, in fewer steps: `(?:;|time .*)\s*\w*(?:ls|cat)` as `(?:;|time .*(?<d>))(?(<d>)|\s*\w*)(?:ls|cat)`.
     Where `.*` has matched as much as it may, what may be empty is empty (else `.*` could have matched that, too)."""
     spelled = as_re2(pattern, lines=lines)
-    sequence = sequence_of(pattern)
-    if spelled is None or sequence is None or _PLAIN_MARK in pattern:
+    sequence = sequence_of(pattern) if may_skip(pattern) and _PLAIN_MARK not in pattern else None
+    if spelled is None or sequence is None:
         return spelled
     optional = sequence.optional()
     heads = either(sequence.heads)
     with_marks = marked(heads, _PLAIN_MARK)
-    if not optional or with_marks == heads:
+    if with_marks == heads:
         return spelled
     parts = (with_marks, b"".join(sequence.rest[:optional]), b"".join(sequence.rest[optional:]))
     head, skipped, rest = (as_re2(sequence.flags + part, lines=lines) for part in parts)

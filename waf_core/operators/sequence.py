@@ -5,7 +5,7 @@ CRS's rules for Unix commands have expressions of 5 to 15 kB: `(?:;|=|time .*)\\
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,6 +14,7 @@ from waf_core.operators.spelling import tokens
 _ANY_CASE: Final = b"(?i)"
 _GROUP: Final = b"(?:"
 _QUANTIFIERS: Final = frozenset((b"*", b"+", b"?", b"{"))
+_OPTIONAL: Final = frozenset((b"*", b"?"))
 _ENDS: Final = frozenset((b"|", b")"))
 """They end a sequence of elements."""
 _ANYTHING: Final = b".*"
@@ -46,6 +47,15 @@ def sequence_of(expression: bytes) -> Sequence | None:
     return Sequence(expression[: len(expression) - len(body)], _alternatives(first), rest)
 
 
+def may_skip(expression: bytes) -> bool:
+    """May it begin with something that ends with anything, and go on with what may be empty?  Soon told, of most."""
+    elements = _read(expression.removeprefix(_ANY_CASE))
+    try:
+        return _ANYTHING in next(elements, b"") and _may_be_empty(next(elements, b""))
+    except _UnreadableError:
+        return False
+
+
 def either(alternatives: Iterable[bytes]) -> bytes:
     """A group of them."""
     return _GROUP + b"|".join(alternatives) + b")"
@@ -53,6 +63,8 @@ def either(alternatives: Iterable[bytes]) -> bytes:
 
 def ways(head: bytes) -> tuple[list[bytes], list[bytes]]:
     """Alternatives that match what the head does; apart from the others those that end with anything, without it."""
+    if _ANYTHING not in head:
+        return [head], []
     before, last = _last_of(head)
     if last == _ANYTHING:
         return [], [before]
@@ -67,6 +79,8 @@ def ways(head: bytes) -> tuple[list[bytes], list[bytes]]:
 
 def marked(head: bytes, mark: bytes) -> bytes:
     """With a mark wherever it ends with anything."""
+    if _ANYTHING not in head:
+        return head
     before, last = _last_of(head)
     if last == _ANYTHING:
         return head + mark
@@ -104,15 +118,29 @@ def _alternatives(element: bytes) -> list[bytes]:
 
 def _may_be_empty(element: bytes) -> bool:
     r"""For certain: of `\Qab\E*` only the last byte is repeated."""
+    if element[-1:] not in _OPTIONAL:
+        return False
     pieces = [token for token, _ in tokens(element)]
     if any(piece[:2] == rb"\Q" for piece in pieces):
         return False
     return pieces[-1] == b"*" or (pieces[-1] == b"?" and pieces[-2] not in (b"+", b"}"))
 
 
+class _UnreadableError(Exception):
+    """It has alternatives outside groups, flags, or cannot be read."""
+
+
 def _elements(body: bytes) -> list[bytes] | None:
-    """None if it has alternatives outside groups, flags, or cannot be read."""
-    elements: list[bytearray] = []
+    """None if they cannot be told."""
+    try:
+        return list(_read(body)) or None
+    except _UnreadableError:
+        return None
+
+
+def _read(body: bytes) -> Iterator[bytes]:
+    """Elements; raises _UnreadableError, if need be after some of them."""
+    element = bytearray()
     depth = place = 0
     in_class = in_braces = False
     for token, inside in tokens(body):
@@ -120,12 +148,14 @@ def _elements(body: bytes) -> list[bytes] | None:
         in_braces = in_braces and token in _IN_BRACES  # else the brace stands for itself
         alone = depth == 0 and not inside and not in_class and not in_braces
         if alone and token in _ENDS:
-            return None
+            raise _UnreadableError
         if alone and token not in _QUANTIFIERS:
-            elements.append(bytearray())
-        elif not elements:
-            return None
-        elements[-1] += token
+            if element:
+                yield bytes(element)
+            element.clear()
+        elif not element:
+            raise _UnreadableError
+        element += token
         if inside:
             continue
         if in_class or in_braces:
@@ -136,10 +166,11 @@ def _elements(body: bytes) -> list[bytes] | None:
             in_braces = depth == 0
         elif token == b"(":
             if body[place : place + 1] == b"?" and body[place : place + 2] != b"?:":
-                return None
+                raise _UnreadableError
             depth += 1
         elif token == b")":
             depth -= 1
-    if depth or not elements:
-        return None
-    return [bytes(element) for element in elements]
+    if depth:
+        raise _UnreadableError
+    if element:
+        yield bytes(element)
