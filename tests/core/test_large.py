@@ -84,3 +84,15 @@ def test_those_that_are_alike_are_told_apart_by_their_ends() -> None:
         found: dict[bytes, int] = {}
         patterns.find([b"; axls"], 1 << 1 | 1 << 4, None, found)
         assert found == {b"; axls": sum(1 << number for number in expected)}
+
+
+def test_what_is_behind_an_opening_is_found_there_only() -> None:
+    alike = {number: rb"(?:;|time .*)\s*[a-z]?x{1,2}" + end for number, end in ((1, b"(?:cat|w)"), (4, b"(?:ls|id)"))}
+    patterns = LargePatterns(alike, lambda text: [1, 4], ScanLimits())
+    forms = [b"time to go, xls", b"xls time to go", b";xcat time ", b"no times xid", b"time " * 100 + b"xw"]
+    expected = [1 << 4, 0, 1 << 1, 0, 1 << 1]
+    for form, mask in zip(forms, expected, strict=True):
+        patterns.begin()
+        found: dict[bytes, int] = {}
+        patterns.find([form], 1 << 1 | 1 << 4, None, found)
+        assert found.get(form, 0) == mask, form
