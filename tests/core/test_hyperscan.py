@@ -21,11 +21,11 @@ from waf_core.operators import REGISTRY, OperatorEnv
 from waf_core.operators.needs import of_bytes
 from waf_core.operators.regex import Rx
 from waf_core.operators.spelling import for_re2
+from waf_core.operators.split import groups, halves
 from waf_core.scan.databases import MAX_PART_SECONDS, DatabaseCache
 from waf_core.scan.hyperscan_set import BASE_FLAGS, Pattern, available, respell
 from waf_core.scan.limits import ScanLimits, ScanStatistics
 from waf_core.scan.patterns import ALONE_BYTES, SMALL_SET, PatternSet
-from waf_core.scan.split import groups, halves
 
 pytestmark = pytest.mark.skipif(not available(), reason="hyperscan is not installed on this platform")
 

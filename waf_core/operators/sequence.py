@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from waf_core.operators.spelling import tokens
+from waf_core.operators.split import groups
 
 _ANY_CASE: Final = b"(?i)"
 _GROUP: Final = b"(?:"
@@ -104,16 +105,9 @@ def _alternatives(element: bytes) -> list[bytes]:
     """Of a group that is not repeated; an element of another kind is its own only one."""
     if not (element.startswith(_GROUP) and element.endswith(b")")):
         return [element]
-    out = [bytearray()]
-    depth = 0
-    for token, inside in tokens(element[len(_GROUP) : -1]):
-        if token == b"|" and depth == 0 and not inside:
-            out.append(bytearray())
-            continue
-        out[-1] += token
-        if not inside:
-            depth += (token == b"(") - (token == b")")
-    return [bytes(alternative) for alternative in out]
+    whole = groups(element)[-1]
+    starts = [whole.start, *(bar + 1 for bar in whole.bars)]
+    return [element[start:end] for start, end in zip(starts, [*whole.bars, whole.end], strict=True)]
 
 
 def _may_be_empty(element: bytes) -> bool:

@@ -64,7 +64,7 @@ def _versions() -> bytes:
 @dataclass(frozen=True, slots=True, weakref_slot=True)
 class Databases:
     """`main` has most patterns, `common` those that are found in almost any text of some length, `large` the
-    pieces of those that are too large for Hyperscan (waf_core/scan/split.py), and those that it is slow with:
+    pieces of those that are too large for Hyperscan (waf_core/operators/split.py), and those that it is slow with:
     bounded too, but ten times slower than the rest together.  `numbers` are those of the patterns in each;
     those in "left" are in none.  What follows from the patterns is kept with them: to tell it takes a fifth of a
     start."""

@@ -17,8 +17,8 @@ import re2
 from waf_core.errors import WafError
 from waf_core.operators.ahead import Ahead, ahead_of_re2
 from waf_core.operators.regex import error_of, re2_options
+from waf_core.operators.split import halves
 from waf_core.scan.re2_set import MAX_SET_MEM
-from waf_core.scan.split import halves
 
 MEMORY_SHARE: Final = 3
 """RE2 gives a third of an expression's memory to the automaton of one direction and one kind of match."""
@@ -59,13 +59,13 @@ class FirstMatch:
 
     def backtracks(self, text: bytes) -> bool | None:
         """The same, with PCRE2, which may take bytes of the opening for what is behind it; None: it cannot tell."""
-        if not self._aheads:
-            return None
         for ahead in self._aheads:
             place = ahead.place(text, 0)
-            if place is None or place[0] != -1:
-                return None if place is None else True
-        return False
+            if place is None:
+                return None
+            if place[0] != -1:
+                return True
+        return False if self._aheads else None
 
 
 def _aheads(expression: bytes, opening: bytes) -> list[Ahead]:

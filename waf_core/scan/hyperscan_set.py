@@ -21,8 +21,8 @@ from functools import cache
 from typing import Any, Final
 
 from waf_core.operators.spelling import tokens
+from waf_core.operators.split import MAX_PIECES, halves
 from waf_core.scan.sample import PIECES, SAMPLE
-from waf_core.scan.split import MAX_PIECES, halves
 from waf_core.scan.trial import missed
 
 hyperscan: Any
