@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+import re2
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
@@ -209,6 +210,40 @@ def test_groups_of_long_values_are_those_of_the_whole(pattern: bytes, value: byt
 
 def test_re2_is_the_engine_of_ordinary_patterns() -> None:
     assert isinstance(REGISTRY["rx"](rb"a+b", OperatorEnv()), Rx)
+
+
+@pytest.mark.parametrize("pattern", [b".*", b"^.*", b".*$", b"^.*$", b"^.+$", b"^(.*)$"])
+@pytest.mark.parametrize("value", [b"", b"a", b"a\nb\n", bytes(range(256)) * 3])
+def test_an_expression_for_everything_matches_all_of_it(pattern: bytes, value: bytes) -> None:
+    import re as reference
+
+    found = reference.match(pattern, value, reference.DOTALL)
+    captures = REGISTRY["rx"](pattern, OperatorEnv()).match(value, NoTransaction())
+    assert captures == ((value,) * (1 + len(found.groups())) if found else None)
+
+
+def test_what_re2_puts_off_is_done_before_traffic_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """But not for expressions that come with a request."""
+    asked: dict[str, set[str]] = {}
+
+    class Watched:
+        def __init__(self, pattern: bytes, options: re2.Options) -> None:
+            self._automaton = real(pattern, options)
+            self._asked = asked.setdefault(pattern.decode(), set())
+
+        def __getattr__(self, name: str) -> Any:
+            self._asked.add(name)
+            return getattr(self._automaton, name)
+
+    real = re2._re2.RE2
+    monkeypatch.setattr(re2._re2, "RE2", Watched)
+    waf = make(
+        'SecRule ARGS "@rx ^(own)$" "id:1,phase:1,pass,log"\nSecRule ARGS "@rx ^(t%{ARGS.x})$" "id:2,phase:1,pass,log"'
+    )
+    put_off = {"ReverseProgramSize", "Match"}
+    assert asked["^(own)$"] >= put_off
+    assert ids(run(waf, "/?a=own&b=there&x=here")) == [1, 2]
+    assert "ReverseProgramSize" not in asked["^(there)$"]
 
 
 _SQL = [

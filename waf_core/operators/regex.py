@@ -48,6 +48,9 @@ def re2_options(max_mem: int = RE2_MAX_MEM) -> re2.Options:
 
 _UNANCHORED: Final = re2._re2.RE2.Anchor.UNANCHORED
 
+_ALL: Final = frozenset((b".*", b"^.*", b".*$", b"^.*$"))
+"""Expressions that match every value, and all of it."""
+
 _LOOKS_AHEAD: Final = re.compile(rb"\$|\\[bBzZ]")
 """May an expression look at what comes behind its match?"""
 
@@ -65,6 +68,13 @@ def _automaton(pattern: bytes, *, groups: bool) -> re2._re2.RE2:
     return known
 
 
+def _prepare(automaton: re2._re2.RE2) -> None:
+    """Let RE2 do now what it puts off: the program that reads backwards takes it up to 2 ms when a pattern matches for
+    the first time."""
+    automaton.ReverseProgramSize()
+    automaton.Match(_UNANCHORED, b"", 0, 0)
+
+
 def error_of(automaton: re2._re2.RE2) -> str:
     """Why RE2 cannot read a pattern, in its own words."""
     return str(automaton.error(), "latin-1")
@@ -79,21 +89,28 @@ class Rx(Operator):
     has been seen to be hostile, so it is news to RE2.
     """
 
-    def __init__(self, pattern: bytes, *, machine_code: bool = True) -> None:
-        """`machine_code`: it is a rule's own; of what comes with a request none is made.  Raises OperatorError."""
+    def __init__(self, pattern: bytes, *, ready: bool = True) -> None:
+        """`ready`: all that makes it quick is made now, machine code, too; not of what comes with a request.  Raises
+        OperatorError."""
         self.pattern = pattern = for_re2(pattern)
         self._capture = _automaton(pattern, groups=True)
         if not self._capture.ok():
             raise OperatorError(f"RE2 cannot compile the pattern: {error_of(self._capture)}")
         self._looks_ahead = _LOOKS_AHEAD.search(pattern) is not None
-        self._ahead = ahead_of_re2(pattern, lines=False) if machine_code else None
+        self._ahead = ahead_of_re2(pattern, lines=False) if ready else None
         self._groups = self._capture.NumberOfCapturingGroups()
         self._find = _automaton(pattern, groups=False) if self._groups else self._capture
+        if ready:
+            _prepare(self._capture)
+            _prepare(self._find)
         self._one_group = self._groups == 1 and _is_one_group(pattern)
         if self._one_group:
             self._groups = 0
+        self._takes_all = pattern in _ALL
 
     def match(self, value: bytes, tx: Expander) -> Captures | None:
+        if self._takes_all:
+            return (value,)
         text = value
         if len(value) > CAPTURE_WHOLE_BYTES or not self._groups:
             start, end = self.place(value, 0)
@@ -201,7 +218,7 @@ class DynamicRx(Operator):
             if len(self._compiled) >= MAX_DYNAMIC_PATTERNS:
                 self._compiled.clear()
             try:
-                self._compiled[pattern] = compile_pattern(pattern, OperatorEnv(), machine_code=False)
+                self._compiled[pattern] = compile_pattern(pattern, OperatorEnv(), ready=False)
             except OperatorError:
                 self._compiled[pattern] = None
         compiled = self._compiled[pattern]
@@ -222,10 +239,10 @@ _HINTS: Final = {
 }
 
 
-def compile_pattern(pattern: bytes, env: OperatorEnv, *, machine_code: bool = True) -> Rx | BacktrackingRx:
+def compile_pattern(pattern: bytes, env: OperatorEnv, *, ready: bool = True) -> Rx | BacktrackingRx:
     """RE2 where it can, else the bounded fallback, with a note for `envoy-waf check`."""
     try:
-        return Rx(pattern, machine_code=machine_code)
+        return Rx(pattern, ready=ready)
     except OperatorError as error:
         reason = str(error)
     fallback = BacktrackingRx(pattern)

@@ -108,8 +108,8 @@ def _judge(pending: Pending, patterns: PatternSet, tx: Expander) -> list[Judged]
             if not found_patterns.get(form, 0) >> number & 1 or not operator.holds(form, tx):
                 told += [(place, None, None) for place in unwanted]
     for _, _, told in waiting:
-        if len(told) > 1:
-            # A test of several forms tells the same place more than once.
+        # A test of several forms tells the same place more than once.
+        if len(told) > 1 and len({each[0] for each in told}) < len(told):
             told[:] = {each[0]: each for each in told}.values()
     return _remember(waiting)
 
@@ -234,7 +234,7 @@ def _match(
     different = list(dict.fromkeys(forms))
     found = patterns.find_all(different, mask)
     for slot, into in asked:
-        positive = _confirm_column(slot, found, tx)
+        positive = _confirm_column(slot, found, tx) if found else {}
         for number, operator, unwanted in slot.negated:
             for form in different:
                 if not found.get(form, 0) >> number & 1 or not operator.holds(form, tx):
@@ -247,6 +247,8 @@ def _match(
 def _confirm_column(slot: Slot, found: Mapping[bytes, int], tx: Expander) -> dict[bytes, list[Told]]:
     """Who wants to know of which form.  The names of an array's elements begin alike: what has matched there is not
     asked of each."""
+    if len(found) < MANY:
+        return {form: _confirmed(slot, mask & slot.positive, form, tx) for form, mask in found.items()}
     forms: list[bytes] = []
     masks: list[int] = []
     answers: list[list[Told]] = []
@@ -272,13 +274,20 @@ def _confirm_column(slot: Slot, found: Mapping[bytes, int], tx: Expander) -> dic
                     for place in range(start, end):
                         _tell(answers[place], wanted, forms[place], True)
         for place in range(start, end):
-            form = forms[place]
-            for number in numbers_of(masks[place] & union):
-                ask, wanted, _ = slot.asker(number)
-                answer = ask(form, tx)
-                if answer is not None and answer is not False:
-                    _tell(answers[place], wanted, form, answer)
+            answers[place] += _confirmed(slot, masks[place] & union, forms[place], tx)
     return dict(zip(forms, answers, strict=True))
+
+
+def _confirmed(slot: Slot, mask: int, form: bytes, tx: Expander) -> list[Told]:
+    """Who wants to know of those candidates of `mask` that match."""
+    told: list[Told] = []
+    if mask:
+        for number in numbers_of(mask):
+            ask, wanted, _ = slot.asker(number)
+            answer = ask(form, tx)
+            if answer is not None and answer is not False:
+                _tell(told, wanted, form, answer)
+    return told
 
 
 def _confirm(
