@@ -354,7 +354,7 @@ def _take(
             known = told.get(value)
             if known is None:
                 continue
-            kept, kept_captures = known
+            kept, kept_captures = known[2], known[3]
             if link.multi_match:
                 forms = _forms(link.chain, value)
                 if len(forms) > 1:
@@ -428,14 +428,14 @@ def _name(target: Target, key: bytes) -> bytes:
     return b"%b:%b" % (target.label, key) if key else target.label
 
 
-def _by_target(hits: Sequence[Hit]) -> Iterable[tuple[int, dict[bytes, tuple[bytes | None, Captures | None]]]]:
-    """By number of the target: which values match, in which form, and with which captures."""
+def _by_target(hits: Sequence[Hit]) -> Iterable[tuple[int, dict[bytes, Hit]]]:
+    """By number of the target: which values match, and what is known of them."""
     if len(hits) == 1:
         hit = hits[0]
-        return ((hit[0], {hit[1]: (hit[2], hit[3])}),)
-    found: dict[int, dict[bytes, tuple[bytes | None, Captures | None]]] = {}
-    for number, value, form, captures in hits:
-        found.setdefault(number, {})[value] = (form, captures)
+        return ((hit[0], {hit[1]: hit}),)
+    found: dict[int, dict[bytes, Hit]] = {}
+    for hit in hits:
+        found.setdefault(hit[0], {})[hit[1]] = hit
     return sorted(found.items())
 
 

@@ -67,6 +67,8 @@ def warm(*wafs: WAF) -> int:
                 break
             run(waf, exchange, store=BufferedStore())
             count += 1
+        for patterns in waf.program.pattern_sets:
+            patterns.foresee()
         waf.program.statistics.take()
     return count
 

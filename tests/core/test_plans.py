@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from urllib.parse import quote
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.core.transactions import PLAIN, make, run
+from waf_core import WAF
 from waf_core.scan.batch import CROWD
-from waf_core.scan.planner import SIGHTINGS
+from waf_core.scan.budget import NEW_PLANS
+from waf_core.scan.planner import FORESEEN_FROM, SIGHTINGS
 
 STEPS = [
     "urlDecodeUni", "htmlEntityDecode", "jsDecode", "cssDecode", "lowercase", "compressWhitespace", "removeWhitespace",
@@ -39,6 +42,12 @@ VALUES = st.lists(
 )
 
 
+def matches(waf: WAF, values: list[str]) -> list[tuple[int, str, bytes]]:
+    """What matches in a query of such arguments."""
+    uri = "/?" + "&".join(f"a{i}={quote(value)}" for i, value in enumerate(values))
+    return [(m.rule.id, m.variable, m.value) for m in run(waf, uri).matched_rules]
+
+
 @settings(max_examples=60, deadline=None)
 @given(RULES, st.lists(st.tuples(VALUES, st.sampled_from([0, CROWD])), min_size=1, max_size=SIGHTINGS + 1))
 def test_plans_never_change_what_matches(
@@ -51,8 +60,26 @@ def test_plans_never_change_what_matches(
     planned, plain = make(text), make(text, PLAIN)
     for values, ordinary in requests:
         values += [f"w{number}" for number in range(ordinary)]
-        uri = "/?" + "&".join(f"a{i}={quote(value)}" for i, value in enumerate(values))
-        expected, found = (
-            [(m.rule.id, m.variable, m.value) for m in run(waf, uri).matched_rules] for waf in (plain, planned)
-        )
-        assert found == expected
+        assert matches(planned, values) == matches(plain, values)
+
+
+def test_plans_are_made_ahead_for_what_lacks_a_class_that_others_had() -> None:
+    text = "".join(
+        f'SecRule ARGS "{operator}" "id:{number},phase:1,pass,log,t:none,t:urlDecodeUni,t:{step}"\n'
+        for number, (operator, step) in enumerate(zip(OPERATORS, STEPS * 2, strict=False), 1)
+    )
+    planned, plain = make(text), make(text, PLAIN)
+    patterns = planned.program.pattern_sets[0]
+    (planner,) = patterns.planners
+    values = [f"Ab1{''.join(special)}" for special in combinations("'<;[\\/*%-.:", 3)]
+    for start in range(0, len(values), NEW_PLANS):
+        matches(planned, values[start : start + NEW_PLANS])
+    assert sum(map(len, planner._plans)) > FORESEEN_FROM
+    patterns.foresee()
+    kept = list(map(len, planner._plans))
+    foreseen = dict(planner._foreseen)
+    pairs = [f"xY2{''.join(special)}" for special in combinations("'<;[\\/*%-.:", 2)]
+    assert matches(planned, pairs) == matches(plain, pairs)
+    # None of them was new.
+    assert (list(map(len, planner._plans)), planner._foreseen) == (kept, foreseen)
+    assert foreseen

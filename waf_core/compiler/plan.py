@@ -120,6 +120,7 @@ class Planner:
         self._response.compile()
         for scanner, patterns in self._scanners:
             scanner.compile(patterns)
+            patterns.planners.append(scanner.planner)
 
     @property
     def pattern_sets(self) -> list[PatternSet]:

@@ -19,6 +19,7 @@ from waf_core.scan.large import LargePatterns
 from waf_core.scan.limits import ScanLimits, ScanStatistics
 from waf_core.scan.masks import mask_of
 from waf_core.scan.narrow import narrow
+from waf_core.scan.planner import Planner
 from waf_core.scan.without_hyperscan import WithoutHyperscan
 
 MIN_HYPERSCAN_PATTERNS: Final = 8
@@ -87,6 +88,13 @@ class PatternSet:
         self._wishes: dict[int, _Wish] = {}
         self._alone_bytes = self._wide = 0
         self.plans = PlanBudget()
+        self.planners: list[Planner] = []
+        """Of all that these are asked about."""
+
+    def foresee(self) -> None:
+        """The first exchanges have been judged: get ready for what is like them."""
+        for planner in self.planners:
+            planner.foresee()
 
     def add(self, pattern: Pattern) -> int:
         """Equal patterns share a number."""

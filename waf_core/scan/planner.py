@@ -10,7 +10,8 @@ Behind a transformation that may bring in any byte (decoders) nothing is known; 
 *branch*, and the form that came out gets a plan of its own, by what it has become.
 
 A plan for more classes than a value has serves it, too, with some questions that cannot hold.  So values
-whose classes are new get a plan for coarser ones: hostile values are different each time.
+whose classes are new get a plan for coarser ones: hostile values are different each time.  And what they have
+is mostly what others had but for some character: plans for short values of that kind are made before traffic comes.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from typing import Final, NamedTuple
 
 from waf_core.scan.budget import PlanBudget
 from waf_core.scan.chains import UNBOUNDED, Chain, ChainTree
-from waf_core.scan.classes import ALL_CLASSES, TEXT_CLASSES, are_many, classes_of, classes_with, coarse
+from waf_core.scan.classes import ALL_CLASSES, TEXT_CLASSES, WORD_CLASSES, are_many, classes_of, classes_with, coarse
+from waf_core.scan.masks import numbers_of
 from waf_core.scan.questions import Alone, ChainTests, Slot, joined
 from waf_core.transformations import Transformation
 
@@ -30,6 +32,9 @@ MAX_PLANS: Final = 256
 
 SIGHTINGS: Final = 3
 """A coarser plan has to do until values of some classes have come so often."""
+
+FORESEEN_FROM: Final = 64
+"""A planner that has so many plans for short values of crowds is asked about all that attackers send."""
 
 MAX_TELLING: Final = 48
 """Bytes; values are looked through first for those that all tests of a planner need, if they are so few."""
@@ -70,8 +75,8 @@ class Planner:
     """Makes and keeps the plans for the tests behind some chains."""
 
     __slots__ = (
-        "_branches", "_budget", "_items", "_joined", "_needed", "_plans", "_relevant", "_sighted", "_telling",
-        "_telling_classes", "_tree",
+        "_branches", "_budget", "_foreseen", "_items", "_joined", "_needed", "_plans", "_relevant", "_sighted",
+        "_telling", "_telling_classes", "_tree",
     )  # fmt: skip
 
     def __init__(self, items: Sequence[tuple[Chain, ChainTests]], budget: PlanBudget) -> None:
@@ -94,6 +99,8 @@ class Planner:
         self._telling_classes = classes_with(telling)
         """Values without any of these classes neither, then."""
         self._plans: tuple[dict[int, Plan], ...] = tuple({} for _ in range(len(LENGTHS) + 1))
+        self._foreseen: dict[int, Plan] = {}
+        """Of _COARSE_RANK, by classes."""
         self._sighted: dict[tuple[int, int], int] = {}
         """(rank, classes) -> how often they came, of those without a plan."""
         self._branches: dict[tuple[tuple[int, int], ...], Planner] = {}
@@ -117,6 +124,19 @@ class Planner:
         rank = _RANKS[size]
         return self._plans[rank].get(classes) or self._new(rank, classes)
 
+    def foresee(self) -> None:
+        """The first exchanges have been judged: make plans for short values of crowds that lack one of the classes that
+        others had."""
+        known = self._plans[_COARSE_RANK]
+        seen = [classes for classes in known if self._coarser(classes) == classes and not are_many(classes)]
+        if len(seen) < FORESEEN_FROM:
+            return
+        for classes in seen:
+            for number in numbers_of(classes & ~WORD_CLASSES):
+                fewer = classes ^ 1 << number
+                if fewer not in known and fewer not in self._foreseen:
+                    self._foreseen[fewer] = self._make(fewer, LENGTHS[_COARSE_RANK])
+
     def _new(self, rank: int, classes: int) -> Plan:
         coarser = self._coarser(classes)
         if coarser == classes or are_many(classes):
@@ -138,7 +158,7 @@ class Planner:
 
     def _at_once(self, rank: int, classes: int) -> Plan:
         plans = self._plans[rank]
-        plan = plans.get(classes)
+        plan = plans.get(classes) or (self._foreseen.get(classes) if rank == _COARSE_RANK else None)
         if plan is None:
             if self._budget.left <= 0:
                 return self._for_everything(rank)

@@ -9,7 +9,6 @@ many, and fewer values are tried together.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from operator import is_
 from typing import Final
 
 from waf_core.transformations import TRAITS, UNKNOWN, Transformation
@@ -22,10 +21,15 @@ FEW: Final = 4
 
 def transform_all(function: Transformation, values: Sequence[bytes]) -> Sequence[bytes]:
     """[function(value) for value in values]; the very sequence if nothing changes."""
-    ends = TRAITS.get(function, UNKNOWN).joined
-    if ends is None or len(values) <= FEW:
-        out = [function(value) for value in values]
-        return values if all(map(is_, out, values)) else out
+    ends = TRAITS.get(function, UNKNOWN).joined if len(values) > FEW else None
+    if ends is None:
+        changes = False
+        each: list[bytes] = []
+        for value in values:
+            form = function(value)
+            each.append(form)
+            changes |= form is not value
+        return each if changes else values
     joined = SEPARATOR.join(values)
     if all(joined.find(bytes((end,)) + SEPARATOR) < 0 for end in ends):
         changed = function(joined)
