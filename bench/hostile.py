@@ -1,6 +1,6 @@
 """`python -m bench hostile`: CPU per byte of the worst requests, first sight and repeated.
 
-"First" is the worst of the first three of a kind; "new" is the mean of further ones, each of which is new, too.  Three
+"First" is the worst of the first three of a kind; "new" is the mean of further ones, each of which is new, too.  Five
 processes, each of them fresh, get the same requests, and of each request the least counts: what differs is the machine.
 
 Each generator makes a request of a given size; no two are alike.  Bytes are those of the whole request, and of the
@@ -32,7 +32,7 @@ from tests.core.matching import cut_matches
 SIZES = (1_000, 4_000, 16_000, 128_000)
 FIRST = 3
 NEW = 10
-PROCESSES = 3
+PROCESSES = 5
 PEER_MAX_BYTES = 16_000
 PEER_SLOW_NS = 100_000
 """A kind that costs libmodsecurity so much is not put to it again in a larger size (4 kB of "runs" take it 18 s)."""
