@@ -197,8 +197,10 @@ def _ask_all(
         if slot is not None:
             columns.setdefault(id(column), (column, []))[1].append((slot, into))
         for ask, refused, wanted in others:
-            answers = known.setdefault(ask, {})
-            for form, told in zip(column, into, strict=True):
+            answers = known.get(ask)
+            if answers is None:
+                answers = known[ask] = {}
+            for place, form in enumerate(column):
                 if form in answers:
                     answer = answers[form]
                 else:
@@ -206,7 +208,7 @@ def _ask_all(
                         give_way()
                     answer = answers[form] = ask(form, tx)
                 if answer is not refused:
-                    _tell(told, wanted, form, answer)
+                    _tell(into[place], wanted, form, answer)
     for number, planner in branches:
         groups: _Groups = {}
         before: bytes | None = None
@@ -231,7 +233,7 @@ def _match(
     mask = 0
     for slot, _ in asked:
         mask |= slot.patterns
-    different = list(dict.fromkeys(forms))
+    different = _different(forms)
     found = patterns.find_all(different, mask)
     for slot, into in asked:
         positive = _confirm_column(slot, found, tx) if found else {}
@@ -240,8 +242,17 @@ def _match(
                 if not found.get(form, 0) >> number & 1 or not operator.holds(form, tx):
                     positive.setdefault(form, []).extend([(place, None, None) for place in unwanted])
         if positive:
-            for form, told in zip(forms, into, strict=True):
-                told += positive.get(form, ())
+            for place, form in enumerate(forms):
+                answers = positive.get(form)
+                if answers:
+                    into[place].extend(answers)
+
+
+def _different(forms: Sequence[bytes]) -> Sequence[bytes]:
+    """Each of them once."""
+    if len(forms) == 2:
+        return forms if forms[0] != forms[1] else forms[:1]
+    return list(dict.fromkeys(forms))
 
 
 def _confirm_column(slot: Slot, found: Mapping[bytes, int], tx: Expander) -> dict[bytes, list[Told]]:

@@ -146,10 +146,16 @@ class Slot:
         known = self._known.get(number)
         if known is not None:
             return known
-        pairs = [tests.patterns[number] for tests in self._tests if number in tests.patterns]
-        places = [place for _, places in pairs for place in places]
-        operator = pairs[0][0]
-        capturing = any(tests.capturing >> number & 1 for tests in self._tests)
+        operator: Operator | None = None
+        places: list[Place] = []
+        capturing = False
+        for tests in self._tests:
+            asked = tests.patterns.get(number)
+            if asked is not None:
+                operator = asked[0]
+                places += asked[1]
+                capturing |= tests.capturing >> number & 1 != 0
+        assert operator is not None
         known = self._known[number] = (operator.match if capturing else operator.holds, places, operator)
         return known
 
