@@ -32,6 +32,8 @@ PIECES = [
     "é'<;$`^\\{", "\0'<;$`^\\{",
 ]  # fmt: skip
 
+SPECIAL = "'<;[\\/*%-.:"
+
 RULES = st.lists(
     st.tuples(st.lists(st.sampled_from(STEPS), max_size=4), st.sampled_from(OPERATORS), st.booleans()),
     min_size=1,
@@ -71,14 +73,14 @@ def test_plans_are_made_ahead_for_what_lacks_a_class_that_others_had() -> None:
     planned, plain = make(text), make(text, PLAIN)
     patterns = planned.program.pattern_sets[0]
     (planner,) = patterns.planners
-    values = [f"Ab1{''.join(special)}" for special in combinations("'<;[\\/*%-.:", 3)]
+    values = [f"Ab1{''.join(special)}" for special in combinations(SPECIAL, 3)]
     for start in range(0, len(values), NEW_PLANS):
         matches(planned, values[start : start + NEW_PLANS])
     assert sum(map(len, planner._plans)) > FORESEEN_FROM
     patterns.foresee()
     kept = list(map(len, planner._plans))
     foreseen = dict(planner._foreseen)
-    pairs = [f"xY2{''.join(special)}" for special in combinations("'<;[\\/*%-.:", 2)]
+    pairs = [f"xY2{''.join(special)}" for special in combinations(SPECIAL, 2)]
     assert matches(planned, pairs) == matches(plain, pairs)
     # None of them was new.
     assert (list(map(len, planner._plans)), planner._foreseen) == (kept, foreseen)

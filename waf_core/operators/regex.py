@@ -109,8 +109,6 @@ class Rx(Operator):
         self._takes_all = pattern in _ALL
 
     def match(self, value: bytes, tx: Expander) -> Captures | None:
-        if self._takes_all:
-            return (value,)
         text = value
         if len(value) > CAPTURE_WHOLE_BYTES or not self._groups:
             start, end = self.place(value, 0)
@@ -140,6 +138,8 @@ class Rx(Operator):
 
     def place(self, value: bytes, start: int) -> tuple[int, int]:
         """Where the first match from `start` on begins and ends; (-1, -1) if there is none."""
+        if self._takes_all and start == 0:
+            return 0, len(value)
         known = None if self._ahead is None else self._ahead.place(value, start)
         if known is not None:
             return known

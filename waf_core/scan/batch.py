@@ -108,9 +108,11 @@ def _judge(pending: Pending, patterns: PatternSet, tx: Expander) -> list[Judged]
             if not found_patterns.get(form, 0) >> number & 1 or not operator.holds(form, tx):
                 told += [(place, None, None) for place in unwanted]
     for _, _, told in waiting:
-        # A test of several forms tells the same place more than once.
-        if len(told) > 1 and len({each[0] for each in told}) < len(told):
-            told[:] = {each[0]: each for each in told}.values()
+        if len(told) > 1:
+            # A test of several forms tells the same place more than once.
+            once = {each[0]: each for each in told}
+            if len(once) < len(told):
+                told[:] = once.values()
     return _remember(waiting)
 
 
@@ -259,7 +261,10 @@ def _confirm_column(slot: Slot, found: Mapping[bytes, int], tx: Expander) -> dic
     """Who wants to know of which form.  The names of an array's elements begin alike: what has matched there is not
     asked of each."""
     if len(found) < MANY:
-        return {form: _confirmed(slot, mask & slot.positive, form, tx) for form, mask in found.items()}
+        few: dict[bytes, list[Told]] = {form: [] for form in found}
+        for form, told in few.items():
+            _ask_candidates(slot, found[form] & slot.positive, form, told, tx)
+        return few
     forms: list[bytes] = []
     masks: list[int] = []
     answers: list[list[Told]] = []
@@ -285,20 +290,8 @@ def _confirm_column(slot: Slot, found: Mapping[bytes, int], tx: Expander) -> dic
                     for place in range(start, end):
                         _tell(answers[place], wanted, forms[place], True)
         for place in range(start, end):
-            answers[place] += _confirmed(slot, masks[place] & union, forms[place], tx)
+            _ask_candidates(slot, masks[place] & union, forms[place], answers[place], tx)
     return dict(zip(forms, answers, strict=True))
-
-
-def _confirmed(slot: Slot, mask: int, form: bytes, tx: Expander) -> list[Told]:
-    """Who wants to know of those candidates of `mask` that match."""
-    told: list[Told] = []
-    if mask:
-        for number in numbers_of(mask):
-            ask, wanted, _ = slot.asker(number)
-            answer = ask(form, tx)
-            if answer is not None and answer is not False:
-                _tell(told, wanted, form, answer)
-    return told
 
 
 def _confirm(
@@ -307,19 +300,32 @@ def _confirm(
     """Candidates may be false: the operator itself has the last word.  `answers` are kept if forms repeat."""
     for form, slot, told in entries:
         mask = patterns.get(form)
-        if mask is None:
-            continue
-        for number in numbers_of(mask & slot.positive):
-            ask, wanted, _ = slot.asker(number)
-            if answers is None:
-                answer = ask(form, tx)
-            else:
-                asked = (number, form)
-                if asked not in answers:
-                    answers[asked] = ask(form, tx)
-                answer = answers[asked]
-            if answer is not None and answer is not False:
-                _tell(told, wanted, form, answer)
+        if mask is not None:
+            _ask_candidates(slot, mask & slot.positive, form, told, tx, answers)
+
+
+def _ask_candidates(
+    slot: Slot,
+    mask: int,
+    form: bytes,
+    told: list[Told],
+    tx: Expander,
+    answers: dict[_Asked, Answer] | None = None,
+) -> None:
+    """Tell who wants to know of those patterns of `mask` that do match.  What is among `answers` is not asked again."""
+    if not mask:
+        return
+    for number in numbers_of(mask):
+        ask, wanted, _ = slot.asker(number)
+        if answers is None:
+            answer = ask(form, tx)
+        else:
+            asked = (number, form)
+            if asked not in answers:
+                answers[asked] = ask(form, tx)
+            answer = answers[asked]
+        if answer is not None and answer is not False:
+            _tell(told, wanted, form, answer)
 
 
 def _tell(told: list[Told], wanted: Iterable[Place], form: bytes, answer: Answer) -> None:
