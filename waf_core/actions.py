@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from waf_core.limits import Limit
 from waf_core.macros import Macro
-from waf_core.operators.numeric import plus, to_int
+from waf_core.operators.numeric import plus, text_of, to_int
 from waf_core.settings import AUDIT_ENGINES, AUDIT_PARTS, ENGINE_MODES, XML_INTO_ARGS
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class SetVar:
         if more and self._key is not None and self._key in tx.tx:
             count, step = to_int(tx.tx[self._key]), self._amount
             if max(abs(count), abs(step)) <= MAX_EXACT and more <= MAX_EXACT_TIMES:
-                tx.tx[self._key] = b"%d" % (count + step * more)
+                tx.tx[self._key] = text_of(count + step * more)
                 return
         for _ in range(more):
             self(tx)

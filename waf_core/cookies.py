@@ -24,12 +24,13 @@ def parse_cookies(header: bytes, separator: bytes, limit: int) -> tuple[list[Pai
     `"\\047 or 1=1"` is `' or 1=1` to them.  Such a cookie is there twice: as it came, and as they read it.  Some
     (http.cookies itself, Werkzeug) look for separators only behind the quotes: so is one with a separator within."""
     cookies: list[Pair] = []
+    escapes = BACKSLASH in header
     for piece in header.split(separator):
         name, equals, value = piece.strip(b" \t").partition(b"=")
         if not name and not value:
             continue
         cookies.append((name, value))
-        if BACKSLASH in piece:
+        if escapes and BACKSLASH in piece:
             # What has no `=` is a value without a name to Django.
             owner, text = (name, value.strip(b" \t")) if equals else (b"", name)
             if text[:1] == b'"':

@@ -18,7 +18,7 @@ from waf_core.operators.regex import MAX_CAPTURES
 from waf_core.operators.restpath import RestPath
 from waf_core.program import FIRST_PHASE
 from waf_core.rule import Link, MatchedRule, Memo, Memory, Routine, Target, Unit
-from waf_core.selection import read_target
+from waf_core.selection import read_target, read_values
 from waf_core.settings import EngineMode
 from waf_core.transformations import Transformation, apply_chain
 from waf_core.turns import give_way
@@ -350,7 +350,7 @@ def _take(
     captures: Captures | None = None
     for number, told in _by_target(hits):
         target = link.targets[number]
-        for key, value in read_target(tx, target, removed):
+        for key, value in read_values(tx, target, removed, told):
             known = told.get(value)
             if known is None:
                 continue
@@ -435,19 +435,23 @@ def _by_target(hits: Sequence[Hit]) -> Iterable[tuple[int, dict[bytes, Hit]]]:
         return ((hit[0], {hit[1]: hit}),)
     found: dict[int, dict[bytes, Hit]] = {}
     for hit in hits:
-        found.setdefault(hit[0], {})[hit[1]] = hit
-    return sorted(found.items())
-
-
-def _capture(store: dict[bytes, bytes], captures: Sequence[bytes | None]) -> None:
-    """TX.0 to TX.9: the match and its groups; those that there are none for are unset."""
-    count = 0
-    for piece in captures[:MAX_CAPTURES]:
-        if piece is not None:
-            store[_DIGITS[count]] = piece
+        known = found.get(hit[0])
+        if known is None:
+            found[hit[0]] = {hit[1]: hit}
         else:
-            store.pop(_DIGITS[count], None)
-        count += 1
+            known[hit[1]] = hit
+    return found.items() if len(found) == 1 else sorted(found.items())
+
+
+def _capture(store: dict[bytes, bytes], captures: Captures) -> None:
+    """TX.0 to TX.9: the match and its groups; those that there are none for are unset."""
+    count = min(len(captures), MAX_CAPTURES)
+    for number in range(count):
+        piece = captures[number]
+        if piece is not None:
+            store[_DIGITS[number]] = piece
+        else:
+            store.pop(_DIGITS[number], None)
     for digit in _DIGITS_FROM[count]:
         if digit in store:
             del store[digit]  # noqa: RUF051 - they are seldom there, and pop costs twice as much

@@ -70,7 +70,10 @@ class Target:
     label: bytes = b""
     """How matches name it, without the key."""
     read: Callable[[Transaction], Sequence[Pair]] | None = None
-    """The values it means, made when they are first asked for (waf_core/selection.py)."""
+    """What reads the values it means, made when they are first asked for (waf_core/selection.py)."""
+    whole: bool = False
+    """Is it a variable with all its keys but for those that `admits`, if there is one, refuses?  Told with `read`."""
+    admits: Callable[[bytes], bool] | None = None
 
     def __post_init__(self) -> None:
         self.label = (b"&" if self.count else b"") + self.variable.name.encode()

@@ -6,13 +6,14 @@ headers are what CRS asks for most, and get a reader of their own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import re2
 
 from waf_core.bodies import Pair
+from waf_core.places import pairs_having
 from waf_core.rule import Target
 
 if TYPE_CHECKING:
@@ -26,16 +27,30 @@ Reader = Callable[["Transaction"], Sequence[Pair]]
 
 def read_target(tx: Transaction, target: Target, removed: Sequence[Target] | None = None) -> Sequence[Pair]:
     """The pairs that a target means, without those that this transaction has removed."""
-    if target.read is None:
-        target.read = make_reader(target)
+    read = target.read or make_reader(target)
     if not removed:
-        return target.read(tx)
+        return read(tx)
     if any(covers(exclusion, target) for exclusion in removed):
         return ()
-    pairs = _pairs(tx, target) if target.count else target.read(tx)
+    pairs = _pairs(tx, target) if target.count else read(tx)
     for exclusion in removed:
         pairs = _without(pairs, target, exclusion)
     return _counted(target, pairs)
+
+
+def read_values(
+    tx: Transaction, target: Target, removed: Sequence[Target] | None, values: Collection[bytes]
+) -> Sequence[Pair]:
+    """As `read_target`, but pairs that have none of `values` may be missing."""
+    read = target.read or make_reader(target)
+    variable, admits = target.variable, target.admits
+    if not target.whole or any(exclusion.variable.name == variable.name for exclusion in removed or ()):
+        return read_target(tx, target, removed)
+    pairs = variable.get(tx)
+    chosen = pairs_having(tx, variable.name, pairs, values)
+    if admits is None:
+        return chosen
+    return read(tx) if chosen is pairs else [pair for pair in chosen if admits(pair[0])]
 
 
 def covers(exclusion: Target, target: Target) -> bool:
@@ -53,21 +68,31 @@ def covers(exclusion: Target, target: Target) -> bool:
 
 
 def make_reader(target: Target) -> Reader:
-    """A function from a transaction to the pairs of this target."""
+    """A function from a transaction to the pairs of this target, which keeps it."""
+    target.whole = target.key is None and target.pattern is None and target.xpath is None and not target.count
+    read = _all_but(target) if target.whole else _some(target)
+    target.read = read
+    return read
+
+
+def _all_but(target: Target) -> Reader:
+    get = target.variable.get
+    if not target.excluded_keys and not target.excluded_patterns:
+        return get
+    admits = target.admits = _admission(target.excluded_keys, target.excluded_patterns)
+    return lambda tx: [pair for pair in get(tx) if admits(pair[0])]
+
+
+def _some(target: Target) -> Reader:
     plain = not target.excluded_keys and not target.excluded_patterns and target.xpath is None
     name, key = target.variable.name, target.key
-    if plain and target.pattern is None:
-        if name == "TX" and key is not None:
+    if plain and key is not None:
+        if name == "TX":
             return _tx_count(key) if target.count else _tx_value(key)
-        if name == "REQUEST_HEADERS" and key is not None and target.count:
+        if name == "REQUEST_HEADERS" and target.count:
             return _header_count(key)
-        if key is None and not target.count:
-            return target.variable.get
     if plain and name == "TX" and target.pattern is not None and not target.count:
         return _tx_pattern(target.pattern)
-    selects = key is not None or target.pattern is not None or target.xpath is not None or target.count
-    if target.excluded_patterns and not selects:
-        return _without_names(target)
     # Of its twin: a target that holds a reader which holds the target would outlive a reload.
     return _selected(replace(target, read=None))
 
@@ -118,30 +143,22 @@ def _fits(pattern: re2._Regexp, name: bytes, fit: set[bytes], unfit: set[bytes])
     return found
 
 
-def _without_names(target: Target) -> Reader:
-    """`NAME|!NAME:/expression/`: which names fit is remembered, since names repeat."""
+def _admission(keys: frozenset[bytes], patterns: Sequence[re2._Regexp]) -> Callable[[bytes], bool]:
+    """`NAME|!NAME:key|!NAME:/expression/`: which names are left is remembered, since names repeat."""
     known: dict[bytes, bool] = {}
-    keys = target.excluded_keys
-    searches = [pattern.search for pattern in target.excluded_patterns]
-    get = target.variable.get
+    searches = [pattern.search for pattern in patterns]
 
-    def read(tx: Transaction) -> Sequence[Pair]:
-        pairs = get(tx)
-        out = []
-        for pair in pairs:
-            name = pair[0]
-            excluded = known.get(name)
-            if excluded is None:
-                excluded = name.lower() in keys or any(search(name) for search in searches)
-                if len(name) <= MAX_REMEMBERED_NAME_BYTES:
-                    if len(known) >= MAX_REMEMBERED_NAMES:
-                        known.clear()
-                    known[name] = excluded
-            if not excluded:
-                out.append(pair)
-        return out
+    def admits(name: bytes) -> bool:
+        admitted = known.get(name)
+        if admitted is None:
+            admitted = name.lower() not in keys and not any(search(name) for search in searches)
+            if len(name) <= MAX_REMEMBERED_NAME_BYTES:
+                if len(known) >= MAX_REMEMBERED_NAMES:
+                    known.clear()
+                known[name] = admitted
+        return admitted
 
-    return read
+    return admits
 
 
 def _counted(target: Target, pairs: Sequence[Pair]) -> Sequence[Pair]:

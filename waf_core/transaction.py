@@ -45,6 +45,7 @@ from waf_core.transformations.url import has_bad_escape, url_decode
 from waf_core.variables import REGISTRY
 
 if TYPE_CHECKING:
+    from waf_core.places import Places
     from waf_core.program import Hits, Program
     from waf_core.rule import MatchedRule, Target, Unit
     from waf_core.trace import Trace
@@ -84,11 +85,11 @@ class Transaction:
         "allowed", "args", "args_get", "args_path", "args_post", "audit_engine", "audit_parts", "basename", "clean",
         "client_ip", "client_port", "current_unit", "detected", "engine", "env", "filename", "geo",
         "hidden_response_headers", "highest_severity", "hits", "id", "interruption", "limits", "logged",
-        "matched_rules", "matched_var", "matched_var_name", "matched_vars", "method", "phase", "phase_ns", "program",
-        "protocol", "query_string", "records", "removed_targets", "removed_units", "request_body", "request_cookies",
-        "request_header_names", "request_headers", "response_body", "response_headers", "response_protocol",
-        "response_status", "sanitised", "scanned", "server_ip", "server_name", "server_port", "session_id",
-        "started_at", "started_ns", "trace", "tx", "uri", "uri_raw", "urlencoded_error", "user_id",
+        "matched_rules", "matched_var", "matched_var_name", "matched_vars", "method", "phase", "phase_ns", "places",
+        "program", "protocol", "query_string", "records", "removed_targets", "removed_units", "request_body",
+        "request_cookies", "request_header_names", "request_headers", "response_body", "response_headers",
+        "response_protocol", "response_status", "sanitised", "scanned", "server_ip", "server_name", "server_port",
+        "session_id", "started_at", "started_ns", "trace", "tx", "uri", "uri_raw", "urlencoded_error", "user_id",
     )  # fmt: skip
 
     def __init__(self, program: Program, transaction_id: str | None = None, store: Store | None = None) -> None:
@@ -162,6 +163,8 @@ class Transaction:
         self.current_unit: Unit | None = None
         self.hits: Hits = {}
         """What the scans have found so far."""
+        self.places: dict[str, Places] = {}
+        """Of the values of variables, by name."""
         self.scanned: int = 0
         """The phase up to which values have been judged."""
         self.removed_units: frozenset[int] = frozenset()

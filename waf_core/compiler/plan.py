@@ -16,7 +16,7 @@ is left for then.  ARGS, which grows, is judged in its parts.  Requests and resp
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from waf_core.actions import RemoveTarget, SetAttribute, SetVar
 from waf_core.bodies import Pair
@@ -28,6 +28,7 @@ from waf_core.rule import Link, Target, Unit
 from waf_core.scan.batch import judge
 from waf_core.scan.elements import Pending
 from waf_core.scan.limits import ScanLimits, ScanStatistics
+from waf_core.scan.masks import mask_of
 from waf_core.scan.patterns import PatternSet
 from waf_core.scan.questions import Place
 from waf_core.scan.scanner import Scanner, Test
@@ -42,6 +43,9 @@ _Values = Callable[["Transaction"], Sequence[Pair]]
 _Item = tuple[Target, Link, Place]
 
 
+LONG_KEY: Final = 60
+"""Bytes of a key; all that are longer count as of this length."""
+
 MAX_SHAPES: Final = 256
 """Lists of header names of which a scan remembers what they mean to rules about names and counts."""
 
@@ -52,19 +56,33 @@ FEW_PAIRS: Final = 8
 """Looking up so few is done before another thread has waited for long."""
 
 
-class _Source(NamedTuple):
+class _Source:
     """Values, and who judges them: `default`, or the `special` scanner for a key.  Scalars have a `read`; what
-    follows from the names of the request's headers alone is `by_shape`."""
+    follows from the names of the request's headers alone is `by_shape`; where it is `of_body`, there are no values
+    when the request has no body."""
 
-    values: _Values
-    default: Scanner | None
-    special: dict[bytes, Scanner] | None = None
-    sizes: frozenset[int] = frozenset()
-    """Lengths of the keys that have a special scanner: most keys need not be looked up."""
-    read: Callable[[Transaction], bytes] | None = None
-    by_shape: bool = False
-    of_body: bool = False
-    """There are no values when the request has no body."""
+    __slots__ = ("by_shape", "default", "of_body", "read", "sizes", "special", "values")
+
+    def __init__(
+        self,
+        values: _Values,
+        default: Scanner | None,
+        special: dict[bytes, Scanner],
+        *,
+        read: Callable[[Transaction], bytes] | None = None,
+        by_shape: bool = False,
+        of_body: bool = False,
+    ) -> None:
+        self.values = values
+        self.default = default
+        self.special = special
+        self.read = read
+        self.by_shape = by_shape
+        self.of_body = of_body
+        self.sizes = mask_of(len(key) for key in special if len(key) < LONG_KEY)
+        """Lengths of the keys that have a special scanner, as bits: most keys need not be looked up."""
+        if any(len(key) >= LONG_KEY for key in special):
+            self.sizes |= 1 << LONG_KEY
 
 
 class Planner:
@@ -151,18 +169,17 @@ class Planner:
         default = self._scanner(general, patterns) if general else None
         values: _Values = variable.get
         if variable.name == "REQBODY_PROCESSOR" and processors:
-            return _Source(_possible_processors(processors), default)
+            return _Source(_possible_processors(processors), default, {})
         xpath = items[0][0].xpath
         if xpath is not None and variable.select is not None:
             values = _at_xpath(variable.select, xpath)
         by_shape = variable.name == "REQUEST_HEADERS_NAMES"
-        sizes = frozenset(map(len, special))
-        return _Source(values, default, special or None, sizes, variable.read, by_shape, variable.of_body)
+        return _Source(values, default, special, read=variable.read, by_shape=by_shape, of_body=variable.of_body)
 
     def _count_source(self, item: _Item, patterns: PatternSet) -> _Source:
         target = item[0]
         by_shape = target.variable.name == "REQUEST_HEADERS" and not target.excluded_patterns
-        return _Source(make_reader(target), self._scanner([item], patterns), by_shape=by_shape)
+        return _Source(make_reader(target), self._scanner([item], patterns), {}, by_shape=by_shape)
 
 
 def _possible_processors(processors: frozenset[bytes]) -> _Values:
@@ -271,14 +288,14 @@ def _make_scan(sources: Sequence[_Source], patterns: PatternSet, statistics: Sca
 def _look_up(sources: Sequence[_Source], tx: Transaction, pending: Pending) -> list[tuple[Sequence[Place], bytes]]:
     """What is remembered of their values: all that was found.  The rest is pending."""
     out: list[tuple[Sequence[Place], bytes]] = []
-    for values, default, special, sizes, *_ in sources:
-        pairs = values(tx)
+    for source in sources:
+        pairs = source.values(tx)
         if len(pairs) > FEW_PAIRS:
             give_way()
         for key, value in pairs:
-            scanner = default
-            if special is not None and len(key) in sizes:
-                scanner = special.get(key.lower(), default)
+            scanner = source.default
+            if source.sizes >> min(len(key), LONG_KEY) & 1:
+                scanner = source.special.get(key.lower(), scanner)
             if scanner is None:
                 continue
             answer = scanner.recent.get(value)

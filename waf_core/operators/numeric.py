@@ -12,7 +12,9 @@ from waf_core.operators import HIT, Argument, Captures, Operator, OperatorEnv, o
 
 _INTEGER: Final = re.compile(rb"[ \t\n\r\f\v]*([+-]?)0*([0-9]{1,18})")
 
-_SMALL: Final = {b"%d" % number: number for number in range(256)}
+_TEXTS: Final = tuple(b"%d" % number for number in range(1024))
+_SMALL: Final = {text: number for number, text in enumerate(_TEXTS)}
+"""Scores are seldom higher."""
 
 
 def to_int(value: bytes) -> int:
@@ -28,7 +30,12 @@ def to_int(value: bytes) -> int:
 
 def plus(value: bytes, number: int) -> bytes:
     """What a value is when so much is counted."""
-    return b"%d" % (to_int(value) + number)
+    return text_of(to_int(value) + number)
+
+
+def text_of(number: int) -> bytes:
+    """A number in decimal."""
+    return _TEXTS[number] if 0 <= number < len(_TEXTS) else b"%d" % number
 
 
 class Compare(Operator):

@@ -19,11 +19,12 @@ from typing import Final
 
 from waf_core.macros import Expander
 from waf_core.scan.elements import Judged, Pending, ask_followers, ask_leaders, follow, take_arrays
-from waf_core.scan.forms import FEW_FORMS, MIN_BEGINNING, TURN_VALUES, shared_beginning
+from waf_core.scan.forms import FEW_FORMS, MIN_BEGINNING, TURN_FORMS, TURN_VALUES, shared_beginning
 from waf_core.scan.masks import numbers_of
 from waf_core.scan.patterns import PatternSet
 from waf_core.scan.planner import NOTHING, Plan
 from waf_core.scan.questions import Answer, Ask, Place, Slot, Told
+from waf_core.scan.wish import Wish
 from waf_core.transformations import Transformation
 from waf_core.transformations.joined import transform_all
 from waf_core.turns import LONG_BYTES, give_way
@@ -42,6 +43,9 @@ MANY_OF_CROWD: Final = 2
 
 CROWD: Final = 16
 """So many values get coarse plans, which are the same for more of them."""
+
+FEW_DIFFERENT: Final = 8
+"""So few forms may be looked at twice: to see that they are different costs more."""
 
 MANY_BYTES: Final = 256
 """Longer ones are not."""
@@ -129,14 +133,13 @@ def _remember(judged: Iterable[Judged]) -> list[Judged]:
 def _ask(plan: Plan, value: bytes, told: list[Told], entries: list[_Entry], tx: Expander) -> None:
     """Make the forms of a value, and note what is asked of each; single questions are answered at once.  A
     plan's branches are no deeper than its longest chain."""
-    steps, slots, branches = plan
     forms = [value]
     long = len(value) > LONG_BYTES
-    for earlier, function in steps:
+    for earlier, function in plan.steps:
         forms.append(function(forms[earlier]))
         if long:
             give_way()
-    for number, slot, others in slots:
+    for number, slot, others in plan.slots:
         form = forms[number]
         if slot is not None:
             entries.append((form, slot, told))
@@ -146,7 +149,7 @@ def _ask(plan: Plan, value: bytes, told: list[Told], entries: list[_Entry], tx: 
             answer = ask(form, tx)
             if answer is not refused:
                 _tell(told, wanted, form, answer)
-    for number, planner in branches:
+    for number, planner in plan.branches:
         form = forms[number]
         deeper = planner.plan(form, crowd=False)
         if deeper is not NOTHING:
@@ -182,22 +185,29 @@ def _ask_all(
     tx: Expander,
 ) -> None:
     """`_ask` for many values.  Different chains often lead to the same forms: an operator is asked once about each."""
-    steps, slots, branches = plan
     known: dict[Ask, dict[bytes, Answer]] = {}
     forms = [values]
-    made: dict[tuple[int, Transformation], Sequence[bytes]] = {}
-    for earlier, function in steps:
-        # A step that has changed nothing has given its column back: what comes next may have been done.
-        step = (id(forms[earlier]), function)
-        column = made.get(step)
+    some_unchanged = False
+    turn = 0
+    for earlier, function in plan.steps:
+        source = forms[earlier]
+        column = _made(forms, plan, source, function) if some_unchanged else None
         if column is None:
-            column = made[step] = transform_all(function, forms[earlier])
-            give_way()
+            column = transform_all(function, source)
+            some_unchanged |= column is source
+            turn += len(column)
+            if turn >= TURN_FORMS:
+                turn = 0
+                give_way()
         forms.append(column)
-    for number, slot, others in slots:
+    for number, slot, others in plan.slots:
         column = forms[number]
         if slot is not None:
-            columns.setdefault(id(column), (column, []))[1].append((slot, into))
+            asked = columns.get(id(column))
+            if asked is None:
+                columns[id(column)] = (column, [(slot, into)])
+            else:
+                asked[1].append((slot, into))
         for ask, refused, wanted in others:
             answers = known.get(ask)
             if answers is None:
@@ -206,12 +216,14 @@ def _ask_all(
                 if form in answers:
                     answer = answers[form]
                 else:
-                    if len(answers) % TURN_VALUES == 0:
+                    turn += 1
+                    if turn >= TURN_FORMS:
+                        turn = 0
                         give_way()
                     answer = answers[form] = ask(form, tx)
                 if answer is not refused:
                     _tell(into[place], wanted, form, answer)
-    for number, planner in branches:
+    for number, planner in plan.branches:
         groups: _Groups = {}
         before: bytes | None = None
         deeper = NOTHING
@@ -225,6 +237,17 @@ def _ask_all(
         _ask_groups(groups, entries, columns, tx, many=MANY)
 
 
+def _made(
+    forms: Sequence[Sequence[bytes]], plan: Plan, source: Sequence[bytes], function: Transformation
+) -> Sequence[bytes] | None:
+    """A step that has changed nothing has given its column back: what comes next may have been done."""
+    for done in range(1, len(forms)):
+        earlier, other = plan.steps[done - 1]
+        if other is function and forms[earlier] is source:
+            return forms[done]
+    return None
+
+
 def _match(
     forms: Sequence[bytes],
     asked: Sequence[tuple[Slot, Sequence[list[Told]]]],
@@ -232,15 +255,12 @@ def _match(
     tx: Expander,
 ) -> None:
     """Ask about the patterns of a column."""
-    mask = 0
-    for slot, _ in asked:
-        mask |= slot.patterns
     different = _different(forms)
-    found = patterns.find_all(different, mask)
+    found = patterns.find_all(different, _wish(asked, patterns))
     for slot, into in asked:
         positive = _confirm_column(slot, found, tx) if found else {}
         for number, operator, unwanted in slot.negated:
-            for form in different:
+            for form in dict.fromkeys(different):
                 if not found.get(form, 0) >> number & 1 or not operator.holds(form, tx):
                     positive.setdefault(form, []).extend([(place, None, None) for place in unwanted])
         if positive:
@@ -250,20 +270,36 @@ def _match(
                     into[place].extend(answers)
 
 
+def _wish(asked: Sequence[tuple[Slot, Sequence[list[Told]]]], patterns: PatternSet) -> Wish:
+    """For the patterns of all slots; mostly there is one."""
+    if len(asked) > 1:
+        mask = 0
+        for slot, _ in asked:
+            mask |= slot.patterns
+        return patterns.wish(mask)
+    slot = asked[0][0]
+    if slot.wish is None:
+        slot.wish = patterns.wish(slot.patterns)
+    return slot.wish
+
+
 def _different(forms: Sequence[bytes]) -> Sequence[bytes]:
-    """Each of them once."""
-    if len(forms) == 2:
-        return forms if forms[0] != forms[1] else forms[:1]
-    return list(dict.fromkeys(forms))
+    """Each of them once; of a few more than once, if they are alike."""
+    return forms if len(forms) <= FEW_DIFFERENT else list(dict.fromkeys(forms))
 
 
 def _confirm_column(slot: Slot, found: Mapping[bytes, int], tx: Expander) -> dict[bytes, list[Told]]:
     """Who wants to know of which form.  The names of an array's elements begin alike: what has matched there is not
     asked of each."""
-    if len(found) < MANY:
-        few: dict[bytes, list[Told]] = {form: [] for form in found}
-        for form, told in few.items():
-            _ask_candidates(slot, found[form] & slot.positive, form, told, tx)
+    if len(found) < FEW_FORMS:
+        few: dict[bytes, list[Told]] = {}
+        for form, mask in found.items():
+            mask &= slot.positive
+            if mask:
+                told: list[Told] = []
+                _ask_candidates(slot, mask, form, told, tx)
+                if told:
+                    few[form] = told
         return few
     forms: list[bytes] = []
     masks: list[int] = []

@@ -22,7 +22,7 @@ UNBOUNDED: Final = 1 << 48
 class _Step:
     """A node of the tree; `ahead` is the number of the step before it, `depth` how many there are, with this one."""
 
-    __slots__ = ("ahead", "depth", "effects", "function", "growth", "index")
+    __slots__ = ("ahead", "always", "depth", "effects", "function", "growth", "index", "touched")
 
     def __init__(self, ahead: int, depth: int, function: Transformation, index: int) -> None:
         self.ahead = ahead
@@ -33,25 +33,44 @@ class _Step:
         self.effects = tuple(
             (classes_with(touched), classes_with(emitted)) for touched, emitted in byte_effects(function)
         )
+        self.touched = 0
+        """Classes of which a form has to have one for the step to do anything."""
+        self.always = False
+        """Does it do something to whatever there is, even to nothing?"""
+        for touched, _ in self.effects:
+            self.touched |= touched
+            self.always |= touched == ALL_CLASSES
         self.growth = TRAITS.get(function, UNKNOWN).growth
 
 
-class Walk:
-    """What the steps of a tree do to a value, by their numbers; step 0 stands for the value itself.
+class Form:
+    """What a function makes of the form `ahead`; the value itself has none ahead.  `number` tells it apart."""
 
-    `forms`: which form is behind it (0: the value), `classes` and `lengths`: what the form may consist of, `branches`:
-    0, or the depth of the step (this one or one before it) behind which anything may be there, which ends what can be
-    told from the value.  `made`: for each form but 0, (form, function) that make it.
-    """
+    __slots__ = ("ahead", "branching", "function", "number", "parts", "promising", "step")
 
-    __slots__ = ("branches", "classes", "forms", "lengths", "made")
+    def __init__(self, number: int, ahead: Form | None, function: Transformation | None) -> None:
+        self.number = number
+        self.ahead = ahead
+        self.function = function
+        self.step: int = -1 if number else 0
+        """Its number in a plan, once that is known."""
+        self.parts: list[tuple[int, int, int, int]] = []
+        self.branching: list[tuple[int, int]] = []
+        self.promising = False
 
-    def __init__(self, classes: int, longest: int) -> None:
-        self.forms: list[int] = [0]
-        self.classes: list[int] = [classes]
-        self.lengths: list[int] = [longest]
-        self.branches: list[int] = [0]
-        self.made: list[tuple[int, Transformation]] = []
+
+class Reached:
+    """Where some steps lead: to which form, what it may consist of, and how long it is at most.  `branch`: 0, or the
+    depth of the step (the last one or one before it) behind which anything may be there, which ends what can be told
+    from the value."""
+
+    __slots__ = ("branch", "classes", "form", "length")
+
+    def __init__(self, form: Form, classes: int, length: int, branch: int) -> None:
+        self.form = form
+        self.classes = classes
+        self.length = length
+        self.branch = branch
 
 
 class ChainTree:
@@ -85,46 +104,39 @@ class ChainTree:
             self.paths.append(path)
         self._functions = len(indices)
 
-    def walk(self, classes: int, longest: int, wanted: int) -> Walk:
-        """For values of these classes, and of no more than so many bytes.  Of other steps than the `wanted` ones
-        (`paths`) nothing is told."""
-        walk = Walk(classes, longest)
-        forms, present, lengths, branches = walk.forms, walk.classes, walk.lengths, walk.branches
+    def walk(self, classes: int, longest: int, wanted: int) -> list[Reached]:
+        """For values of these classes, and of no more than so many bytes: what is reached by each step; step 0 stands
+        for the value itself.  Of other steps than the `wanted` ones (`paths`) nothing is told."""
+        value = Reached(Form(0, None, None), classes, longest, 0)
+        reached = [value]
         known = classes != ALL_CLASSES
-        made: dict[int, int] = {}
+        made: dict[int, Form] = {}
         for step in self._steps:
             wanted >>= 1
-            ahead = step.ahead
             if not wanted & 1:
-                forms.append(0)
-                present.append(0)
-                lengths.append(0)
-                branches.append(0)
+                reached.append(value)
                 continue
-            form, now, length, branch = forms[ahead], present[ahead], lengths[ahead], branches[ahead]
-            acts = False
-            emits = 0
+            last = reached[step.ahead]
+            now = last.classes
+            if not (step.touched & now or step.always):
+                reached.append(last)
+                continue
             for touched, emitted in step.effects:
                 if touched & now or touched == ALL_CLASSES:
-                    acts = True
-                    emits |= emitted
-            if acts:
+                    now |= emitted
+            form, branch, length = last.form, last.branch, last.length
+            if step.growth != 1:
                 length = int(min(length * step.growth, UNBOUNDED))
-                now |= emits
-                if not branch:
-                    key = form * self._functions + step.index
-                    new = made.get(key)
-                    if new is None:
-                        walk.made.append((form, step.function))
-                        new = made[key] = len(walk.made)
-                    form = new
-                    if known and now == ALL_CLASSES:
-                        branch = step.depth
-            forms.append(form)
-            present.append(now)
-            lengths.append(length)
-            branches.append(branch)
-        return walk
+            if not branch:
+                key = form.number * self._functions + step.index
+                new = made.get(key)
+                if new is None:
+                    new = made[key] = Form(len(made) + 1, form, step.function)
+                form = new
+                if known and now == ALL_CLASSES:
+                    branch = step.depth
+            reached.append(Reached(form, now, length, branch))
+        return reached
 
 
 def before(chain: Chain, members: int) -> int:

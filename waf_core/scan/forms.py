@@ -20,6 +20,9 @@ MIN_BEGINNING: Final = 8
 TURN_VALUES: Final = 8
 """Of so many values one looks whether another thread waits (long ones look by themselves): the look costs 50 ns."""
 
+TURN_FORMS: Final = 16
+"""As many forms: to make one, or to ask about it, takes less."""
+
 Wanted = Mapping[bytes, int]
 Found = dict[bytes, int]
 

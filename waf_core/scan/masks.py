@@ -19,10 +19,14 @@ _CHUNK: Final = (1 << _CHUNK_BITS) - 1
 _known: Final[dict[int, tuple[int, ...]]] = {}
 
 
+_BITS: Final = tuple(1 << number for number in range(MAX_KNOWN))
+"""Each new integer of more than 62 bits costs."""
+
+
 def mask_of(numbers: Iterable[int]) -> int:
     mask = 0
     for number in numbers:
-        mask |= 1 << number
+        mask |= _BITS[number] if number < len(_BITS) else 1 << number
     return mask
 
 

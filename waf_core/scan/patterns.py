@@ -13,13 +13,14 @@ from typing import Final
 from waf_core.operators.needs import Needs
 from waf_core.scan.budget import NEW_PLANS, PlanBudget
 from waf_core.scan.databases import DatabaseCache, Databases
-from waf_core.scan.forms import FEW_CANDIDATES, MAX_JOIN_BYTES, Found, Wanted, note, parts
+from waf_core.scan.forms import MAX_JOIN_BYTES, Found, Wanted, note, parts
 from waf_core.scan.hyperscan_set import Pattern, available
 from waf_core.scan.large import LargePatterns
 from waf_core.scan.limits import ScanLimits, ScanStatistics
 from waf_core.scan.masks import mask_of
 from waf_core.scan.narrow import narrow
 from waf_core.scan.planner import Planner
+from waf_core.scan.wish import NOTHING, Wish
 from waf_core.scan.without_hyperscan import WithoutHyperscan
 
 MIN_HYPERSCAN_PATTERNS: Final = 8
@@ -52,25 +53,6 @@ MAX_WISHES: Final = 128
 them go (1024 were a third of what 80 new arguments cost)."""
 
 
-class _Wish:
-    """What a mask of patterns wants: which of them are in the main database (and how many), in that of common ones and
-    in none, and whether any are too large."""
-
-    __slots__ = ("common", "count", "few_common", "large", "main", "only_main", "rest")
-
-    def __init__(self, main: int, common: int, rest: int, large: bool) -> None:
-        self.main = main
-        self.count: int = main.bit_count()
-        self.common = common
-        self.few_common: bool = common.bit_count() <= FEW_CANDIDATES
-        self.rest = rest
-        self.large = large
-        self.only_main: bool = not (common or rest or large)
-
-
-_NOTHING: Final = _Wish(0, 0, 0, False)
-
-
 class PatternSet:
     """All patterns of one side: collect them with `add`, `compile`, then `find`.
 
@@ -85,7 +67,7 @@ class PatternSet:
         self._databases: Databases | None = None
         self._large: LargePatterns | None = None
         self._main_mask = self._common_mask = self._large_mask = self._rest_mask = 0
-        self._wishes: dict[int, _Wish] = {}
+        self._wishes: dict[int, Wish] = {}
         self._alone_bytes = self._wide = 0
         self.plans = PlanBudget()
         self.planners: list[Planner] = []
@@ -167,32 +149,40 @@ class PatternSet:
     def find(self, wanted: Wanted) -> Found:
         """For each form and the mask of the patterns that are wanted of it: the mask of those that may be
         found, all that are, seldom one more.  Forms without any are left out."""
-        return self._find(list(wanted), 0, wanted)
+        return self._find(list(wanted), NOTHING, wanted)
 
-    def find_all(self, forms: Sequence[bytes], mask: int) -> Found:
-        """The same for forms, all different, of which the same is wanted."""
-        return self._find(forms, mask, None)
+    def find_all(self, forms: Sequence[bytes], wish: Wish) -> Found:
+        """The same for forms of which the same is wanted."""
+        return self._find(forms, wish, None)
 
-    def _find(self, forms: Sequence[bytes], mask: int, wanted: Wanted | None) -> Found:
+    def wish(self, mask: int) -> Wish:
+        """What is wanted of these patterns."""
+        main = mask & self._main_mask
+        if main == mask:
+            return Wish(mask, main, 0, 0, False)
+        other = mask ^ main
+        return Wish(mask, main, other & self._common_mask, other & self._rest_mask, other & self._large_mask != 0)
+
+    def _find(self, forms: Sequence[bytes], wish: Wish, wanted: Wanted | None) -> Found:
         if not forms:
             return {}
         # In this order: another thread may bring the databases in just now, and take the other away after that.
         without, databases = self._without, self._databases
         if databases is None:
-            return {} if without is None else without.find(wanted or dict.fromkeys(forms, mask))
+            return {} if without is None else without.find(wanted or dict.fromkeys(forms, wish.mask))
         main_database = databases.main.match
         found: Found = {}
         short: list[bytes] = []
         large: list[bytes] = []
         wide: list[bytes] = []
-        wish, last = _NOTHING, 0
-        union = 0
+        union = wish.mask
+        total = 0
         for form in forms:
             if wanted is not None:
                 mask = wanted[form]
-            if mask != last:  # it is the same for many
-                wish, last = self._wishes.get(mask) or self._wish(mask), mask
-                union |= mask
+                if mask != wish.mask:  # it is the same for many
+                    wish = self._wishes.get(mask) or self._remembered(mask)
+                    union |= mask
             main = wish.main
             if not wish.only_main:
                 note(found, form, wish.rest)
@@ -208,6 +198,7 @@ class PatternSet:
                 note(found, form, main)
             elif size <= MAX_JOINED_BYTES:
                 short.append(form)
+                total += size
                 if wanted is not None and wish.count > self._wide and size <= WIDE_BYTES:
                     wide.append(form)
             else:
@@ -216,16 +207,17 @@ class PatternSet:
             for form in wide:
                 short.remove(form)
                 note(found, form, mask_of(main_database(form)) & wanted[form])
-        for part in parts(short, MAX_JOIN_BYTES):
-            narrow(main_database, part, union, wanted, found)
+        if total > MAX_JOIN_BYTES:
+            for part in parts(short, MAX_JOIN_BYTES):
+                narrow(main_database, part, union, wanted, found)
+        elif short:
+            narrow(main_database, short, union, wanted, found)
         if large and self._large is not None:
             self._large.find(large, union, wanted, found)
         return found
 
-    def _wish(self, mask: int) -> _Wish:
+    def _remembered(self, mask: int) -> Wish:
         if len(self._wishes) >= MAX_WISHES:
             self._wishes.clear()
-        wish = self._wishes[mask] = _Wish(
-            mask & self._main_mask, mask & self._common_mask, mask & self._rest_mask, mask & self._large_mask != 0
-        )
+        wish = self._wishes[mask] = self.wish(mask)
         return wish

@@ -18,10 +18,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from waf_core.scan.budget import PlanBudget
-from waf_core.scan.chains import UNBOUNDED, Chain, ChainTree
+from waf_core.scan.chains import UNBOUNDED, Chain, ChainTree, Form
 from waf_core.scan.classes import ALL_CLASSES, TEXT_CLASSES, WORD_CLASSES, are_many, classes_of, classes_with, coarse
 from waf_core.scan.masks import numbers_of
 from waf_core.scan.questions import Alone, ChainTests, Slot, joined
@@ -58,14 +58,22 @@ _Part = tuple[int, int, int, int]
 """Number of an item, and which of its tests may hold (`ChainTests.possible`)."""
 
 
-class Plan(NamedTuple):
+class Plan:
     """`steps` make forms from earlier ones (form 0 is the value): (earlier form, function).  `slots` are (form,
     what is asked of it in common, what by itself: (function, the answer that is no match, places)), `branches` (form,
     planner for it)."""
 
-    steps: tuple[tuple[int, Transformation], ...]
-    slots: tuple[tuple[int, Slot | None, Alone], ...]
-    branches: tuple[tuple[int, Planner], ...]
+    __slots__ = ("branches", "slots", "steps")
+
+    def __init__(
+        self,
+        steps: tuple[tuple[int, Transformation], ...],
+        slots: tuple[tuple[int, Slot | None, Alone], ...],
+        branches: tuple[tuple[int, Planner], ...],
+    ) -> None:
+        self.steps = steps
+        self.slots = slots
+        self.branches = branches
 
 
 NOTHING: Final = Plan((), (), ())
@@ -183,33 +191,35 @@ class Planner:
             if needed & classes or needed == ALL_CLASSES:
                 numbers.append(number)
                 wanted |= self._tree.paths[number]
-        walk = self._tree.walk(classes, longest, wanted)
-        kept: dict[int, list[_Part]] = {}
-        branching: dict[int, list[tuple[int, int]]] = {}
-        promising: set[int] = set()
+        reached = self._tree.walk(classes, longest, wanted)
+        asked: list[Form] = []
+        branching: list[Form] = []
+        promising = False
         for number in numbers:
             tests = self._items[number][1]
-            end = self._tree.ends[number]
-            form, length, taken = walk.forms[end], walk.lengths[end], walk.branches[end]
-            if taken:
-                branching.setdefault(form, []).append((number, taken))
-                if length >= tests.shortest:
-                    promising.add(form)
-            elif length >= tests.shortest:
-                patterns, negated, others = tests.possible(walk.classes[end], length)
+            end = reached[self._tree.ends[number]]
+            form = end.form
+            if end.branch:
+                if not form.branching:
+                    branching.append(form)
+                form.branching.append((number, end.branch))
+                if end.length >= tests.shortest:
+                    promising = form.promising = True
+            elif end.length >= tests.shortest:
+                patterns, negated, others = tests.possible(end.classes, end.length)
                 if patterns or negated or others:
-                    kept.setdefault(form, []).append((number, patterns, negated, others))
-        if not kept and not promising:
+                    if not form.parts:
+                        asked.append(form)
+                    form.parts.append((number, patterns, negated, others))
+        if not asked and not promising:
             return NOTHING
         steps: list[tuple[int, Transformation]] = []
-        forms: dict[int, int] = {0: 0}
-        slots = [(_form(form, walk.made, forms, steps), *self._slot(tuple(parts))) for form, parts in kept.items()]
+        slots: list[tuple[int, Slot | None, Alone]] = []
+        for form in asked:
+            slot, alone = self._slot(tuple(form.parts))
+            slots.append((_step(form, steps), slot, alone))
         # Also those who cannot hold for a value of this length: so all lengths share a planner.
-        branches = [
-            (_form(form, walk.made, forms, steps), self._branch(tuple(items)))
-            for form, items in branching.items()
-            if form in promising
-        ]
+        branches = [(_step(form, steps), self._branch(tuple(form.branching))) for form in branching if form.promising]
         return Plan(tuple(steps), tuple(slots), tuple(branches))
 
     def _slot(self, parts: tuple[_Part, ...]) -> tuple[Slot | None, Alone]:
@@ -231,21 +241,18 @@ class Planner:
         return planner
 
 
-def _form(
-    form: int,
-    made: Sequence[tuple[int, Transformation]],
-    forms: dict[int, int],
-    steps: list[tuple[int, Transformation]],
-) -> int:
+def _step(form: Form, steps: list[tuple[int, Transformation]]) -> int:
     """The number in the plan of a form of the walk; what it takes is added to the steps, if it is not there yet."""
-    missing: list[int] = []
-    while form not in forms:
-        missing.append(form)
-        form = made[form - 1][0]
-    number = forms[form]
+    missing: list[Form] = []
+    last: Form | None = form
+    while last is not None and last.step < 0:
+        missing.append(last)
+        last = last.ahead
+    number = last.step if last is not None else 0
     for new in reversed(missing):
-        steps.append((number, made[new - 1][1]))
-        number = forms[new] = len(steps)
+        assert new.function is not None
+        steps.append((number, new.function))
+        number = new.step = len(steps)
     return number
 
 

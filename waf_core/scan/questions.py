@@ -11,6 +11,7 @@ from waf_core.operators.needs import ALL, Needs
 from waf_core.operators.needs import NOTHING as NO_NEEDS
 from waf_core.scan.chains import Chain, before
 from waf_core.scan.classes import classes_with
+from waf_core.scan.wish import Wish
 
 Place = tuple[Any, ...]
 """Who wants to know of a value: gate of a link, number of the target that the value is of.  (Compiled code would take
@@ -41,9 +42,10 @@ class _Condition:
     """What some tests of one kind have in common: they cannot hold for a form that is shorter than `length`, or has
     none of the classes of any of the `clauses`."""
 
-    __slots__ = ("clauses", "length", "mask")
+    __slots__ = ("clauses", "length", "mask", "needs")
 
     def __init__(self, needs: Needs) -> None:
+        self.needs = needs
         self.length = needs.length
         self.clauses = tuple(classes_with(clause) for clause in needs.clauses)
         self.mask = 0
@@ -75,19 +77,22 @@ class ChainTests:
         """Classes that a test needs."""
         self.shortest = _NEVER
         """Bytes: for shorter forms no test holds."""
-        self._of_patterns: dict[Needs, _Condition] = {}
-        self._of_others: dict[Needs, _Condition] = {}
+        self._of_patterns: tuple[_Condition, ...] = ()
+        self._of_others: tuple[_Condition, ...] = ()
         self._negated = 0
 
     def note_conditions(self, known: Callable[[int], Needs | None]) -> None:
         """What each test needs; to be called when all are there.  `known` tells what a pattern needs, if it can."""
+        of_patterns: dict[Needs, _Condition] = {}
         for number, (pattern, _) in self.patterns.items():
-            self._note(self._of_patterns, known(number) or pattern.needs(), 1 << number)
+            self._note(of_patterns, known(number) or pattern.needs(), 1 << number)
         for number in self.negated:
             self._negated |= 1 << number
             self.shortest = 0
+        of_others: dict[Needs, _Condition] = {}
         for index, (operator, refused, _) in enumerate(self.others.values()):
-            self._note(self._of_others, NO_NEEDS if refused else operator.needs(), 1 << index)
+            self._note(of_others, NO_NEEDS if refused else operator.needs(), 1 << index)
+        self._of_patterns, self._of_others = tuple(of_patterns.values()), tuple(of_others.values())
 
     def _note(self, conditions: dict[Needs, _Condition], needs: Needs, bit: int) -> None:
         condition = conditions.get(needs)
@@ -104,19 +109,18 @@ class ChainTests:
         if self.negated:
             return ALL
         out = 0
-        for conditions in (self._of_patterns, self._of_others):
-            for needs in conditions:
-                sets = [before(chain, clause) for clause in needs.clauses]
-                out |= min(sets, key=int.bit_count, default=ALL)
+        for condition in (*self._of_patterns, *self._of_others):
+            sets = [before(chain, clause) for clause in condition.needs.clauses]
+            out |= min(sets, key=int.bit_count, default=ALL)
         return out
 
     def possible(self, classes: int, longest: int) -> tuple[int, int, int]:
         """Masks of the patterns, negated patterns and others that may hold for such a form."""
         patterns = others = 0
-        for condition in self._of_patterns.values():
+        for condition in self._of_patterns:
             if condition.holds(classes, longest):
                 patterns |= condition.mask
-        for condition in self._of_others.values():
+        for condition in self._of_others:
             if condition.holds(classes, longest):
                 others |= condition.mask
         return patterns, self._negated, others
@@ -126,7 +130,7 @@ class Slot:
     """What is asked of one form in common with others: `patterns` is a mask of their numbers, `positive` of
     those among them that should be found."""
 
-    __slots__ = ("_known", "_tests", "negated", "patterns", "positive")
+    __slots__ = ("_known", "_tests", "negated", "patterns", "positive", "wish")
 
     def __init__(
         self,
@@ -138,6 +142,8 @@ class Slot:
         self.patterns = positive | unwelcome
         self.positive = positive
         self.negated = negated
+        self.wish: Wish | None = None
+        """What the PatternSet makes of `patterns`, when it is first asked for them."""
         self._known: dict[int, Asker] = {}
         self._tests = tests
 
