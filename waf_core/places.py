@@ -5,7 +5,7 @@ for the values that it matched.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from waf_core.bodies import Pair
 
@@ -25,7 +25,8 @@ class Places:
     __slots__ = ("_by_value", "_count", "_pairs")
 
     def __init__(self, pairs: Sequence[Pair]) -> None:
-        self._pairs = pairs
+        self._pairs: Sequence[Any] = pairs
+        """(As pairs compiled code would take them apart, and put them together again.)"""
         self._count = len(pairs)
         self._by_value: dict[bytes, list[int]] = {}
         """Value -> indexes of the pairs that have it."""

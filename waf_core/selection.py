@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import re2
 
@@ -42,15 +42,13 @@ def read_values(
     tx: Transaction, target: Target, removed: Sequence[Target] | None, values: Collection[bytes]
 ) -> Sequence[Pair]:
     """As `read_target`, but pairs that have none of `values` may be missing."""
-    read = target.read or make_reader(target)
+    if target.read is None:
+        make_reader(target)
     variable, admits = target.variable, target.admits
     if not target.whole or any(exclusion.variable.name == variable.name for exclusion in removed or ()):
         return read_target(tx, target, removed)
-    pairs = variable.get(tx)
-    chosen = pairs_having(tx, variable.name, pairs, values)
-    if admits is None:
-        return chosen
-    return read(tx) if chosen is pairs else [pair for pair in chosen if admits(pair[0])]
+    chosen = pairs_having(tx, variable.name, variable.get(tx), values)
+    return chosen if admits is None else _admitted(chosen, admits)
 
 
 def covers(exclusion: Target, target: Target) -> bool:
@@ -80,7 +78,12 @@ def _all_but(target: Target) -> Reader:
     if not target.excluded_keys and not target.excluded_patterns:
         return get
     admits = target.admits = _admission(target.excluded_keys, target.excluded_patterns)
-    return lambda tx: [pair for pair in get(tx) if admits(pair[0])]
+    return lambda tx: _admitted(get(tx), admits)
+
+
+def _admitted(pairs: Sequence[Any], admits: Callable[[bytes], bool]) -> Sequence[Pair]:
+    """Those with names that are left."""
+    return [pair for pair in pairs if admits(pair[0])]
 
 
 def _some(target: Target) -> Reader:

@@ -22,7 +22,7 @@ UNBOUNDED: Final = 1 << 48
 class _Step:
     """A node of the tree; `ahead` is the number of the step before it, `depth` how many there are, with this one."""
 
-    __slots__ = ("ahead", "always", "depth", "effects", "function", "growth", "index", "touched")
+    __slots__ = ("ahead", "always", "depth", "effects", "emitted", "function", "growth", "index", "simple", "touched")
 
     def __init__(self, ahead: int, depth: int, function: Transformation, index: int) -> None:
         self.ahead = ahead
@@ -37,8 +37,12 @@ class _Step:
         """Classes of which a form has to have one for the step to do anything."""
         self.always = False
         """Does it do something to whatever there is, even to nothing?"""
-        for touched, _ in self.effects:
+        self.emitted = 0
+        self.simple: bool = len(self.effects) == 1
+        """Is `emitted` all that may come of it?"""
+        for touched, emitted in self.effects:
             self.touched |= touched
+            self.emitted |= emitted
             self.always |= touched == ALL_CLASSES
         self.growth = TRAITS.get(function, UNKNOWN).growth
 
@@ -121,9 +125,12 @@ class ChainTree:
             if not (step.touched & now or step.always):
                 reached.append(last)
                 continue
-            for touched, emitted in step.effects:
-                if touched & now or touched == ALL_CLASSES:
-                    now |= emitted
+            if step.simple:
+                now |= step.emitted
+            else:
+                for touched, emitted in step.effects:
+                    if touched & last.classes or touched == ALL_CLASSES:
+                        now |= emitted
             form, branch, length = last.form, last.branch, last.length
             if step.growth != 1:
                 length = int(min(length * step.growth, UNBOUNDED))

@@ -79,27 +79,42 @@ class Plan:
 NOTHING: Final = Plan((), (), ())
 
 
+class _Item:
+    """A chain of a planner and the tests behind it: `path` are its steps in the tree, `end` is the last one.  (What
+    each plan looks at is in one place, as in questions._Condition.)"""
+
+    __slots__ = ("chain", "end", "needed", "number", "path", "shortest", "tests")
+
+    def __init__(self, number: int, chain: Chain, tests: ChainTests, telling: int, path: int, end: int) -> None:
+        self.needed: int = classes_with(telling)
+        """The classes of which a value has to have one for any of the tests to hold."""
+        self.path = path
+        self.end = end
+        self.shortest: int = tests.shortest
+        self.number = number
+        self.tests = tests
+        self.chain = chain
+
+
 class Planner:
     """Makes and keeps the plans for the tests behind some chains."""
 
     __slots__ = (
-        "_branches", "_budget", "_foreseen", "_items", "_joined", "_needed", "_plans", "_relevant", "_sighted",
-        "_telling", "_telling_classes", "_tree",
+        "_branches", "_budget", "_foreseen", "_items", "_joined", "_plans", "_relevant", "_sighted", "_telling",
+        "_telling_classes", "_tree",
     )  # fmt: skip
 
     def __init__(self, items: Sequence[tuple[Chain, ChainTests]], budget: PlanBudget) -> None:
-        self._items = items
         self._budget = budget
-        self._tree = ChainTree([chain for chain, _ in items])
-        relevant = self._tree.relevant
+        self._tree = tree = ChainTree([chain for chain, _ in items])
+        relevant = tree.relevant
         telling = 0
-        self._needed: list[int] = []
-        """For each item the classes of which a value has to have one for any of its tests to hold."""
-        for chain, tests in items:
+        self._items: list[_Item] = []
+        for number, (chain, tests) in enumerate(items):
             relevant |= tests.relevant
             members = tests.telling(chain)
             telling |= members
-            self._needed.append(classes_with(members))
+            self._items.append(_Item(number, chain, tests, members, tree.paths[number], tree.ends[number]))
         self._relevant = relevant
         """Classes that make a difference to any of the chains or tests."""
         self._telling = _table(telling) if telling.bit_count() <= MAX_TELLING else None
@@ -185,32 +200,31 @@ class Planner:
 
     def _make(self, classes: int, longest: int) -> Plan:
         """Leave out the steps that change nothing, and what cannot hold; join what is left."""
-        numbers: list[int] = []
+        items: list[_Item] = []
         wanted = 0
-        for number, needed in enumerate(self._needed):
-            if needed & classes or needed == ALL_CLASSES:
-                numbers.append(number)
-                wanted |= self._tree.paths[number]
+        for item in self._items:
+            if item.needed & classes or item.needed == ALL_CLASSES:
+                items.append(item)
+                wanted |= item.path
         reached = self._tree.walk(classes, longest, wanted)
         asked: list[Form] = []
         branching: list[Form] = []
         promising = False
-        for number in numbers:
-            tests = self._items[number][1]
-            end = reached[self._tree.ends[number]]
+        for item in items:
+            end = reached[item.end]
             form = end.form
             if end.branch:
                 if not form.branching:
                     branching.append(form)
-                form.branching.append((number, end.branch))
-                if end.length >= tests.shortest:
+                form.branching.append((item.number, end.branch))
+                if end.length >= item.shortest:
                     promising = form.promising = True
-            elif end.length >= tests.shortest:
-                patterns, negated, others = tests.possible(end.classes, end.length)
+            elif end.length >= item.shortest:
+                patterns, negated, others = item.tests.possible(end.classes, end.length)
                 if patterns or negated or others:
                     if not form.parts:
                         asked.append(form)
-                    form.parts.append((number, patterns, negated, others))
+                    form.parts.append((item.number, patterns, negated, others))
         if not asked and not promising:
             return NOTHING
         steps: list[tuple[int, Transformation]] = []
@@ -227,7 +241,7 @@ class Planner:
         if known is None:
             if len(self._joined) >= MAX_PLANS:
                 self._joined.clear()
-            asking = [(self._items[number][1], p, n, o) for number, p, n, o in parts]
+            asking = [(self._items[number].tests, p, n, o) for number, p, n, o in parts]
             known = self._joined[parts] = joined(asking)
         return known
 
@@ -236,7 +250,7 @@ class Planner:
         if planner is None:
             if len(self._branches) >= MAX_PLANS:
                 self._branches.clear()
-            rest = [(self._items[number][0][taken:], self._items[number][1]) for number, taken in key]
+            rest = [(self._items[number].chain[taken:], self._items[number].tests) for number, taken in key]
             planner = self._branches[key] = Planner(rest, self._budget)
         return planner
 

@@ -10,7 +10,7 @@ from waf_core.operators import Captures, Operator
 from waf_core.operators.needs import ALL, Needs
 from waf_core.operators.needs import NOTHING as NO_NEEDS
 from waf_core.scan.chains import Chain, before
-from waf_core.scan.classes import classes_with
+from waf_core.scan.classes import ALL_CLASSES, COUNT, classes_with
 from waf_core.scan.wish import Wish
 
 Place = tuple[Any, ...]
@@ -37,26 +37,41 @@ Asker = tuple[Any, ...]
 
 _NEVER: Final = 1 << 60
 
+_ANY: Final = 1 << COUNT
+"""Beside the classes: every value has it, and a clause that is not there asks for it."""
+
 
 class _Condition:
     """What some tests of one kind have in common: they cannot hold for a form that is shorter than `length`, or has
-    none of the classes of any of the `clauses`."""
+    none of the classes of any of the clauses.  (The first three are kept where the object is: a plan looks at a
+    hundred of these, and each tuple and integer apart is another line of a cache that is cold.)"""
 
-    __slots__ = ("clauses", "length", "mask", "needs")
+    __slots__ = ("first", "length", "mask", "needs", "others", "second", "third")
 
     def __init__(self, needs: Needs) -> None:
-        self.needs = needs
+        clauses = [classes_with(clause) for clause in needs.clauses]
         self.length = needs.length
-        self.clauses = tuple(classes_with(clause) for clause in needs.clauses)
+        self.first, self.second, self.third = [*clauses, _ANY, _ANY, _ANY][:3]
+        self.others = tuple(clauses[3:])
         self.mask = 0
+        self.needs = needs
 
     def holds(self, classes: int, longest: int) -> bool:
-        if self.length > longest:
+        """`classes` has _ANY."""
+        if self.length > longest or not self.first & classes or not self.second & classes or not self.third & classes:
             return False
-        for clause in self.clauses:  # noqa: SIM110 - a generator costs twice as much
+        for clause in self.others:  # noqa: SIM110 - a generator costs twice as much
             if not clause & classes:
                 return False
         return True
+
+    @property
+    def relevant(self) -> int:
+        """Classes that it asks for."""
+        out = (self.first | self.second | self.third) & ALL_CLASSES
+        for clause in self.others:
+            out |= clause
+        return out
 
 
 class ChainTests:
@@ -100,8 +115,7 @@ class ChainTests:
             condition = conditions[needs] = _Condition(needs)
         condition.mask |= bit
         self.shortest = min(self.shortest, needs.length)
-        for clause in condition.clauses:
-            self.relevant |= clause
+        self.relevant |= condition.relevant
 
     def telling(self, chain: Chain) -> int:
         """Bytes (a set in the sense of needs.py) of which a value has to have one for any of the tests to hold
@@ -117,6 +131,7 @@ class ChainTests:
     def possible(self, classes: int, longest: int) -> tuple[int, int, int]:
         """Masks of the patterns, negated patterns and others that may hold for such a form."""
         patterns = others = 0
+        classes |= _ANY
         for condition in self._of_patterns:
             if condition.holds(classes, longest):
                 patterns |= condition.mask
