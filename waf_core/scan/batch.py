@@ -19,7 +19,7 @@ from typing import Final
 
 from waf_core.macros import Expander
 from waf_core.scan.elements import Judged, Pending, ask_followers, ask_leaders, follow, take_arrays
-from waf_core.scan.forms import FEW_FORMS, MIN_BEGINNING, TURN_FORMS, TURN_VALUES, shared_beginning
+from waf_core.scan.forms import FEW_FORMS, MIN_BEGINNING, TURN_FORMS, TURN_VALUES, Found, shared_beginning
 from waf_core.scan.masks import numbers_of
 from waf_core.scan.patterns import PatternSet
 from waf_core.scan.planner import NOTHING, Plan
@@ -74,7 +74,7 @@ def judge(pending: Pending, patterns: PatternSet, tx: Expander) -> list[Judged]:
 def _judge(pending: Pending, patterns: PatternSet, tx: Expander) -> list[Judged]:
     """`judge`, each value by itself."""
     entries: list[_Entry] = []
-    columns: dict[int, _Column] = {}
+    batches: list[list[_Column]] = []
     waiting: list[Judged] = []
     for scanner, values in pending.items():
         planner, crowd = scanner.planner, len(values) >= CROWD
@@ -94,9 +94,9 @@ def _judge(pending: Pending, patterns: PatternSet, tx: Expander) -> list[Judged]
             else:
                 _ask(plan, value, told, entries, tx)
         if groups:
-            _ask_groups(groups, entries, columns, tx, many=MANY_OF_CROWD if crowd else MANY)
-    for forms, asked in columns.values():
-        _match(forms, asked, patterns, tx)
+            _ask_groups(groups, entries, batches, tx, many=MANY_OF_CROWD if crowd else MANY)
+    for batch in batches:
+        _match(batch, patterns, tx)
     wanted: dict[bytes, int] = {}
     unwelcome: list[_Entry] = []
     for entry in entries:
@@ -166,11 +166,11 @@ def _join(groups: _Groups, plan: Plan, value: bytes, told: list[Told]) -> None:
 
 
 def _ask_groups(
-    groups: _Groups, entries: list[_Entry], columns: dict[int, _Column], tx: Expander, *, many: int
+    groups: _Groups, entries: list[_Entry], batches: list[list[_Column]], tx: Expander, *, many: int
 ) -> None:
     for plan, values, into in groups.values():
         if len(values) >= many:
-            _ask_all(plan, values, into, entries, columns, tx)
+            _ask_all(plan, values, into, entries, batches, tx)
         else:
             for value, told in zip(values, into, strict=True):
                 _ask(plan, value, told, entries, tx)
@@ -181,12 +181,13 @@ def _ask_all(
     values: Sequence[bytes],
     into: Sequence[list[Told]],
     entries: list[_Entry],
-    columns: dict[int, _Column],
+    batches: list[list[_Column]],
     tx: Expander,
 ) -> None:
     """`_ask` for many values.  Different chains often lead to the same forms: an operator is asked once about each."""
     known: dict[Ask, dict[bytes, Answer]] = {}
     forms = [values]
+    columns: dict[int, _Column] = {}
     some_unchanged = False
     turn = 0
     for earlier, function in plan.steps:
@@ -223,6 +224,8 @@ def _ask_all(
                     answer = answers[form] = ask(form, tx)
                 if answer is not refused:
                     _tell(into[place], wanted, form, answer)
+    if columns:
+        batches.append(list(columns.values()))
     for number, planner in plan.branches:
         groups: _Groups = {}
         before: bytes | None = None
@@ -234,7 +237,7 @@ def _ask_all(
                 before, deeper = form, planner.plan(form, crowd=True)
             if deeper is not NOTHING:
                 _join(groups, deeper, form, told)
-        _ask_groups(groups, entries, columns, tx, many=MANY)
+        _ask_groups(groups, entries, batches, tx, many=MANY)
 
 
 def _made(
@@ -248,19 +251,32 @@ def _made(
     return None
 
 
-def _match(
-    forms: Sequence[bytes],
-    asked: Sequence[tuple[Slot, Sequence[list[Told]]]],
-    patterns: PatternSet,
-    tx: Expander,
+def _match(batch: Sequence[_Column], patterns: PatternSet, tx: Expander) -> None:
+    """Ask about the patterns of the columns that a plan has made.  If these are short all are looked at together: what
+    is found in one form of a value would mostly be found in its other forms, too."""
+    if len(batch) == 1 or sum([len(forms) for forms, _ in batch]) > FEW_FORMS:
+        for forms, asked in batch:
+            _tell_all(forms, asked, patterns.find_all(_different(forms), _wish(asked, patterns)), tx)
+        return
+    wanted: dict[bytes, int] = {}
+    for forms, asked in batch:
+        mask = _wish(asked, patterns).mask
+        for form in forms:
+            known = wanted.get(form)
+            wanted[form] = mask if known is None else known | mask
+    found = patterns.find(wanted)
+    for forms, asked in batch:
+        _tell_all(forms, asked, {form: found[form] for form in forms if form in found} if found else found, tx)
+
+
+def _tell_all(
+    forms: Sequence[bytes], asked: Sequence[tuple[Slot, Sequence[list[Told]]]], found: Found, tx: Expander
 ) -> None:
-    """Ask about the patterns of a column."""
-    different = _different(forms)
-    found = patterns.find_all(different, _wish(asked, patterns))
+    """Tell all who want to know of the forms of a column in which patterns may be found."""
     for slot, into in asked:
         positive = _confirm_column(slot, found, tx) if found else {}
         for number, operator, unwanted in slot.negated:
-            for form in dict.fromkeys(different):
+            for form in dict.fromkeys(forms):
                 if not found.get(form, 0) >> number & 1 or not operator.holds(form, tx):
                     positive.setdefault(form, []).extend([(place, None, None) for place in unwanted])
         if positive:
