@@ -1,0 +1,118 @@
+"""Forms of many values with the same plan, matched together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from waf_core.macros import Expander
+from waf_core.scan.forms import FEW_FORMS, MIN_BEGINNING, Found, shared_beginning
+from waf_core.scan.masks import numbers_of
+from waf_core.scan.patterns import PatternSet
+from waf_core.scan.questions import Slot, Told
+from waf_core.scan.telling import ask_candidates, tell
+from waf_core.scan.wish import Wish
+
+FEW_DIFFERENT: Final = 8
+"""So few forms may be looked at twice: to see that they are different costs more."""
+
+MANY: Final = 4
+"""Of so many forms one looks how all of them begin."""
+
+Column = tuple[Sequence[bytes], list[tuple[Slot, Sequence[list[Told]]]]]
+"""A form of each of many values; what is asked of all of them, and where the answers for each go."""
+
+
+def match(batch: Sequence[Column], patterns: PatternSet, tx: Expander) -> None:
+    """Ask about the patterns of the columns that a plan has made.  If these are short all are looked at together: what
+    is found in one form of a value would mostly be found in its other forms, too."""
+    if len(batch) == 1 or sum([len(forms) for forms, _ in batch]) > FEW_FORMS:
+        for forms, asked in batch:
+            _tell_all(forms, asked, patterns.find_all(_different(forms), _wish(asked, patterns)), tx)
+        return
+    wanted: dict[bytes, int] = {}
+    for forms, asked in batch:
+        mask = _wish(asked, patterns).mask
+        for form in forms:
+            known = wanted.get(form)
+            wanted[form] = mask if known is None else known | mask
+    found = patterns.find(wanted)
+    for forms, asked in batch:
+        _tell_all(forms, asked, {form: found[form] for form in forms if form in found} if found else found, tx)
+
+
+def _tell_all(
+    forms: Sequence[bytes], asked: Sequence[tuple[Slot, Sequence[list[Told]]]], found: Found, tx: Expander
+) -> None:
+    """Tell all who want to know of the forms of a column in which patterns may be found."""
+    for slot, into in asked:
+        positive = _confirm_column(slot, found, tx) if found else {}
+        for number, operator, unwanted in slot.negated:
+            for form in dict.fromkeys(forms):
+                if not found.get(form, 0) >> number & 1 or not operator.holds(form, tx):
+                    positive.setdefault(form, []).extend([(place, None, None) for place in unwanted])
+        if positive:
+            for place, form in enumerate(forms):
+                answers = positive.get(form)
+                if answers:
+                    into[place].extend(answers)
+
+
+def _wish(asked: Sequence[tuple[Slot, Sequence[list[Told]]]], patterns: PatternSet) -> Wish:
+    """For the patterns of all slots; mostly there is one."""
+    if len(asked) > 1:
+        mask = 0
+        for slot, _ in asked:
+            mask |= slot.patterns
+        return patterns.wish(mask)
+    slot = asked[0][0]
+    if slot.wish is None:
+        slot.wish = patterns.wish(slot.patterns)
+    return slot.wish
+
+
+def _different(forms: Sequence[bytes]) -> Sequence[bytes]:
+    """Each of them once; of a few more than once, if they are alike."""
+    return forms if len(forms) <= FEW_DIFFERENT else list(dict.fromkeys(forms))
+
+
+def _confirm_column(slot: Slot, found: Mapping[bytes, int], tx: Expander) -> dict[bytes, list[Told]]:
+    """Who wants to know of which form.  The names of an array's elements begin alike: what has matched there is not
+    asked of each."""
+    if len(found) < FEW_FORMS:
+        few: dict[bytes, list[Told]] = {}
+        for form, mask in found.items():
+            mask &= slot.positive
+            if mask:
+                told: list[Told] = []
+                ask_candidates(slot, mask, form, told, tx)
+                if told:
+                    few[form] = told
+        return few
+    forms: list[bytes] = []
+    masks: list[int] = []
+    answers: list[list[Told]] = []
+    for form, mask in found.items():
+        mask &= slot.positive
+        if mask:
+            forms.append(form)
+            masks.append(mask)
+            answers.append([])
+    for start in range(0, len(forms), FEW_FORMS):
+        end = min(start + FEW_FORMS, len(forms))
+        union = last = 0
+        for mask in masks[start:end]:
+            if mask != last:
+                union |= mask
+                last = mask
+        beginning = shared_beginning(forms[start:end]) if end - start >= MANY else b""
+        if len(beginning) >= MIN_BEGINNING:
+            for number in numbers_of(union):
+                _, wanted, operator = slot.asker(number)
+                if operator.settled_by(beginning):
+                    union ^= 1 << number
+                    for place in range(start, end):
+                        tell(answers[place], wanted, forms[place], True)
+        for place in range(start, end):
+            ask_candidates(slot, masks[place] & union, forms[place], answers[place], tx)
+    return dict(zip(forms, answers, strict=True))
