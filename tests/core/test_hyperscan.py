@@ -274,3 +274,19 @@ def test_crs_gives_the_same_answers_with_and_without(tmp_path_factory: pytest.Te
 
 def test_rx_is_what_confirms() -> None:
     assert Rx(rb"a$").match(b"a\n", NoTransaction()) is None
+
+
+def test_what_was_asked_before_there_was_a_database_is_found_afterwards(tmp_path: Path) -> None:
+    """As at a first start: plans are made, and carried out, until the databases are ready."""
+    count = 12
+    rules = "".join(
+        f'SecRule ARGS "@rx at{number}ack[0-9]" "id:{number + 1},phase:2,pass,log,capture"\n' for number in range(count)
+    )
+    waf = make(rules, CompileOptions(limits=ScanLimits(hyperscan_folder=tmp_path)))
+    for round_ in range(3):
+        for values in (1, 2, 3, 5, 2 * count, 10 * count):
+            names = [number % count for number in range(values)]
+            query = "&".join(f"a{place}=x-at{number}ack{round_}{values}{place}" for place, number in enumerate(names))
+            assert ids(run(waf, f"/?{query}")) == sorted({number + 1 for number in names})
+        if round_ == 0:
+            make_databases(waf)

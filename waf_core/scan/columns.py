@@ -9,9 +9,8 @@ from waf_core.macros import Expander
 from waf_core.scan.forms import FEW_FORMS, MIN_BEGINNING, Found, shared_beginning
 from waf_core.scan.masks import numbers_of
 from waf_core.scan.patterns import PatternSet
-from waf_core.scan.questions import Slot, Told
+from waf_core.scan.questions import Slot, Told, mask_of_slots
 from waf_core.scan.telling import ask_candidates, tell
-from waf_core.scan.wish import Wish
 
 FEW_DIFFERENT: Final = 8
 """So few forms may be looked at twice: to see that they are different costs more."""
@@ -28,11 +27,11 @@ def match(batch: Sequence[Column], patterns: PatternSet, tx: Expander) -> None:
     is found in one form of a value would mostly be found in its other forms, too."""
     if len(batch) == 1 or sum([len(forms) for forms, _ in batch]) > FEW_FORMS:
         for forms, asked in batch:
-            _tell_all(forms, asked, patterns.find_all(_different(forms), _wish(asked, patterns)), tx)
+            _tell_all(forms, asked, patterns.find_all(_different(forms), [slot for slot, _ in asked]), tx)
         return
     wanted: dict[bytes, int] = {}
     for forms, asked in batch:
-        mask = _wish(asked, patterns).mask
+        mask = mask_of_slots([slot for slot, _ in asked])
         for form in forms:
             known = wanted.get(form)
             wanted[form] = mask if known is None else known | mask
@@ -56,19 +55,6 @@ def _tell_all(
                 answers = positive.get(form)
                 if answers:
                     into[place].extend(answers)
-
-
-def _wish(asked: Sequence[tuple[Slot, Sequence[list[Told]]]], patterns: PatternSet) -> Wish:
-    """For the patterns of all slots; mostly there is one."""
-    if len(asked) > 1:
-        mask = 0
-        for slot, _ in asked:
-            mask |= slot.patterns
-        return patterns.wish(mask)
-    slot = asked[0][0]
-    if slot.wish is None:
-        slot.wish = patterns.wish(slot.patterns)
-    return slot.wish
 
 
 def _different(forms: Sequence[bytes]) -> Sequence[bytes]:

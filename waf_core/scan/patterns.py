@@ -20,6 +20,7 @@ from waf_core.scan.limits import ScanLimits, ScanStatistics
 from waf_core.scan.masks import mask_of
 from waf_core.scan.narrow import narrow
 from waf_core.scan.planner import Planner
+from waf_core.scan.questions import Slot, mask_of_slots
 from waf_core.scan.wish import NOTHING, Wish
 from waf_core.scan.without_hyperscan import WithoutHyperscan
 
@@ -66,7 +67,7 @@ class PatternSet:
         self._without: WithoutHyperscan | None = None
         self._databases: Databases | None = None
         self._large: LargePatterns | None = None
-        self._main_mask = self._common_mask = self._large_mask = self._rest_mask = 0
+        self._main_mask = self._common_mask = self._large_mask = 0
         self._wishes: dict[int, Wish] = {}
         self._alone_bytes = self._wide = 0
         self.plans = PlanBudget()
@@ -128,8 +129,8 @@ class PatternSet:
         if loaded is None:
             return False
         patterns = self.patterns
-        self._main_mask, self._common_mask, self._large_mask, self._rest_mask = (
-            mask_of(loaded.numbers[kind]) for kind in ("main", "common", "large", "left")
+        self._main_mask, self._common_mask, self._large_mask = (
+            mask_of(loaded.numbers[kind]) for kind in ("main", "common", "large")
         )
         count = self._main_mask.bit_count()
         self._alone_bytes = ALONE_BYTES[count > SMALL_SET]
@@ -149,32 +150,43 @@ class PatternSet:
     def find(self, wanted: Wanted) -> Found:
         """For each form and the mask of the patterns that are wanted of it: the mask of those that may be
         found, all that are, seldom one more.  Forms without any are left out."""
-        return self._find(list(wanted), NOTHING, wanted)
+        return self._find(list(wanted), (), wanted)
 
-    def find_all(self, forms: Sequence[bytes], wish: Wish) -> Found:
-        """The same for forms of which the same is wanted."""
-        return self._find(forms, wish, None)
+    def find_all(self, forms: Sequence[bytes], slots: Sequence[Slot]) -> Found:
+        """The same for forms of which the same is wanted: what any of the slots asks for."""
+        return self._find(forms, slots, None)
 
-    def wish(self, mask: int) -> Wish:
-        """What is wanted of these patterns."""
+    def _wish_of(self, slots: Sequence[Slot]) -> Wish:
+        if len(slots) > 1:
+            return self._wish(mask_of_slots(slots))
+        slot = slots[0]
+        if slot.wish is None:
+            slot.wish = self._wish(slot.patterns)
+        return slot.wish
+
+    def _wish(self, mask: int) -> Wish:
+        """Only when there are databases: it stays with those who wish."""
         main = mask & self._main_mask
         if main == mask:
             return Wish(mask, main, 0, 0, False)
         other = mask ^ main
-        return Wish(mask, main, other & self._common_mask, other & self._rest_mask, other & self._large_mask != 0)
+        common, large = other & self._common_mask, other & self._large_mask
+        # Whatever is in none of them may always be found.
+        return Wish(mask, main, common, other ^ common ^ large, large != 0)
 
-    def _find(self, forms: Sequence[bytes], wish: Wish, wanted: Wanted | None) -> Found:
+    def _find(self, forms: Sequence[bytes], slots: Sequence[Slot], wanted: Wanted | None) -> Found:
         if not forms:
             return {}
         # In this order: another thread may bring the databases in just now, and take the other away after that.
         without, databases = self._without, self._databases
         if databases is None:
-            return {} if without is None else without.find(wanted or dict.fromkeys(forms, wish.mask))
+            return {} if without is None else without.find(wanted or dict.fromkeys(forms, mask_of_slots(slots)))
         main_database = databases.main.match
         found: Found = {}
         short: list[bytes] = []
         large: list[bytes] = []
         wide: list[bytes] = []
+        wish = NOTHING if wanted is not None else self._wish_of(slots)
         union = wish.mask
         total = 0
         for form in forms:
@@ -219,5 +231,5 @@ class PatternSet:
     def _remembered(self, mask: int) -> Wish:
         if len(self._wishes) >= MAX_WISHES:
             self._wishes.clear()
-        wish = self._wishes[mask] = self.wish(mask)
+        wish = self._wishes[mask] = self._wish(mask)
         return wish

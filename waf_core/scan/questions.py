@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from waf_core.macros import Expander
@@ -158,7 +158,7 @@ class Slot:
         self.positive = positive
         self.negated = negated
         self.wish: Wish | None = None
-        """What the PatternSet makes of `patterns`, when it is first asked for them."""
+        """What the databases of the PatternSet make of `patterns`, since it was first asked for them."""
         self._known: dict[int, Asker] = {}
         self._tests = tests
 
@@ -179,6 +179,14 @@ class Slot:
         assert operator is not None
         known = self._known[number] = (operator.match if capturing else operator.holds, places, operator)
         return known
+
+
+def mask_of_slots(slots: Iterable[Slot]) -> int:
+    """The patterns that any of them asks for."""
+    mask = 0
+    for slot in slots:
+        mask |= slot.patterns
+    return mask
 
 
 def joined(parts: Sequence[tuple[ChainTests, int, int, int]]) -> tuple[Slot | None, Alone]:
