@@ -19,7 +19,7 @@ from tests.core import answers
 from tests.core.transactions import make, run
 from tests.crs import crs_or_skip
 from waf_core import evaluation, turns
-from waf_core.scan import batch, forms
+from waf_core.scan import asking, batch, forms
 
 PARTS = 4
 
@@ -70,7 +70,7 @@ def test_they_answer_as_their_sources(part: int) -> None:
 
 def test_threads_get_their_turns_while_much_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
     assert turns.__file__.endswith(".py"), "compiled, it would look for nobody"
-    looks = dict.fromkeys((batch, evaluation), 0)
+    looks = dict.fromkeys((asking, batch, evaluation), 0)
 
     def look(module: ModuleType) -> None:
         looks[module] += 1
@@ -86,6 +86,7 @@ def test_threads_get_their_turns_while_much_is_judged(monkeypatch: pytest.Monkey
     run(waf, method="POST", headers=form, body=b"&".join(b"a%d=select%d" % (i, i) for i in range(count)))
     assert looks[batch] >= count // forms.TURN_VALUES
     assert looks[evaluation] >= count
-    looks[batch] = 0
+    assert looks[asking] >= count // forms.TURN_FORMS
+    looks[asking] = 0
     run(waf, method="POST", headers=form, body=b"a=" + b"%" * 2 * turns.LONG_BYTES)
-    assert looks[batch] >= 2
+    assert looks[asking] >= 2
