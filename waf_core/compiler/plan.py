@@ -79,10 +79,8 @@ class _Source:
         self.read = read
         self.by_shape = by_shape
         self.of_body = of_body
-        self.sizes = mask_of(len(key) for key in special if len(key) < LONG_KEY)
+        self.sizes = mask_of([min(len(key), LONG_KEY) for key in special])
         """Lengths of the keys that have a special scanner, as bits: most keys need not be looked up."""
-        if any(len(key) >= LONG_KEY for key in special):
-            self.sizes |= 1 << LONG_KEY
 
 
 class Planner:

@@ -7,20 +7,16 @@ a thousand arguments costs more than what is asked of them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 from waf_core.macros import Expander
 from waf_core.scan.columns import Column
-from waf_core.scan.forms import TURN_FORMS, TURN_VALUES
+from waf_core.scan.forms import MANY, TURN_FORMS, TURN_VALUES
 from waf_core.scan.planner import NOTHING, Plan
 from waf_core.scan.questions import Answer, Ask, Slot, Told
 from waf_core.scan.telling import tell
 from waf_core.transformations import Transformation
 from waf_core.transformations.joined import transform_all
 from waf_core.turns import LONG_BYTES, give_way
-
-MANY: Final = 4
-"""So many values with the same plan are taken together."""
 
 Entry = tuple[bytes, Slot, list[Told]]
 """A form, what is asked of it, and where the answer goes."""
@@ -81,21 +77,21 @@ def _ask_all(
     batches: list[list[Column]],
     tx: Expander,
 ) -> None:
-    """`_ask` for many values.  Different chains often lead to the same forms: an operator is asked once about each."""
+    """`ask_one` for many values.  Different chains often lead to the same forms: an operator is asked once of each."""
     known: dict[Ask, dict[bytes, Answer]] = {}
     forms = [values]
     columns: dict[int, Column] = {}
     some_unchanged = False
-    turn = 0
+    work = 0
     for earlier, function in plan.steps:
         source = forms[earlier]
         column = _made(forms, plan, source, function) if some_unchanged else None
         if column is None:
             column = transform_all(function, source)
             some_unchanged |= column is source
-            turn += len(column)
-            if turn >= TURN_FORMS:
-                turn = 0
+            work += len(column)
+            if work >= TURN_FORMS:
+                work = 0
                 give_way()
         forms.append(column)
     for number, slot, others in plan.slots:
@@ -114,9 +110,9 @@ def _ask_all(
                 if form in answers:
                     answer = answers[form]
                 else:
-                    turn += 1
-                    if turn >= TURN_FORMS:
-                        turn = 0
+                    work += 1
+                    if work >= TURN_FORMS:
+                        work = 0
                         give_way()
                     answer = answers[form] = ask(form, tx)
                 if answer is not refused:

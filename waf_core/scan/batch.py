@@ -17,10 +17,10 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from waf_core.macros import Expander
-from waf_core.scan.asking import MANY, Entry, Groups, ask_groups, ask_one, join
+from waf_core.scan.asking import Entry, Groups, ask_groups, ask_one, join
 from waf_core.scan.columns import Column, match
 from waf_core.scan.elements import Judged, Pending, ask_followers, ask_leaders, follow, take_arrays
-from waf_core.scan.forms import TURN_VALUES
+from waf_core.scan.forms import MANY, TURN_VALUES
 from waf_core.scan.patterns import PatternSet
 from waf_core.scan.planner import NOTHING
 from waf_core.scan.questions import Answer, Told

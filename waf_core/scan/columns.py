@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from waf_core.macros import Expander
-from waf_core.scan.forms import FEW_FORMS, MIN_BEGINNING, Found, shared_beginning
+from waf_core.scan.forms import FEW_FORMS, MANY, MIN_BEGINNING, Found, shared_beginning
 from waf_core.scan.masks import numbers_of
 from waf_core.scan.patterns import PatternSet
 from waf_core.scan.questions import Slot, Told, mask_of_slots
@@ -14,9 +14,6 @@ from waf_core.scan.telling import ask_candidates, tell
 
 FEW_DIFFERENT: Final = 8
 """So few forms may be looked at twice: to see that they are different costs more."""
-
-MANY: Final = 4
-"""Of so many forms one looks how all of them begin."""
 
 Column = tuple[Sequence[bytes], list[tuple[Slot, Sequence[list[Told]]]]]
 """A form of each of many values; what is asked of all of them, and where the answers for each go."""
@@ -63,42 +60,41 @@ def _different(forms: Sequence[bytes]) -> Sequence[bytes]:
 
 
 def _confirm_column(slot: Slot, found: Mapping[bytes, int], tx: Expander) -> dict[bytes, list[Told]]:
-    """Who wants to know of which form.  The names of an array's elements begin alike: what has matched there is not
-    asked of each."""
-    if len(found) < FEW_FORMS:
-        few: dict[bytes, list[Told]] = {}
-        for form, mask in found.items():
-            mask &= slot.positive
-            if mask:
-                told: list[Told] = []
-                ask_candidates(slot, mask, form, told, tx)
-                if told:
-                    few[form] = told
-        return few
-    forms: list[bytes] = []
-    masks: list[int] = []
-    answers: list[list[Told]] = []
+    """Who wants to know of which form."""
+    masks: dict[bytes, int] = {}
+    answers: dict[bytes, list[Told]] = {}
     for form, mask in found.items():
         mask &= slot.positive
         if mask:
-            forms.append(form)
-            masks.append(mask)
-            answers.append([])
-    for start in range(0, len(forms), FEW_FORMS):
-        end = min(start + FEW_FORMS, len(forms))
-        union = last = 0
-        for mask in masks[start:end]:
-            if mask != last:
-                union |= mask
-                last = mask
-        beginning = shared_beginning(forms[start:end]) if end - start >= MANY else b""
-        if len(beginning) >= MIN_BEGINNING:
-            for number in numbers_of(union):
-                _, wanted, operator = slot.asker(number)
-                if operator.settled_by(beginning):
-                    union ^= 1 << number
-                    for place in range(start, end):
-                        tell(answers[place], wanted, forms[place], True)
-        for place in range(start, end):
-            ask_candidates(slot, masks[place] & union, forms[place], answers[place], tx)
-    return dict(zip(forms, answers, strict=True))
+            masks[form] = mask
+            answers[form] = []
+    if len(masks) >= FEW_FORMS:
+        forms = list(masks)
+        for start in range(0, len(forms), FEW_FORMS):
+            _settle(slot, forms[start : start + FEW_FORMS], masks, answers)
+    for form, mask in masks.items():
+        ask_candidates(slot, mask, form, answers[form], tx)
+    return answers
+
+
+def _settle(slot: Slot, forms: Sequence[bytes], masks: dict[bytes, int], answers: Mapping[bytes, list[Told]]) -> None:
+    """The names of an array's elements begin alike: what has matched there is told of all, and taken from the masks of
+    what is to be asked of each."""
+    beginning = shared_beginning(forms) if len(forms) >= MANY else b""
+    if len(beginning) < MIN_BEGINNING:
+        return
+    union = last = settled = 0
+    for form in forms:
+        mask = masks[form]
+        if mask != last:
+            union |= mask
+            last = mask
+    for number in numbers_of(union):
+        _, wanted, operator = slot.asker(number)
+        if operator.settled_by(beginning):
+            settled |= 1 << number
+            for form in forms:
+                tell(answers[form], wanted, form, True)
+    if settled:
+        for form in forms:
+            masks[form] &= ~settled

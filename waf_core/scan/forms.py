@@ -8,6 +8,9 @@ from typing import Final
 FEW_CANDIDATES: Final = 4
 """Up to so many candidates are confirmed with each form that asks for them: cheaper than a scan of each."""
 
+MANY: Final = 4
+"""So many values with the same plan, or forms that begin alike, are taken together."""
+
 FEW_FORMS: Final = 32
 """In so few joined forms what is found is looked for in each; more are looked at in such parts."""
 

@@ -19,8 +19,8 @@ _CHUNK: Final = (1 << _CHUNK_BITS) - 1
 _known: Final[dict[int, tuple[int, ...]]] = {}
 
 
-_BITS: Final = tuple(1 << number for number in range(MAX_KNOWN))
-"""Each new integer of more than 62 bits costs."""
+_BITS: Final = tuple(1 << number for number in range(256))
+"""Of the first numbers: each new integer of more than 62 bits costs."""
 
 
 def mask_of(numbers: Iterable[int]) -> int:
