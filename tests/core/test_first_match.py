@@ -63,7 +63,8 @@ def test_what_is_too_large_for_pcre2_is_looked_for_in_parts() -> None:
     for word in (words[0], words[4500], words[-1]):
         for text, found in ((f"time -{word}x", True), (f"{word}x time -{word}y", False)):
             state.rest = 0
-            assert first.backtracks(b"-" * 100 + text.encode()) is found
+            # With a short text each part takes almost too long, and what comes after one that does is left to RE2.
+            assert first.backtracks(b"-" * 4000 + text.encode()) is found
 
 
 def test_with_too_little_memory_for_its_states_it_says_the_same() -> None:
