@@ -24,6 +24,7 @@ from waf_core.operators import OperatorError
 from waf_core.operators.ahead import (
     ANYWHERE,
     BEHIND,
+    COLD_STEP_NS,
     FIRST_STEPS,
     MAX_BYTES,
     MIN_BYTES,
@@ -32,11 +33,12 @@ from waf_core.operators.ahead import (
     REST_GROWTH,
     SLOW_BYTES,
     SLOW_NS,
+    STEP_NS,
     STEPS,
     Ahead,
+    State,
     ahead_of_re2,
     spelled_for_pcre2,
-    state,
 )
 from waf_core.operators.needs import of_pattern
 from waf_core.operators.regex import Rx, re2_options
@@ -48,11 +50,6 @@ def _re2(pattern: bytes, text: bytes, start: int, *, lines: bool) -> tuple[int, 
     found = re2._re2.RE2(expression, re2_options()).Match(re2._re2.RE2.Anchor.UNANCHORED, text, start, len(text))
     first, end = found[0]
     return first, end
-
-
-@pytest.fixture(autouse=True)
-def rested() -> None:
-    state.rest, state.next_rest = 0, REST[0]
 
 
 @settings(max_examples=1500, deadline=None)
@@ -161,7 +158,7 @@ def test_large_patterns_of_the_core_rule_set_match_where_they_match_for_re2(larg
             expression = ahead_of_re2(pattern, lines=lines)
             assert expression is not None
             for text in texts:
-                state.rest = 0
+                expression.state.rest = 0
                 expected = _re2(pattern, text, 0, lines=lines)
                 assert expression.place(text, 0) in (expected, None), (pattern, text)
                 place = expression.search(text, 0)
@@ -202,28 +199,29 @@ def test_steps_are_counted_over_a_whole_text() -> None:
 
 
 def test_after_a_slow_search_others_are_left_to_re2() -> None:
-    operator = Rx(f"(?:{WORDS})x+".encode())
-    expression = ahead_of_re2(operator.pattern, lines=False)
+    expression = ahead_of_re2(f"(?:{WORDS})x+".encode(), lines=False)
     assert expression is not None
     text = b"-" * MIN_BYTES + b"word123xx"
     assert expression.place(text, 0) == (MIN_BYTES, len(text))
-    state.rest = REST[0]
+    expression.state.rest = REST[0]
     assert [expression.place(text, 0) for _ in range(REST[0])] == [None] * REST[0]
-    assert state.rest == 0
+    assert expression.state.rest == 0
     assert expression.place(text, 0) == (MIN_BYTES, len(text))
-    state.rest = REST[0]
-    assert operator.place(text, 0) == (MIN_BYTES, len(text))
 
 
 def test_a_search_that_takes_too_long_is_the_last_for_a_while() -> None:
     """Each byte begins a run up to the end, which is one step."""
-    expression = ahead_of_re2(f"[a-z][a-z]*[0-9](?:{WORDS})".encode(), lines=True)
+    pattern = f"[a-z][a-z]*[0-9](?:{WORDS})".encode()
+    expression = ahead_of_re2(pattern, lines=True)
+    other = ahead_of_re2(b"-" + pattern, lines=True)
     assert expression is not None
+    assert other is not None
     assert expression.place(b"1word399" + b"a" * (MAX_BYTES - 8), 0) in ((-1, -1), None)
-    assert state.rest == REST[0]
+    assert (expression.state.rest, other.state.rest) == (REST[0], 0)
 
 
 def test_the_more_searches_are_slow_the_fewer_there_are() -> None:
+    state = State()
     size = 1000
     limit = (size + SLOW_BYTES) * SLOW_NS
     rests: list[int] = []
@@ -257,10 +255,32 @@ def test_what_takes_more_than_the_first_steps_gets_the_others() -> None:
     with pytest.raises(pcre2.LibraryError):
         pcre2.compile(first, pcre2.DOTALL, jit=True).search(text)
     for _ in range(20):  # a busy machine may make the first steps slow
-        state.rest = 0
+        confirming.state.rest = 0
         if confirming.place(text, 0) == (len(text) - 1, len(text)):
             return
     pytest.fail("PCRE2 did not tell")
+
+
+QUICK, COLD, SLOW = FIRST_STEPS * STEP_NS - 1, FIRST_STEPS * STEP_NS, FIRST_STEPS * COLD_STEP_NS
+
+
+@pytest.mark.parametrize(
+    ("steps", "told"),
+    [((QUICK,), True), ((COLD, QUICK), True), ((COLD, COLD), False), ((SLOW - 1, QUICK), True), ((SLOW,), False)],
+)
+def test_the_first_steps_are_made_again_if_they_may_have_been_cold(
+    monkeypatch: pytest.MonkeyPatch, steps: tuple[int, ...], told: bool
+) -> None:
+    """`steps`: how long they took each time."""
+    pattern = f"[a-z]*[a-z ]*[a-z]*X(?:{WORDS})?".encode()
+    text = b"-" * MIN_BYTES + b"abcd" * 6 + b"-X"
+    confirming = ahead_of_re2(pattern, lines=False)
+    assert confirming is not None
+    clock = [time for place, spent in enumerate(steps) for time in (place * 10**9, place * 10**9 + spent)] + [0]
+    left = iter(clock)
+    monkeypatch.setattr("time.thread_time_ns", lambda: next(left))
+    assert (confirming.place(text, 0) is not None) is told
+    assert list(left) == []
 
 
 def test_short_and_long_texts_and_small_patterns_are_left_to_re2() -> None:
@@ -268,7 +288,7 @@ def test_short_and_long_texts_and_small_patterns_are_left_to_re2() -> None:
     expression = ahead_of_re2(b"a" * PATTERN_BYTES, lines=False)
     assert expression is not None
     for size, place in ((MIN_BYTES - 1, None), (MIN_BYTES, (-1, -1)), (MAX_BYTES, (-1, -1)), (MAX_BYTES + 1, None)):
-        state.rest = 0  # a busy machine makes some slow
+        expression.state.rest = 0  # a busy machine makes some slow
         assert expression.place(b"b" * size, 0) == place
 
 
