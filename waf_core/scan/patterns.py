@@ -30,12 +30,12 @@ MIN_HYPERSCAN_PATTERNS: Final = 8
 MAX_JOINED_BYTES: Final = 2048
 """Longer forms are matched by themselves: it is the bytes that cost there, not the calls."""
 
-FEW_ALONE: Final = 4
+FEW_ALONE: Final = 8
 """For so few patterns RE2 is asked at once, if the form has so many bytes for each of them."""
 
-ALONE_BYTES: Final = (256, 20)
+ALONE_BYTES: Final = (128, 20)
 """In a small set, and in a large one.  RE2 takes 1 to 2 us for each pattern; the scan for all 12 ns a byte for CRS at
-paranoia level 1, and 40 to 60 from level 2 on."""
+paranoia level 1, 40 to 60 from level 2 on, and 100 where a header is full of what attacks have."""
 
 FEW_WIDE: Final = 2
 """If so few short forms are asked for WIDE_SHARE of a large set's patterns, which is to say that they have what attacks
