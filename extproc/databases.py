@@ -10,6 +10,7 @@ import structlog
 
 from waf_core import WAF
 from waf_core.memory import trim
+from waf_core.operators.ahead import no_machine_code
 from waf_core.scan.hyperscan_set import unusable
 from waf_core.scan.patterns import PatternSet
 from waf_core.warm import warm
@@ -44,6 +45,12 @@ class DatabaseLoader:
         wanted = any(patterns.wants_hyperscan for waf in self._wafs for patterns in waf.program.pattern_sets)
         if wanted and (reason := unusable()):
             self._log.warning("Hyperscan cannot be used; RE2 serves, slower for hostile input", reason=reason)
+        if reason := no_machine_code():
+            self._log.warning(
+                "PCRE2 cannot make machine code; RE2 serves, two to four times slower for hostile input",
+                reason=reason,
+                hint="memory may not be made executable: systemd's MemoryDenyWriteExecute, or SELinux without execmem",
+            )
         missing = [patterns for patterns in self._sets if not patterns.uses_hyperscan]
         for patterns in missing:
             # Another set with the same patterns may have brought it meanwhile.

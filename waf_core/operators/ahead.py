@@ -12,7 +12,7 @@ are no others.  And a search that took longer than RE2 might have is the last on
 from __future__ import annotations
 
 import time
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Final
 from weakref import WeakValueDictionary
 
@@ -127,6 +127,16 @@ class Ahead:
     def search(self, text: bytes, start: int) -> tuple[int, int] | None:
         """Whatever the text; None: it took more steps, or left open more ways (32 kB of them), than it may."""
         return _search(self._all, text, start)
+
+
+@cache
+def no_machine_code() -> str:
+    """Why PCRE2 makes none in this process, so that RE2 does all; empty if it does."""
+    try:
+        pcre2.compile(b"a", pcre2.DOTALL, jit=True)
+    except (pcre2.LibraryError, MemoryError) as error:
+        return str(error)
+    return ""
 
 
 def _machine_code(expression: bytes, steps: int) -> pcre2.Pattern:
