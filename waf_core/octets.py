@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 NUL: Final = 0x00
 SPACE: Final = 0x20
 QUOTE: Final = 0x22
+HASH: Final = 0x23
 PERCENT: Final = 0x25
 AMPERSAND: Final = 0x26
 PLUS: Final = 0x2B
@@ -39,3 +40,11 @@ def span(value: bytes, table: bytes, start: i64) -> i64:
     while start < size and table[value[start]]:
         start += 1
     return start
+
+
+def single_spaces(value: bytes) -> bytes:
+    """One space for each run of them."""
+    # Each round halves every run.
+    while value.find(b"  ") >= 0:
+        value = value.replace(b"  ", b" ")
+    return value

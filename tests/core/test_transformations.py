@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from waf_core.transformations import REGISTRY
@@ -44,3 +45,21 @@ def test_plain_value_comes_back_as_the_same_object(name: str) -> None:
     value = b"abcd"
     out = REGISTRY[name](value)
     assert out is value or out != value or name.startswith(("parity", "url", "trim"))
+
+
+@pytest.mark.parametrize(
+    ("name", "expression", "replacement"),
+    [
+        ("compresswhitespace", rb"[ \t\n\r\f\v\xa0]+", b" "),
+        ("replacecomments", rb"/\*.*?(?:\*/|\Z)", b" "),
+        ("removecomments", rb"/\*.*?\*/|<!--.*?-->|(?:--|#).*\Z", b""),
+        ("removecommentschar", rb"/\*|\*/|<!--|-->|--|#", b""),
+    ],
+)
+@given(value=st.lists(st.sampled_from(["/", "*", "/*", "*/", "<!--", "-->", "-", "#", "a", " ", "\t", "\xa0"])))
+def test_it_is_what_an_expression_replaces(name: str, expression: bytes, replacement: bytes, value: list[str]) -> None:
+    text = "".join(value).encode("latin-1")
+    assume(
+        name != "removecomments" or not re.search(rb"/\*(?!.*\*/)|<!--(?!.*-->)", text)
+    )  # an open comment is a space
+    assert REGISTRY[name](text) == re.sub(expression, replacement, text, flags=re.DOTALL)

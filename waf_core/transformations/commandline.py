@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from waf_core.octets import SPACE
+from waf_core.octets import SPACE, single_spaces
 from waf_core.transformations import KEEPS, transformation
 
 _ESCAPES: Final = b"\"'\\^"
@@ -29,8 +29,5 @@ def cmd_line(value: bytes) -> bytes:
     spaces before `/` and `(`, lower the case."""
     out = value.translate(_PLAIN, _ESCAPES)
     if SPACE in out:
-        # Each round halves every run of spaces.
-        while out.find(b"  ") >= 0:
-            out = out.replace(b"  ", b" ")
-        out = out.replace(b" /", b"/").replace(b" (", b"(")
+        out = single_spaces(out).replace(b" /", b"/").replace(b" (", b"(")
     return value if out == value else out

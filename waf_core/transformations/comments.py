@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from waf_core.octets import HASH
 from waf_core.transformations import KEEPS, MOVES, transformation
 
-_C_COMMENT: Final = re.compile(rb"/\*.*?(?:\*/|\Z)", re.DOTALL)
 _ANY_COMMENT: Final = re.compile(rb"/\*.*?(?:\*/|(\Z))|<!--.*?(?:-->|(\Z))|(?:--|#).*\Z", re.DOTALL)
 _COMMENT_MARKS: Final = re.compile(rb"/\*|\*/|<!--|-->|--|#")
 
@@ -15,14 +15,26 @@ _COMMENT_MARKS: Final = re.compile(rb"/\*|\*/|<!--|-->|--|#")
 @transformation("replaceComments", effects=((b"*", b" "),), growth=1, indexes=MOVES)
 def replace_comments(value: bytes) -> bytes:
     """Each C comment, also one that never ends, becomes one space."""
-    if value.find(b"/*") < 0:
+    begin = value.find(b"/*")
+    if begin < 0:
         return value
-    return _C_COMMENT.sub(b" ", value)
+    kept: list[bytes] = []
+    end = 0
+    while begin >= 0:
+        kept.append(value[end:begin])
+        end = value.find(b"*/", begin + 2) + 2
+        if end < 2:
+            return b" ".join(kept) + b" "
+        begin = value.find(b"/*", end)
+    kept.append(value[end:])
+    return b" ".join(kept)
 
 
 @transformation("removeComments", effects=((b"*-#!", b" "),), growth=1, indexes=MOVES)
 def remove_comments(value: bytes) -> bytes:
     """C and HTML comments go, of one that never ends a space is left; `--` and `#` end the value."""
+    if not (HASH in value or value.find(b"--") >= 0 or value.find(b"/*") >= 0):
+        return value
     out = _ANY_COMMENT.sub(_rest, value)
     return value if out == value else out
 
@@ -34,5 +46,7 @@ def _rest(comment: re.Match[bytes]) -> bytes:
 @transformation("removeCommentsChar", effects=((b"*-#!", b""),), growth=1, joined=b"", indexes=KEEPS)
 def remove_comments_char(value: bytes) -> bytes:
     """The marks that open or close comments go, their content stays."""
+    if not (HASH in value or value.find(b"--") >= 0 or value.find(b"/*") >= 0 or value.find(b"*/") >= 0):
+        return value
     out = _COMMENT_MARKS.sub(b"", value)
     return value if out == value else out

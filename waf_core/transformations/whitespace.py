@@ -5,20 +5,20 @@ White space is C's isspace() and 0xA0, the no-break space (ModSecurity does the 
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
-from waf_core.octets import NUL
+from waf_core.octets import NUL, single_spaces
 from waf_core.transformations import KEEPS, transformation
 
 _SPACE: Final = b" \t\n\r\f\v"
 _SPACE_NBSP: Final = _SPACE + b"\xa0"
-_RUN: Final = re.compile(rb"[ \t\n\r\f\v\xa0]+")
+_BLANKS: Final = bytes.maketrans(_SPACE_NBSP, b" " * len(_SPACE_NBSP))
+"""Byte -> what stands for it."""
 
 
 @transformation("compressWhitespace", effects=((_SPACE_NBSP, b" "),), growth=1, joined=b"", indexes=KEEPS)
 def compress_whitespace(value: bytes) -> bytes:
-    out = _RUN.sub(b" ", value)
+    out = single_spaces(value.translate(_BLANKS))
     return value if out == value else out
 
 
