@@ -8,7 +8,7 @@ response.
 libmodsecurity gets the same requests in the same run, up to a size at which it would take minutes.
 
 The bound is a time, and machines differ, the same one from hour to hour; so libmodsecurity's own worst is measured
-too.  Where the bound was set it took 69 us a byte.
+too, three times meanwhile, and the least counts.  Where the bound was set it took 69 us a byte.
 """
 
 from __future__ import annotations
@@ -255,6 +255,10 @@ def _generators(ours: Ours, near_texts: dict[str, str]) -> dict[str, Callable[[r
     return generators
 
 
+def _cost_of_worst(peer: LibModSecurity) -> float:
+    return _cost(peer, plus(random.Random(8), PEER_WORST_BYTES))
+
+
 def _least(sights: Sequence[Sequence[float]]) -> list[float]:
     """Of each request, in any of the processes."""
     return [min(costs) for costs in zip(*sights, strict=True)]
@@ -264,7 +268,9 @@ def run() -> dict[str, Any]:
     root = required_crs()
     ours, peer = Ours(root, 1), LibModSecurity(root, 1)
     near_texts = {f"almost {rule_id}": text for rule_id, text in near.slowest(ours)}
+    peer_worst = _cost_of_worst(peer)
     seen = [in_fresh_process(_sights, near_texts) for _ in range(PROCESSES)]
+    peer_worst = min(peer_worst, _cost_of_worst(peer))
     rng = random.Random(7)
     rows: list[list[str]] = []
     results: list[dict[str, Any]] = []
@@ -290,11 +296,12 @@ def run() -> dict[str, Any]:
             rows,
         )
     )
-    peer_worst = _cost(peer, plus(rng, PEER_WORST_BYTES))
+    peer_worst = min(peer_worst, _cost_of_worst(peer))
     worst = max(results, key=lambda result: result["first_ns"])
+    share = peer_worst / worst["first_ns"]
     print(
         f"libmodsecurity's worst here: {peer_worst:.0f} ns/B (where the bound was set: {PEER_WORST_NS});"
-        f" ours, {worst['case']} of {worst['bytes']} bytes: 1/{peer_worst / worst['first_ns']:.0f} of it"
-        f" (bound 1/{PEER_WORST_NS / BOUND_NS:.0f})"
+        f" ours, {worst['case']} of {worst['bytes']} bytes: 1/{share:.0f} of it"
+        f" (bound 1/{PEER_WORST_NS / BOUND_NS:.0f}: {verdict(share >= PEER_WORST_NS / BOUND_NS)})"
     )
     return {"hostile": results, "hostile_peer_worst_ns": peer_worst}
