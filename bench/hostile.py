@@ -42,6 +42,8 @@ PEER_WORST_BYTES = 60_000
 PEER_WORST_NS = 69_000
 """A byte of libmodsecurity's worst, plus signs in one argument, on the machine on which the bound was set."""
 
+BOUND_SHARE = PEER_WORST_NS / BOUND_NS
+
 PATH = "/x"
 FRAGMENTS = [
     "' or 1=1 -- ", "<script>alert(1)</script>", "../../etc/passwd", "${jndi:ldap://x}", "; cat /etc/passwd", "union select ",
@@ -302,6 +304,6 @@ def run() -> dict[str, Any]:
     print(
         f"libmodsecurity's worst here: {peer_worst:.0f} ns/B (where the bound was set: {PEER_WORST_NS});"
         f" ours, {worst['case']} of {worst['bytes']} bytes: 1/{share:.0f} of it"
-        f" (bound 1/{PEER_WORST_NS / BOUND_NS:.0f}: {verdict(share >= PEER_WORST_NS / BOUND_NS)})"
+        f" (bound 1/{BOUND_SHARE:.0f}: {verdict(share >= BOUND_SHARE)})"
     )
     return {"hostile": results, "hostile_peer_worst_ns": peer_worst}

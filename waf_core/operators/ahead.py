@@ -12,7 +12,7 @@ are no others.  And a search that took longer than RE2 might have is the last on
 from __future__ import annotations
 
 import time
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Final
 from weakref import WeakValueDictionary
 
@@ -107,33 +107,25 @@ class Ahead:
             self.state.rest -= 1
             return None
         began = time.thread_time_ns()
-        if self._first is None:
+        first = self._first
+        if first is None:
             found = self.search(text, start)
         else:
-            found = _search(self._first, text, start)
-            if found is None and self._quick(text, start, time.thread_time_ns() - began):
+            found = _search(first, text, start)
+            if found is None and _quick(first, text, start, time.thread_time_ns() - began):
                 found = self.search(text, start)
         self.state.took(time.thread_time_ns() - began, size)
         return found
-
-    def _quick(self, text: bytes, start: int, spent: int) -> bool:
-        """Were the first steps, or are they the second time?"""
-        if FIRST_STEPS * STEP_NS <= spent < FIRST_STEPS * COLD_STEP_NS and self._first is not None:
-            began = time.thread_time_ns()
-            _search(self._first, text, start)
-            spent = time.thread_time_ns() - began
-        return spent < FIRST_STEPS * STEP_NS
 
     def search(self, text: bytes, start: int) -> tuple[int, int] | None:
         """Whatever the text; None: it took more steps, or left open more ways (32 kB of them), than it may."""
         return _search(self._all, text, start)
 
 
-@cache
 def no_machine_code() -> str:
     """Why PCRE2 makes none in this process, so that RE2 does all; empty if it does."""
     try:
-        pcre2.compile(b"a", pcre2.DOTALL, jit=True)
+        _machine_code(b"a", STEPS)
     except (pcre2.LibraryError, MemoryError) as error:
         return str(error)
     return ""
@@ -145,6 +137,15 @@ def _machine_code(expression: bytes, steps: int) -> pcre2.Pattern:
         text = rb"(*LIMIT_MATCH=%d)(*LF)%b" % (steps, expression)
         known = _compiled[expression, steps] = pcre2.compile(text, pcre2.DOTALL, jit=True)
     return known
+
+
+def _quick(first: pcre2.Pattern, text: bytes, start: int, spent: int) -> bool:
+    """Were the first steps, or are they the second time?"""
+    if FIRST_STEPS * STEP_NS <= spent < FIRST_STEPS * COLD_STEP_NS:
+        began = time.thread_time_ns()
+        _search(first, text, start)
+        spent = time.thread_time_ns() - began
+    return spent < FIRST_STEPS * STEP_NS
 
 
 def _search(pattern: pcre2.Pattern, text: bytes, start: int) -> tuple[int, int] | None:

@@ -22,9 +22,8 @@ def replace_comments(value: bytes) -> bytes:
     end = 0
     while begin >= 0:
         kept.append(value[end:begin])
-        end = value.find(b"*/", begin + 2) + 2
-        if end < 2:
-            return b" ".join(kept) + b" "
+        close = value.find(b"*/", begin + 2)
+        end = len(value) if close < 0 else close + 2
         begin = value.find(b"/*", end)
     kept.append(value[end:])
     return b" ".join(kept)
@@ -33,10 +32,12 @@ def replace_comments(value: bytes) -> bytes:
 @transformation("removeComments", effects=((b"*-#!", b" "),), growth=1, indexes=MOVES)
 def remove_comments(value: bytes) -> bytes:
     """C and HTML comments go, of one that never ends a space is left; `--` and `#` end the value."""
-    if not (HASH in value or value.find(b"--") >= 0 or value.find(b"/*") >= 0):
-        return value
-    out = _ANY_COMMENT.sub(_rest, value)
-    return value if out == value else out
+    return _ANY_COMMENT.sub(_rest, value) if _begins_comment(value) else value
+
+
+def _begins_comment(value: bytes) -> bool:
+    """Anywhere?  (`<!--` has `--`.)"""
+    return HASH in value or value.find(b"--") >= 0 or value.find(b"/*") >= 0
 
 
 def _rest(comment: re.Match[bytes]) -> bytes:
@@ -46,7 +47,4 @@ def _rest(comment: re.Match[bytes]) -> bytes:
 @transformation("removeCommentsChar", effects=((b"*-#!", b""),), growth=1, joined=b"", indexes=KEEPS)
 def remove_comments_char(value: bytes) -> bytes:
     """The marks that open or close comments go, their content stays."""
-    if not (HASH in value or value.find(b"--") >= 0 or value.find(b"/*") >= 0 or value.find(b"*/") >= 0):
-        return value
-    out = _COMMENT_MARKS.sub(b"", value)
-    return value if out == value else out
+    return _COMMENT_MARKS.sub(b"", value) if _begins_comment(value) or value.find(b"*/") >= 0 else value
