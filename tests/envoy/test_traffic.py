@@ -85,15 +85,17 @@ def test_when_all_places_are_taken_the_slowest_upload_makes_way(mode: str, brows
 
 
 IMPATIENT = """
+import signal
 import extproc.service
-extproc.service.PASSING_SECONDS = 1.0
+extproc.service.PASSING_SECONDS = 600.0
+signal.signal(signal.SIGUSR2, lambda *_: setattr(extproc.service, "PASSING_SECONDS", 0.0))
 from extproc.cli import main
 main()
 """
 
 
 class ImpatientStack(Stack):
-    """Its sidecar lets nothing pass for more than a second when places are taken."""
+    """Its sidecar lets all pass for long when places are taken, until a signal comes: then for no time at all."""
 
     def _start(self, name: str, command: Sequence[str]) -> Process:
         return super()._start(name, [command[0], "-c", IMPATIENT, *command[3:]] if name == "sidecar" else command)
@@ -122,7 +124,7 @@ def test_slow_readers_and_sockets_make_way_when_all_places_are_taken(
             each.sendall(f"GET {path} HTTP/1.1\r\nHost: {BROWSER['Host']}\r\n{more}\r\n".encode())
             assert each.recv(50).startswith(b"HTTP/1.1 ")
         assert browser.get(stack.url + "/hello").status_code == 500, "they have not been slow for long"
-        time.sleep(1.2)
+        stack.sidecar.child.send_signal(signal.SIGUSR2)
         for _ in range(3):  # one place is enough for them
             assert browser.get(stack.url + "/hello").status_code == 200
         assert total(stack.admin_port, "envoy_waf_streams_in_flight") == 2
