@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -25,6 +26,8 @@ from waf_core.operators import Operator
 from waf_core.scan.hyperscan_set import available
 from waf_core.scan.limits import ScanLimits
 
+pytestmark = pytest.mark.xdist_group("databases")
+
 MORE = [
     "busybox", "sleep(5)", "order by 9 desc", "' and ", " having 1", "curl h | sh", "<?php ", "eval(", "javascript:", "onload=",
     ".sql.", "1.e(", "etc/gtk-2.0", "169.254.169.254", "md5", "7z", "x" * 20, "word and word ", "-- ", "\\\"", "%2e", "&#46;",
@@ -35,11 +38,11 @@ ARRAYS = st.lists(st.tuples(LONG, ELEMENTS, st.integers(1, 24)), max_size=2, uni
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[WAF, WAF]:
+def pair(crs_databases: Path) -> tuple[WAF, WAF]:
     root = crs_or_skip()
     if not available():
         pytest.skip("Hyperscan cannot be used here")
-    scanned = make_waf(root, CompileOptions(limits=ScanLimits(hyperscan_folder=tmp_path_factory.mktemp("hs"))))
+    scanned = make_waf(root, CompileOptions(limits=ScanLimits(hyperscan_folder=crs_databases)))
     make_databases(scanned)
     assert all(patterns.uses_hyperscan for patterns in scanned.program.pattern_sets)
     return scanned, make_waf(root, PLAIN)

@@ -254,12 +254,12 @@ def test_compiling_in_a_process_of_its_own(tmp_path: Path) -> None:
     assert BASE_FLAGS
 
 
-def test_crs_gives_the_same_answers_with_and_without(tmp_path_factory: pytest.TempPathFactory) -> None:
+@pytest.mark.xdist_group("databases")
+def test_crs_gives_the_same_answers_with_and_without(crs_databases: Path) -> None:
     """Also past the byte budget, where the large patterns run in pieces."""
     root = crs_or_skip()
-    folder = tmp_path_factory.mktemp("hs-crs")
     plain = make_waf(root)
-    fast = make_waf(root, CompileOptions(limits=ScanLimits(hyperscan_folder=folder, re2_ns=0)))
+    fast = make_waf(root, CompileOptions(limits=ScanLimits(hyperscan_folder=crs_databases, re2_ns=0)))
     make_databases(fast)
     assert all(patterns.uses_hyperscan for patterns in fast.program.pattern_sets)
     cases = list(load_cases(root / "tests" / "regression" / "tests"))[::10]

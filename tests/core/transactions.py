@@ -30,12 +30,13 @@ def three_ways(rules: str, folder: Path) -> list[WAF]:
 
 
 def make_databases(waf: WAF) -> None:
-    """Those that its rules are to have, here and now."""
+    """Those that its rules are to have and its folder has not, here and now."""
     wanting = [patterns for patterns in waf.program.pattern_sets if patterns.wants_hyperscan]
     assert wanting
     for patterns in wanting:
         assert patterns.cache is not None
-        patterns.cache.store(patterns.patterns)
+        if not patterns.cache.path(patterns.patterns).exists():
+            patterns.cache.store(patterns.patterns)
         assert patterns.load_hyperscan()
 
 
