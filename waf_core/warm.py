@@ -11,6 +11,7 @@ import random
 import string
 import time
 from collections.abc import Iterator
+from xml.sax.saxutils import escape
 
 from waf_core.exchange import Exchange, Headers, run
 from waf_core.persistence.buffered import BufferedStore
@@ -84,6 +85,8 @@ def _exchanges(rng: random.Random) -> Iterator[Exchange]:
         yield _exchange(rng, "", "application/json", json.dumps({"items": [value] * 3}).encode())
         part = f'--b\r\nContent-Disposition: form-data; name="a"\r\n\r\n{rng.choice(_SAMPLE)}\r\n--b--\r\n'
         yield _exchange(rng, "", "multipart/form-data; boundary=b", part.encode())
+        items = "".join(f'<item id="{rng.randrange(99)}">{escape(rng.choice(_SAMPLE))}</item>' for _ in range(3))
+        yield _exchange(rng, "", "text/xml", f"<order>{items}</order>".encode())
         texts = [rng.choice(_HOSTILE) + rng.choice(_HOSTILE) for _ in range(6)]
         texts += ["".join(rng.choices(string.printable, k=rng.randrange(4, 40))) for _ in range(6)]
         yield _exchange(rng, "&".join(f"a{i}={_quoted(text)}" for i, text in enumerate(texts[:3])))
@@ -108,6 +111,8 @@ def _tiring(rng: random.Random, special: list[str]) -> Iterator[Exchange]:
     yield _exchange(rng, "", FORM, _fields(texts))
     text = "".join(texts)
     yield _exchange(rng, "", "application/json", json.dumps({"a": text}).encode())
+    printable = "".join(c for c in text if c.isprintable())
+    yield _exchange(rng, "", "text/xml", ("<a>x" * CROWD + escape(printable) + "</a>" * CROWD).encode())
     yield _exchange(rng, f"a={_quoted(text)}", cookie=f"a={text}")
     yield _exchange(rng, "", FORM, b"a=" + rng.randbytes(NOISE_BYTES // 8).replace(b"&", b"_"))
     noise = "".join(rng.choices(string.digits + string.ascii_letters + string.punctuation + " ", k=NOISE_BYTES))

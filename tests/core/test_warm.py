@@ -31,7 +31,11 @@ KINDS = {
     13: ("REQUEST_COOKIES", 1, "dark"),
     14: ("ARGS", 2, "jndi:ldap"),
     15: ("RESPONSE_BODY", 4, "</title>"),
+    16: ("XML:/order/item", 2, " "),
+    17: ("XML:/a/a/a", 2, "xxx"),
 }
+
+XML_BODIES = 'SecRule REQUEST_HEADERS:Content-Type "@streq text/xml" "id:1,phase:1,pass,ctl:requestBodyProcessor=XML"\n'
 
 
 def test_values_of_all_kinds_are_judged(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,8 +51,8 @@ def test_values_of_all_kinds_are_judged(monkeypatch: pytest.MonkeyPatch) -> None
         return tx
 
     monkeypatch.setattr(warm, "run", watched)
-    assert warm.warm(make("\n".join(rules))) == 9 * warm.ROUNDS + 10 * warm.TIRING_ROUNDS
-    assert matched == KINDS.keys()
+    assert warm.warm(make(XML_BODIES + "\n".join(rules))) == 10 * warm.ROUNDS + 11 * warm.TIRING_ROUNDS
+    assert matched - {1} == KINDS.keys()
 
 
 def test_counters_and_statistics_know_nothing_of_it(waf: WAF) -> None:
