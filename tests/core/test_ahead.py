@@ -44,6 +44,7 @@ from waf_core.operators.ahead import (
 )
 from waf_core.operators.needs import of_pattern
 from waf_core.operators.regex import Rx, re2_options
+from waf_core.operators.sequence import MAX_DEPTH
 from waf_core.operators.spelling import as_re2
 
 
@@ -113,6 +114,19 @@ def test_what_may_be_empty_is_skipped_behind_anything() -> None:
     assert quick == rb"(?J)(?i)(?:;|e(?:n|v.*(?<d>))|time.*(?<d>))(?(<d>)|(?i)\s*[a-z]*)(?:(?i)x(?:ls|cat))"
     for pattern in (b"(?:;|time)[a-z]*x", b"(?:;|time.*)[a-z]+x", b"(?:;|time.*)()[a-z]*x", b"(?:;|time.*)|[a-z]*x"):
         assert spelled_for_pcre2(pattern, lines=False) == pattern
+
+
+@pytest.mark.parametrize("depth", [3, MAX_DEPTH, MAX_DEPTH + 1, 900, 20_000])
+def test_groups_in_groups_are_looked_into_but_not_without_end(depth: int) -> None:
+    """The last ones have more of them than RE2 and PCRE2 take; they are read in a second, not in hours."""
+    pattern = b"(?:" * depth + b"a.*|b" + b")" * depth + rb"\s*(?:x|y)"
+    quick = spelled_for_pcre2(pattern, lines=False)
+    assert quick is not None
+    assert (b"(?<d>)" in quick) == (depth < MAX_DEPTH)
+    expression = Rx(pattern)
+    assert expression.holds(b"a-- x", NoTransaction())
+    assert expression.holds(b"b y", NoTransaction())
+    assert not expression.holds(b"b- y", NoTransaction())
 
 
 @settings(max_examples=1000, deadline=None)

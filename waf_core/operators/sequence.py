@@ -19,6 +19,9 @@ _OPTIONAL: Final = frozenset((b"*", b"?"))
 _ENDS: Final = frozenset((b"|", b")"))
 """They end a sequence of elements."""
 _ANYTHING: Final = b".*"
+MAX_DEPTH: Final = 8
+"""Groups in groups that are looked into (CRS has up to three); each is read once more for each around it."""
+
 _IN_BRACES: Final = frozenset(b"%c" % byte for byte in b"0123456789,}")
 
 
@@ -62,9 +65,9 @@ def either(alternatives: Iterable[bytes]) -> bytes:
     return _GROUP + b"|".join(alternatives) + b")"
 
 
-def ways(head: bytes) -> tuple[list[bytes], list[bytes]]:
+def ways(head: bytes, depth: int = MAX_DEPTH) -> tuple[list[bytes], list[bytes]]:
     """Alternatives that match what the head does; apart from the others those that end with anything, without it."""
-    if _ANYTHING not in head:
+    if _ANYTHING not in head or depth == 0:
         return [head], []
     before, last = _last_of(head)
     if last == _ANYTHING:
@@ -72,21 +75,21 @@ def ways(head: bytes) -> tuple[list[bytes], list[bytes]]:
     closed: list[bytes] = []
     opened: list[bytes] = []
     for alternative in _inner(last):
-        more_closed, more_opened = ways(alternative)
+        more_closed, more_opened = ways(alternative, depth - 1)
         closed += [before + way for way in more_closed]
         opened += [before + way for way in more_opened]
     return (closed, opened) if opened else ([head], [])
 
 
-def marked(head: bytes, mark: bytes) -> bytes:
+def marked(head: bytes, mark: bytes, depth: int = MAX_DEPTH) -> bytes:
     """With a mark wherever it ends with anything."""
-    if _ANYTHING not in head:
+    if _ANYTHING not in head or depth == 0:
         return head
     before, last = _last_of(head)
     if last == _ANYTHING:
         return head + mark
     inner = _inner(last)
-    return before + either(marked(alternative, mark) for alternative in inner) if inner else head
+    return before + either([marked(alternative, mark, depth - 1) for alternative in inner]) if inner else head
 
 
 def _last_of(head: bytes) -> tuple[bytes, bytes]:

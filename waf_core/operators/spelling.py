@@ -32,8 +32,9 @@ _MEANING: Final = {
 
 _A_WORD: Final = re.compile(rb"\\[sSvVhHRNCeEcx]")
 _ESCAPE: Final = rb"\\Q.*?(?:\\E|\Z)|\\x(?:\{[^}]*\}|[0-9a-fA-F]{0,2})|\\c.|\\."
-_OUTSIDE: Final = re.compile(_ESCAPE + rb"|\[\^?\]?|.", re.DOTALL)
-_INSIDE: Final = re.compile(_ESCAPE + rb"|\[:\^?[a-z]+:\]|.", re.DOTALL)
+_MEMBER: Final = _ESCAPE + rb"|\[:\^?[a-z]+:\]|"
+_MEMBERS: Final = re.compile(_MEMBER + rb".", re.DOTALL)
+_PIECES: Final = re.compile(_ESCAPE + rb"|(\[\^?\]?)((?:" + _MEMBER + rb"[^\]])*)|.", re.DOTALL)
 _ENDS: Final = {rb"\z": rb"\Z", rb"\Z": rb"(?=\n?\Z)"}
 _SET_OPERATORS: Final = frozenset((b"[", b"&", b"~", b"|"))
 MULTILINE: Final = re.compile(rb"\(\?[a-zA-Z]*m")
@@ -48,18 +49,14 @@ _COUNT: Final = re.compile(rb"[0-9]+(?:,[0-9]*)?\}")
 def tokens(pattern: bytes) -> Iterator[tuple[bytes, bool]]:
     r"""The pieces of an expression, and whether each is a member of a class.  `\Q...\E` is one, what opens a class
     (with a bracket that is its first member) and what closes it are ones outside."""
-    inside = False
-    place = 0
-    while place < len(pattern):
-        found = (_INSIDE if inside else _OUTSIDE).match(pattern, place)
-        assert found is not None  # each ends in an alternative that takes any byte
-        token = found.group()
-        place = found.end()
-        if inside and token == b"]":
-            inside = False
-        yield token, inside
-        if not inside and token[:1] == b"[":
-            inside = True
+    for piece in _PIECES.finditer(pattern):
+        opening = piece[1]
+        if opening is None:
+            yield piece[0], False
+        else:
+            yield opening, False
+            for member in _MEMBERS.findall(piece[2]):
+                yield member, True
 
 
 def for_re2(pattern: bytes) -> bytes:
