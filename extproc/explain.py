@@ -59,7 +59,9 @@ def _reason(stop: Any, rules: list[dict[str, Any]]) -> str:
     if not stop.rule_id:
         return str(stop.reason)
     deciding = next((rule for rule in rules if rule["id"] == stop.rule_id), None)
-    return str(deciding["message"]) if deciding and deciding["message"] else f"rule {stop.rule_id}"
+    if deciding is None:
+        return str(stop.reason)
+    return str(deciding["message"]) or f"{deciding['file']}:{deciding['line']}"
 
 
 def _rule(traced: TracedRule) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,12 @@ def test_explain_shows_the_value_after_each_transformation() -> None:
     assert "t:urldecodeuni -> EVIL" in result.output
     assert "t:lowercase -> evil" in result.output
     assert "t:trim" not in result.output
+
+
+def test_explain_says_where_a_rule_without_a_message_is() -> None:
+    rules = 'SecRule ARGS "@streq a" "id:1,phase:2,deny"'
+    result = call("explain", "-r", "@recommended", "-d", rules, "http://h/?a=a")
+    assert re.search(r"^verdict  blocked 403 by rule 1: \S+:1$", result.output, re.M), result.output
 
 
 def test_explain_reads_a_message_from_standard_input() -> None:
