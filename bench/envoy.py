@@ -207,10 +207,11 @@ def run() -> dict[str, Any]:
 
 
 def cpu_of(stack: Stack) -> dict[str, float]:
-    """Seconds of CPU that each process of a stack has used (proc(5), stat: utime and stime)."""
-    ticks = os.sysconf("SC_CLK_TCK")
-    used = {}
-    for process in stack.processes:
-        fields = Path(f"/proc/{process.child.pid}/stat").read_text().rpartition(")")[2].split()
-        used[process.name] = (int(fields[11]) + int(fields[12])) / ticks
-    return used
+    """Seconds of CPU that each process of a stack has used."""
+    return {process.name: cpu_seconds(process.child.pid) for process in stack.processes}
+
+
+def cpu_seconds(pid: int) -> float:
+    """What a process has used (proc(5), stat: utime and stime)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -1,6 +1,7 @@
 """`python -m bench scale`: processes, growth, memory, start-up.
 
 processes   transactions a second of one and of two engine processes, nothing else running
+workers     requests a second with one and with two workers behind Envoy (bench/workers.py)
 growth      time of a transaction against body size, number of arguments and number of rules; docs/growth.png
 memory      resident bytes of one engine after 10^4 and 10^5 varied transactions
 start-up    from the command to /readyz, with an empty and with a warm cache of databases
@@ -21,6 +22,7 @@ from bench.engines import Ours, required_crs
 from bench.envoy import await_databases
 from bench.fresh import in_fresh_process
 from bench.report import MEMORY_BOUND_MB, resident_mb, table, verdict
+from bench.workers import behind_envoy, shown
 from demo.stack import PROJECT, Process, free_port
 from tests.waiting import eventually
 from waf_core import WAF
@@ -151,6 +153,8 @@ def run() -> dict[str, Any]:
     print(table(["processes", "", "transactions/s", "bound 1.8 x"], [
         ["1", "", f"{one:.0f}", ""], ["2", "", f"{two:.0f}", f"{two / one:.2f} {verdict(two >= 1.8 * one)}"],
     ]))  # fmt: skip
+    workers = behind_envoy()
+    print("\n" + shown(workers))
     found = in_fresh_process(_resident)
     rows = [[str(n), "", f"{mb:.0f}", verdict(mb <= MEMORY_BOUND_MB)] for n, mb in found]
     print("\n" + table(["transactions", "", "resident MB", f"bound {MEMORY_BOUND_MB} MB"], rows))
@@ -171,4 +175,13 @@ def run() -> dict[str, Any]:
     for name, points in curves.items():
         print(f"\n{name}: " + ", ".join(f"{x:g}: {ms:.2f} ms" for x, ms in points))
     print(f"drawn in {GROWTH}")
-    return {"scale": {"processes": [one, two], "memory": found, "cold": cold, "warm": warm, "growth": curves}}
+    return {
+        "scale": {
+            "processes": [one, two],
+            "workers": workers,
+            "memory": found,
+            "cold": cold,
+            "warm": warm,
+            "growth": curves,
+        }
+    }

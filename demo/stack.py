@@ -7,6 +7,7 @@ place, so that what the tests run is what a user copies.
 from __future__ import annotations
 
 import contextlib
+import copy
 import fcntl
 import os
 import random
@@ -24,7 +25,7 @@ from typing import Any
 
 import yaml
 
-from extproc.config import PORT_STEP
+from extproc.config import PORT_STEP, worker_address
 
 PROJECT = Path(__file__).parent.parent
 START_SECONDS = 30.0
@@ -225,11 +226,14 @@ class Stack:
         listener["address"]["socket_address"] = {"address": "127.0.0.1", "port_value": self.port}
         upstream, waf = config["static_resources"]["clusters"]
         endpoint(upstream)["socket_address"]["port_value"] = self.upstream_port
-        address = endpoint(waf)
-        if self.listen.startswith("unix:"):
-            address["pipe"]["path"] = self.listen.removeprefix("unix:")
-        else:
-            address["socket_address"]["port_value"] = int(self.listen.rpartition(":")[2])
+        endpoints = waf["load_assignment"]["endpoints"][0]["lb_endpoints"]
+        endpoints += [copy.deepcopy(endpoints[0]) for _ in range(1, self.settings.get("workers", 1))]
+        for index, each in enumerate(endpoints):
+            address = worker_address(self.listen, index)
+            if address.startswith("unix:"):
+                each["endpoint"]["address"]["pipe"]["path"] = address.removeprefix("unix:")
+            else:
+                each["endpoint"]["address"]["socket_address"]["port_value"] = int(address.rpartition(":")[2])
         if self.edit is not None:
             self.edit(config, self)
         return config

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import signal
 from collections.abc import Iterator
@@ -12,8 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from demo.stack import Stack, endpoint
-from extproc.config import worker_address
+from demo.stack import Stack
 from tests.envoy.conftest import BROWSER
 from tests.waiting import eventually
 
@@ -24,24 +22,12 @@ def rule(word: str) -> str:
     return f'SecAuditEngine On\nSecRule ARGS "@streq {word}" "id:1,phase:2,deny"\n'
 
 
-def add_worker(config: dict[str, Any], stack: Stack) -> None:
-    cluster = config["static_resources"]["clusters"][1]
-    second = copy.deepcopy(cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0])
-    address = worker_address(stack.listen, 1)
-    if address.startswith("unix:"):
-        second["endpoint"]["address"] = {"pipe": {"path": address[5:]}}
-    else:
-        second["endpoint"]["address"]["socket_address"]["port_value"] = int(address.rpartition(":")[2])
-    cluster["load_assignment"]["endpoints"][0]["lb_endpoints"].append(second)
-    assert endpoint(cluster)
-
-
 @pytest.fixture(scope="module", params=["buffered", "buffered-socket"])
 def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, Path]]:
     rules = tmp_path_factory.mktemp("rules") / "own.conf"
     rules.write_text(rule("one"))
     settings = {"rules": ["@recommended", str(rules)], "workers": 2, "audit_log": str(rules.with_name("audit"))}
-    with Stack(request.param, settings=settings, edit=add_worker) as stack:
+    with Stack(request.param, settings=settings) as stack:
         yield stack, rules
 
 
