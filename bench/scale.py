@@ -12,6 +12,7 @@ from __future__ import annotations
 import compileall
 import multiprocessing
 import random
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -129,11 +130,11 @@ def _resident() -> list[tuple[int, float]]:
 
 
 def start_up(cache: Path) -> tuple[float, float]:
-    """Seconds from the command to readiness, and the worker's resident MB when its databases serve, too."""
+    """With this Python: seconds from the command to readiness, and the worker's resident MB when its databases serve, too."""
     port, admin = free_port(), free_port()
     with tempfile.TemporaryDirectory() as folder:
         command = [
-            str(PROJECT / ".venv" / "bin" / "envoy-waf"), "serve", "--listen", f"127.0.0.1:{port}",
+            sys.executable, "-m", "extproc.cli", "serve", "--listen", f"127.0.0.1:{port}",
             "--admin", f"127.0.0.1:{admin}", "--crs-root", str(required_crs()),
         ]  # fmt: skip
         start = time.perf_counter()
