@@ -14,6 +14,7 @@ from waf_core.baseline import resolve
 from waf_core.compiler import CompileOptions
 from waf_core.memory import keep
 from waf_core.scan.limits import ScanLimits
+from waf_core.scan.precompile import compile_once
 from waf_core.warm import warm
 
 CACHE = Path.home() / ".cache" / "envoy-waf-bench"
@@ -57,8 +58,8 @@ class Ours:
         options = options or CompileOptions(limits=ScanLimits(hyperscan_folder=CACHE))
         self.waf = WAF.from_directives(rule_text(root, level), resolver=resolve, options=options)
         for patterns in self.waf.program.pattern_sets:
-            if patterns.cache is not None and not patterns.load_hyperscan():
-                patterns.cache.store(patterns.patterns)
+            if patterns.cache is not None:
+                compile_once(patterns.cache, patterns.patterns)
                 patterns.load_hyperscan()
         warm(self.waf)
         keep()

@@ -89,11 +89,13 @@ def spare_collector() -> None:
 
 
 @contextlib.contextmanager
-def path(kind: str) -> Iterator[Stack]:
-    """A running stack of one kind."""
+def path(kind: str, **more: Any) -> Iterator[Stack]:
+    """A running stack of one kind, with more settings."""
     edit, settings = KINDS[kind]
     ours = kind.startswith("envoy-waf")
-    stack = Stack("buffered", crs=find_crs(), edit=edit, sidecar=ours, settings={"log_level": "error", **settings})
+    stack = Stack(
+        "buffered", crs=find_crs(), edit=edit, sidecar=ours, settings={"log_level": "error", **settings, **more}
+    )
     try:
         if kind.startswith("no-op"):
             command = [sys.executable, "-m", "bench.noop", stack.listen]

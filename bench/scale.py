@@ -1,4 +1,4 @@
-"""`python -m bench scale`: processes, growth, memory, start-up.
+"""`python -m bench scale`: processes, workers, growth, memory, start-up.
 
 processes   transactions a second of one and of two engine processes, nothing else running
 workers     requests a second with one and with two workers behind Envoy (bench/workers.py)
@@ -130,7 +130,8 @@ def _resident() -> list[tuple[int, float]]:
 
 
 def start_up(cache: Path) -> tuple[float, float]:
-    """With this Python: seconds from the command to readiness, and the worker's resident MB when its databases serve, too."""
+    """With this Python: seconds from the command to readiness, and the worker's resident MB when its databases serve,
+    too."""
     port, admin = free_port(), free_port()
     with tempfile.TemporaryDirectory() as folder:
         command = [

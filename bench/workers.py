@@ -13,17 +13,15 @@ import os
 import random
 import statistics
 import time
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import httpx
 
 from bench.cases import browser_get
-from bench.envoy import await_databases, cpu_of, cpu_seconds, quiet, spare_collector
+from bench.envoy import cpu_of, cpu_seconds, path, spare_collector
 from bench.report import table
 from demo.stack import Stack
-from tests.crs import find_crs
 
 WORKERS = (1, 2)
 ROUNDS = 10
@@ -65,6 +63,10 @@ class Client(asyncio.Protocol):
         self.answers += 1
         self._send()
 
+    def connection_lost(self, error: Exception | None) -> None:
+        """Also after `stop`, when nobody looks any more."""
+        self.failed = self.failed or f"the connection was closed ({error})"
+
     def stop(self) -> None:
         if self._transport is not None:
             self._transport.close()
@@ -93,26 +95,16 @@ def _requests(rng: random.Random) -> list[bytes]:
     return made
 
 
-async def _saturate(port: int, requests: list[list[bytes]]) -> float:
-    """Requests a second."""
+async def _saturate(port: int, requests: list[list[bytes]]) -> int:
+    """Answers within SECONDS."""
     loop = asyncio.get_running_loop()
-    begin = time.perf_counter()
     clients = [(await loop.create_connection(partial(Client, own), "127.0.0.1", port))[1] for own in requests]
     await asyncio.sleep(SECONDS)
-    rate = sum(client.answers for client in clients) / (time.perf_counter() - begin)
     for client in clients:
         client.stop()
         if client.failed:
             raise SystemExit(f"a request was not answered with 200: {client.failed}")
-    return rate
-
-
-@contextlib.contextmanager
-def _stack(workers: int) -> Iterator[Stack]:
-    settings = {"log_level": "error", "workers": workers}
-    with Stack("buffered", crs=find_crs(), edit=quiet, settings=settings) as stack:
-        await_databases(stack.admin_port)
-        yield stack
+    return sum(client.answers for client in clients)
 
 
 def _used(stack: Stack) -> dict[str, float]:
@@ -133,7 +125,7 @@ def behind_envoy() -> dict[int, dict[str, float]]:
     """By the number of workers: requests a second, milliseconds of CPU a request of each part, cores that were busy."""
     found: dict[int, list[dict[str, float]]] = {workers: [] for workers in WORKERS}
     with contextlib.ExitStack() as stacks:
-        running = {workers: stacks.enter_context(_stack(workers)) for workers in WORKERS}
+        running = {workers: stacks.enter_context(path("envoy-waf, all phases", workers=workers)) for workers in WORKERS}
         requests = [_requests(random.Random(seed)) for seed in range(CLIENTS)]
         for stack in running.values():
             asyncio.run(_saturate(stack.port, requests))
@@ -142,11 +134,11 @@ def behind_envoy() -> dict[int, dict[str, float]]:
             for workers in WORKERS if turn % 2 else reversed(WORKERS):
                 stack = running[workers]
                 before, begin = _used(stack), time.perf_counter()
-                rate = asyncio.run(_saturate(stack.port, requests))
+                answers = asyncio.run(_saturate(stack.port, requests))
                 seconds = time.perf_counter() - begin
                 spent = {name: now - before[name] for name, now in _used(stack).items()}
-                each = {name: spent[name] / (rate * SECONDS) * 1000 for name in PARTS}
-                found[workers].append({"rps": rate, "busy": spent["machine"] / seconds, **each})
+                each = {name: spent[name] / answers * 1000 for name in PARTS}
+                found[workers].append({"rps": answers / seconds, "busy": spent["machine"] / seconds, **each})
     return {
         workers: {name: statistics.median(turn[name] for turn in turns) for name in turns[0]}
         for workers, turns in found.items()

@@ -25,7 +25,7 @@ from typing import Any
 
 import yaml
 
-from extproc.config import PORT_STEP, worker_address
+from extproc.config import PORT_STEP, parse_address, worker_address
 
 PROJECT = Path(__file__).parent.parent
 START_SECONDS = 30.0
@@ -229,11 +229,11 @@ class Stack:
         endpoints = waf["load_assignment"]["endpoints"][0]["lb_endpoints"]
         endpoints += [copy.deepcopy(endpoints[0]) for _ in range(1, self.settings.get("workers", 1))]
         for index, each in enumerate(endpoints):
-            address = worker_address(self.listen, index)
-            if address.startswith("unix:"):
-                each["endpoint"]["address"]["pipe"]["path"] = address.removeprefix("unix:")
+            listens = parse_address(worker_address(self.listen, index))
+            if isinstance(listens, str):
+                each["endpoint"]["address"]["pipe"]["path"] = listens
             else:
-                each["endpoint"]["address"]["socket_address"]["port_value"] = int(address.rpartition(":")[2])
+                each["endpoint"]["address"]["socket_address"]["port_value"] = listens[1]
         if self.edit is not None:
             self.edit(config, self)
         return config

@@ -9,6 +9,7 @@ from waf_core import WAF, Transaction
 from waf_core.compiler import CompileOptions
 from waf_core.scan.hyperscan_set import available
 from waf_core.scan.limits import ScanLimits
+from waf_core.scan.precompile import compile_once
 
 PLAIN = CompileOptions(scan=False, fold=False)
 """Each rule by itself."""
@@ -35,8 +36,7 @@ def make_databases(waf: WAF) -> None:
     assert wanting
     for patterns in wanting:
         assert patterns.cache is not None
-        if not patterns.cache.path(patterns.patterns).exists():
-            patterns.cache.store(patterns.patterns)
+        compile_once(patterns.cache, patterns.patterns)
         assert patterns.load_hyperscan()
 
 

@@ -12,6 +12,9 @@ from typing import Final
 from waf_core.operators.spelling import tokens
 from waf_core.operators.split import groups
 
+MAX_DEPTH: Final = 8
+"""Groups in groups that are looked into (CRS has up to three); each is read once more for each around it."""
+
 _ANY_CASE: Final = b"(?i)"
 _GROUP: Final = b"(?:"
 _QUANTIFIERS: Final = frozenset((b"*", b"+", b"?", b"{"))
@@ -19,9 +22,6 @@ _OPTIONAL: Final = frozenset((b"*", b"?"))
 _ENDS: Final = frozenset((b"|", b")"))
 """They end a sequence of elements."""
 _ANYTHING: Final = b".*"
-MAX_DEPTH: Final = 8
-"""Groups in groups that are looked into (CRS has up to three); each is read once more for each around it."""
-
 _IN_BRACES: Final = frozenset(b"%c" % byte for byte in b"0123456789,}")
 
 

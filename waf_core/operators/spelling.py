@@ -119,9 +119,7 @@ def as_re2(pattern: bytes, *, lines: bool) -> bytes | None:
     place = len(flags)
     for token, inside in tokens(pattern[place:]):
         place += len(token)
-        # Most are a byte of ASCII, which the two read alike.
-        apart = (len(token) > 1 or token > b"\x7f") and _APART.fullmatch(token) is not None
-        if apart or (token == b"{" and not inside and not _COUNT.match(pattern, place)):
+        if _APART.fullmatch(token) or (token == b"{" and not inside and not _COUNT.match(pattern, place)):
             return None
         if token == b"(" and not inside and pattern[place : place + 1] in b"?*" and pattern[place : place + 2] != b"?:":
             return None
