@@ -46,6 +46,7 @@ from waf_core.operators.needs import of_pattern
 from waf_core.operators.regex import Rx, re2_options
 from waf_core.operators.sequence import MAX_DEPTH
 from waf_core.operators.spelling import as_re2
+from waf_core.operators.validation import Verify
 
 
 def _re2(pattern: bytes, text: bytes, start: int, *, lines: bool) -> tuple[int, int]:
@@ -197,6 +198,7 @@ WORDS = "|".join(f"word{number:03}" for number in range(400))
 )
 def test_where_pcre2_gives_up_re2_answers(pattern: str, text: bytes) -> None:
     operator = Rx(pattern.encode())
+    operator.get_ready()
     expression = ahead_of_re2(operator.pattern, lines=False)
     assert expression is not None
     assert MIN_BYTES <= len(text) <= MAX_BYTES
@@ -216,6 +218,7 @@ def test_steps_are_counted_over_a_whole_text() -> None:
 
 def test_after_a_slow_search_others_are_left_to_re2() -> None:
     operator = Rx(f"(?:{WORDS})x+".encode())
+    operator.get_ready()
     expression = operator._ahead
     assert expression is not None
     text = b"-" * MIN_BYTES + b"word123xx"
@@ -264,7 +267,9 @@ def test_where_the_first_steps_are_slow_there_are_no_others() -> None:
     assert confirming is not None
     assert confirming.search(text, 0) == (-1, -1)
     assert confirming.place(text, 0) is None
-    assert not Rx(pattern).holds(text, NoTransaction())
+    operator = Rx(pattern)
+    operator.get_ready()
+    assert not operator.holds(text, NoTransaction())
 
 
 def test_what_takes_more_than_the_first_steps_gets_the_others() -> None:
@@ -347,7 +352,9 @@ from tests.core.test_operators import NoTransaction
 from waf_core.operators.ahead import ahead_of_re2, no_machine_code
 from waf_core.operators.regex import BacktrackingRx, Rx
 print(ahead_of_re2(b"a" * 3000, lines=False))
-print(Rx(b"a" * 500 + b"[ab]" * 500).holds(b"a" * 3000, NoTransaction()))
+operator = Rx(b"a" * 500 + b"[ab]" * 500)
+operator.get_ready()
+print(operator.holds(b"a" * 3000, NoTransaction()))
 print(BacktrackingRx(b"(a)\\1(?!b)").match(b"xaac", NoTransaction()) == (b"aa", b"a"))
 print("memory" in no_machine_code())
 """
@@ -355,3 +362,29 @@ print("memory" in no_machine_code())
 
 def test_where_it_may_be_made_nothing_is_said() -> None:
     assert no_machine_code() == ""
+
+
+def test_only_what_rules_may_ask_is_made_ready() -> None:
+    """What a paranoia level leaves out is checked, and takes no more time or memory than that."""
+    waf = make(
+        f"""
+SecAction "id:1,phase:1,pass,nolog,setvar:tx.level=1"
+SecRule TX:level "@lt 2" "id:2,phase:1,pass,nolog,skipAfter:END"
+SecRule ARGS "@rx (?:{WORDS})(x)" "id:3,phase:1,deny"
+SecMarker END
+SecRule ARGS "@rx (?:{WORDS})y" "id:4,phase:1,deny"
+SecRule ARGS "@verifyCC (?:{WORDS})z" "id:5,phase:1,deny"
+"""
+    )
+    operators = {unit.info.id: unit.links[0].operator for unit in waf.program.units}
+    left_out, asked, verify = operators[3], operators[4], operators[5]
+    assert isinstance(left_out, Rx)
+    assert isinstance(asked, Rx)
+    assert isinstance(verify, Verify)
+    assert left_out._ahead is None
+    for expression in (asked, verify._pattern):
+        assert isinstance(expression, Rx)
+        assert expression._ahead is not None
+    assert left_out._find is None
+    assert left_out.match(b"-word007x", NoTransaction()) == (b"word007x", b"x")
+    assert left_out.holds(b"-word007x", NoTransaction())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from waf_core.actions import InitCol, SetIdentity
@@ -30,7 +30,7 @@ from waf_core.compiler.scores import note_blocks, note_scores
 from waf_core.compiler.units import Defaults, join_chain, make_unit, read_defaults
 from waf_core.errors import Position, SecLangError
 from waf_core.macros import Macro
-from waf_core.operators import OperatorEnv, Resolver
+from waf_core.operators import Operator, OperatorEnv, Resolver
 from waf_core.persistence import MemoryStore, Store
 from waf_core.program import PhaseProgram, Program
 from waf_core.rule import Link, Unit
@@ -138,8 +138,10 @@ class Builder:
         """Remove or change rules that are there.  Did any fit?"""
         name = node.name.lower()
         if name in updates.DIRECTIVES:
+            before = len(self.units)
             fits = updates.DIRECTIVES[name](self.units, node)
-            self._drop_removed()
+            if len(self.units) < before:
+                self._drop_removed()
             return fits
         found = updates.updated_actions(self.units, node)
         for unit, offset, actions in found:
@@ -317,6 +319,8 @@ class Builder:
             for program in phases.values():
                 program.always = tuple(range(len(program.units)))
                 program.kept = frozenset(program.always)
+        for operator in _kept_operators(phases):
+            operator.get_ready()
         statistics = ScanStatistics()
         pattern_sets: list[PatternSet] = []
         if options.scan:
@@ -399,6 +403,14 @@ class Builder:
                 unit.skip_to = unit.position_in_phase + 1 + unit.skip
         self.notes += note_unreachable(units)
         return PhaseProgram(units=units)
+
+
+def _kept_operators(phases: dict[int, PhaseProgram]) -> Iterator[Operator]:
+    for program in phases.values():
+        for position in program.kept:
+            for link in program.units[position].links:
+                if link.operator is not None:
+                    yield link.operator
 
 
 def compile_nodes(nodes: Sequence[Node], source: RuleSource, options: CompileOptions | None = None) -> Program:

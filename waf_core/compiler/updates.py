@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import cache
 
 import re2
 
@@ -46,7 +47,7 @@ def _expression(text: str, position: Position) -> Callable[[str], bool]:
         search = re2.compile(for_re2(text.encode()), re2_options()).search
     except re2.error as error:
         raise SecLangError(f"the expression cannot be compiled: {error}", position, text) from error
-    return lambda value: search(value.encode()) is not None
+    return cache(lambda value: search(value.encode()) is not None)  # rules share their tags
 
 
 def by_tag(text: str, position: Position) -> Selector:

@@ -37,6 +37,9 @@ class Operator:
         """The same without captures."""
         return self.match(value, tx) is not None
 
+    def get_ready(self) -> None:
+        """A rule that may run asks: make now, and not of a request's time, all that makes it quick."""
+
     def settled_by(self, beginning: bytes) -> bool:
         """Does it hold for every value that begins so?  False: that is not known."""
         return False

@@ -17,7 +17,7 @@ import re2
 from waf_core.limits import Limit
 from waf_core.macros import Expander
 from waf_core.operators import Argument, Captures, Operator, OperatorEnv, OperatorError, operator
-from waf_core.operators.ahead import ahead_of_re2
+from waf_core.operators.ahead import Ahead, ahead_of_re2
 from waf_core.operators.indexes import relaxed
 from waf_core.operators.needs import Needs, of_pattern
 from waf_core.operators.spelling import for_re2, for_regex
@@ -89,24 +89,28 @@ class Rx(Operator):
     has been seen to be hostile, so it is news to RE2.
     """
 
-    def __init__(self, pattern: bytes, *, ready: bool = True) -> None:
-        """`ready`: all that makes it quick is made now, machine code, too; not of what comes with a request.  Raises
-        OperatorError."""
+    def __init__(self, pattern: bytes) -> None:
+        """Raises OperatorError."""
         self.pattern = pattern = for_re2(pattern)
         self._capture = _automaton(pattern, groups=True)
         if not self._capture.ok():
             raise OperatorError(f"RE2 cannot compile the pattern: {error_of(self._capture)}")
         self._looks_ahead = _LOOKS_AHEAD.search(pattern) is not None
-        self._ahead = ahead_of_re2(pattern, lines=False) if ready else None
+        self._ahead: Ahead | None = None
         self._groups = self._capture.NumberOfCapturingGroups()
-        self._find = _automaton(pattern, groups=False) if self._groups else self._capture
-        if ready:
-            _prepare(self._capture)
-            _prepare(self._find)
+        self._find = None if self._groups else self._capture
+        """What finds the place; None: it has not been asked for."""
         self._one_group = self._groups == 1 and _is_one_group(pattern)
         if self._one_group:
             self._groups = 0
         self._takes_all = pattern in _ALL
+
+    def get_ready(self) -> None:
+        self._ahead = ahead_of_re2(self.pattern, lines=False)
+        if self._find is None:
+            self._find = _automaton(self.pattern, groups=False)
+            _prepare(self._find)
+        _prepare(self._capture)
 
     def match(self, value: bytes, tx: Expander) -> Captures | None:
         text = value
@@ -143,7 +147,10 @@ class Rx(Operator):
         known = None if self._ahead is None else self._ahead.place(value, start)
         if known is not None:
             return known
-        first, end = self._find.Match(_UNANCHORED, value, start, len(value))[0]
+        find = self._find
+        if find is None:
+            find = self._find = _automaton(self.pattern, groups=False)
+        first, end = find.Match(_UNANCHORED, value, start, len(value))[0]
         return first, end
 
     def minds_indexes(self) -> bool | Operator:
@@ -159,9 +166,11 @@ class Rx(Operator):
 def only_where(pattern: bytes) -> bool | Operator:
     """For `Operator.minds_indexes`: only where this expression matches, which RE2 may not take."""
     try:
-        return Rx(pattern)
+        expression = Rx(pattern)
     except OperatorError:
         return True
+    expression.get_ready()
+    return expression
 
 
 def _is_one_group(pattern: bytes) -> bool:
@@ -218,7 +227,7 @@ class DynamicRx(Operator):
             if len(self._compiled) >= MAX_DYNAMIC_PATTERNS:
                 self._compiled.clear()
             try:
-                self._compiled[pattern] = compile_pattern(pattern, OperatorEnv(), ready=False)
+                self._compiled[pattern] = compile_pattern(pattern, OperatorEnv())
             except OperatorError:
                 self._compiled[pattern] = None
         compiled = self._compiled[pattern]
@@ -239,10 +248,10 @@ _HINTS: Final = {
 }
 
 
-def compile_pattern(pattern: bytes, env: OperatorEnv, *, ready: bool = True) -> Rx | BacktrackingRx:
+def compile_pattern(pattern: bytes, env: OperatorEnv) -> Rx | BacktrackingRx:
     """RE2 where it can, else the bounded fallback, with a note for `envoy-waf check`."""
     try:
-        return Rx(pattern, ready=ready)
+        return Rx(pattern)
     except OperatorError as error:
         reason = str(error)
     fallback = BacktrackingRx(pattern)

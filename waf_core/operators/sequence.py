@@ -5,12 +5,13 @@ CRS's rules for Unix commands have expressions of 5 to 15 kB: `(?:;|=|time .*)\\
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from waf_core.operators.spelling import tokens
-from waf_core.operators.split import groups
+from waf_core.operators.spelling import CLASS, ESCAPE, tokens
+from waf_core.operators.split import PARTS, groups
 
 MAX_DEPTH: Final = 8
 """Groups in groups that are looked into (CRS has up to three); each is read once more for each around it."""
@@ -22,7 +23,8 @@ _OPTIONAL: Final = frozenset((b"*", b"?"))
 _ENDS: Final = frozenset((b"|", b")"))
 """They end a sequence of elements."""
 _ANYTHING: Final = b".*"
-_IN_BRACES: Final = frozenset(b"%c" % byte for byte in b"0123456789,}")
+_ATOM: Final = re.compile(ESCAPE + b"|" + CLASS + rb"|\{[0-9,]*\}?|.", re.DOTALL)
+"""With no group in it, or what opens one, or how often the one before may come."""
 
 
 @dataclass(slots=True)
@@ -137,37 +139,38 @@ def _elements(body: bytes) -> list[bytes] | None:
 
 def _read(body: bytes) -> Iterator[bytes]:
     """Elements; raises _UnreadableError, if need be after some of them."""
-    element = bytearray()
-    depth = place = 0
-    in_class = in_braces = False
-    for token, inside in tokens(body):
-        place += len(token)
-        in_braces = in_braces and token in _IN_BRACES  # else the brace stands for itself
-        alone = depth == 0 and not inside and not in_class and not in_braces
-        if alone and token in _ENDS:
+    start = place = 0
+    size = len(body)
+    while place < size:
+        found = _ATOM.match(body, place)
+        assert found is not None
+        token = found[0]
+        if token in _ENDS:
             raise _UnreadableError
-        if alone and token not in _QUANTIFIERS:
-            if element:
-                yield bytes(element)
-            element.clear()
-        elif not element:
-            raise _UnreadableError
-        element += token
-        if inside:
-            continue
-        if in_class or in_braces:
-            in_class, in_braces = in_class and token != b"]", in_braces and token != b"}"
-        elif token[:1] == b"[":
-            in_class = True
-        elif token == b"{":
-            in_braces = depth == 0
-        elif token == b"(":
-            if body[place : place + 1] == b"?" and body[place : place + 2] != b"?:":
+        if token[:1] in _QUANTIFIERS:
+            if place == start:
+                raise _UnreadableError
+        elif place > start:
+            yield body[start:place]
+            start = place
+        place = _end_of_group(body, found.end()) if token == b"(" else found.end()
+    if place > start:
+        yield body[start:place]
+
+
+def _end_of_group(body: bytes, start: int) -> int:
+    """Of the one that is opened before `start`.  Raises _UnreadableError."""
+    depth = 1
+    if body[start : start + 1] == b"?" and body[start : start + 2] != b"?:":
+        raise _UnreadableError
+    for part in PARTS.finditer(body, start):
+        token, end = part[0], part.end()
+        if token == b"(":
+            if body[end : end + 1] == b"?" and body[end : end + 2] != b"?:":
                 raise _UnreadableError
             depth += 1
         elif token == b")":
             depth -= 1
-    if depth:
-        raise _UnreadableError
-    if element:
-        yield bytes(element)
+            if depth == 0:
+                return end
+    raise _UnreadableError

@@ -9,7 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final
+
+CLASSES: Final = 256
+"""Classes that are remembered as they are written out: expressions that avoid evasions repeat theirs."""
 
 _BLANK: Final = rb"\t-\r\x20"
 _DOWN: Final = rb"\n-\r\x85"
@@ -31,10 +35,14 @@ _MEANING: Final = {
 """By itself, and among the members of a class."""
 
 _A_WORD: Final = re.compile(rb"\\[sSvVhHRNCeEcx]")
-_ESCAPE: Final = rb"\\Q.*?(?:\\E|\Z)|\\x(?:\{[^}]*\}|[0-9a-fA-F]{0,2})|\\c.|\\."
-_MEMBER: Final = _ESCAPE + rb"|\[:\^?[a-z]+:\]|"
-_MEMBERS: Final = re.compile(_MEMBER + rb".", re.DOTALL)
-_PIECES: Final = re.compile(_ESCAPE + rb"|(\[\^?\]?)((?:" + _MEMBER + rb"[^\]])*)|.", re.DOTALL)
+ESCAPE: Final = rb"\\Q.*?(?:\\E|\Z)|\\x(?:\{[^}]*\}|[0-9a-fA-F]{0,2})|\\c.|\\."
+_MEMBER: Final = ESCAPE + rb"|\[:\^?[a-z]+:\]|[^\]]"
+_MEMBERS: Final = re.compile(_MEMBER, re.DOTALL)
+_CLASS: Final = rb"(\[\^?\]?)((?:" + _MEMBER + rb")*)"
+CLASS: Final = rb"\[\^?\]?(?:" + _MEMBER + rb")*\]?"
+"""The last one of an expression may be left open."""
+_PIECES: Final = re.compile(ESCAPE + b"|" + _CLASS + b"|.", re.DOTALL)
+_WORDS: Final = re.compile(ESCAPE + b"|" + _CLASS, re.DOTALL)
 _ENDS: Final = {rb"\z": rb"\Z", rb"\Z": rb"(?=\n?\Z)"}
 _SET_OPERATORS: Final = frozenset((b"[", b"&", b"~", b"|"))
 MULTILINE: Final = re.compile(rb"\(\?[a-zA-Z]*m")
@@ -43,7 +51,11 @@ _ANCHORS: Final = {b"^": (rb"\A", rb"(?<![^\n])"), b"$": (rb"\z", rb"(?![^\n])")
 """Of the whole, and of lines."""
 _APART: Final = re.compile(rb"\\(?:[1-9pPZQ]|x\{|x[cdeCDE].|x[fF][^fF]).*|[\xc0-\xfe]", re.DOTALL)
 r"""Words that RE2 and PCRE2 may read otherwise.  `\xff` alone has no other case in Latin-1."""
-_COUNT: Final = re.compile(rb"[0-9]+(?:,[0-9]*)?\}")
+_PARTS: Final = re.compile(
+    rb"[^\\\[({^$\xc0-\xfe]+|[\^$]|\{[0-9]+(?:,[0-9]*)?\}|\((?:\?:|(?=[^?*]))|" + ESCAPE + b"|" + _CLASS + b"|(.)",
+    re.DOTALL,
+)
+"""What they read alike, but for some escapes and members of a class; the third group has what is something else."""
 
 
 def tokens(pattern: bytes) -> Iterator[tuple[bytes, bool]]:
@@ -61,17 +73,29 @@ def tokens(pattern: bytes) -> Iterator[tuple[bytes, bool]]:
 
 def for_re2(pattern: bytes) -> bytes:
     """With the words above written out.  A hyphen beside one in a class stands for itself, as in Perl."""
-    if not _A_WORD.search(pattern):
-        return pattern
+    return _WORDS.sub(_written_out, pattern) if _A_WORD.search(pattern) else pattern
+
+
+def _written_out(found: re.Match[bytes]) -> bytes:
+    """Of an escape, or a class."""
+    opening, members = found[1], found[2]
+    if opening is None:
+        token = found[0]
+        return _MEANING[token][False] if token in _MEANING else _byte(token)
+    return opening + _members_written_out(members) if _A_WORD.search(members) else found[0]
+
+
+@lru_cache(maxsize=CLASSES)
+def _members_written_out(members: bytes) -> bytes:
     out: list[bytes] = []
     a_word = False
-    for token, inside in tokens(pattern):
+    for token in _MEMBERS.findall(members):
         before, a_word = a_word, token in _MEANING
         if a_word:
-            if inside and out[-1] == b"-":
+            if out[-1:] == [b"-"]:
                 out[-1] = rb"\-"
-            out.append(_MEANING[token][inside])
-        elif before and inside and token == b"-":
+            out.append(_MEANING[token][True])
+        elif before and token == b"-":
             out.append(rb"\-")
         else:
             out.append(_byte(token))
@@ -116,15 +140,16 @@ def as_re2(pattern: bytes, *, lines: bool) -> bytes | None:
     """
     flags = pattern[:4] if pattern[:4] in _FLAGS else b""
     out = [flags]
-    place = len(flags)
-    for token, inside in tokens(pattern[place:]):
-        place += len(token)
-        if _APART.fullmatch(token) or (token == b"{" and not inside and not _COUNT.match(pattern, place)):
+    for part in _PARTS.finditer(pattern, len(flags)):
+        token, _, members, unlike = part.group(0, 1, 2, 3)
+        if unlike is not None or (token[:1] == b"\\" and _APART.fullmatch(token)):
             return None
-        if token == b"(" and not inside and pattern[place : place + 1] in b"?*" and pattern[place : place + 2] != b"?:":
+        if members and not _are_alike(members):
             return None
-        if inside or token not in _ANCHORS:
-            out.append(token)
-        else:
-            out.append(_ANCHORS[token][lines])
+        out.append(_ANCHORS[token][lines] if token in _ANCHORS else token)
     return b"".join(out)
+
+
+@lru_cache(maxsize=CLASSES)
+def _are_alike(members: bytes) -> bool:
+    return not any(_APART.fullmatch(member) for member in _MEMBERS.findall(members))

@@ -6,12 +6,16 @@ and that holds for the groups around it too.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
-from waf_core.operators.spelling import tokens
+from waf_core.operators.spelling import CLASS, ESCAPE
 
 MAX_PIECES = 128
 _QUANTIFIERS = frozenset(b"*+?{")
+
+PARTS = re.compile(rb"[^\\\[()|]+|" + ESCAPE + b"|" + CLASS + b"|.", re.DOTALL)
+"""Of an expression: a parenthesis or a bar is one by itself."""
 
 
 @dataclass(slots=True)
@@ -38,12 +42,9 @@ def groups(pattern: bytes) -> list[_Group]:
     """All groups of a pattern, in the order of their ends; an empty list when it cannot be read."""
     found: list[_Group] = []
     current: _Group | None = None
-    place = 0
     flags_only = False
-    for token, inside in tokens(pattern):
-        place += len(token)
-        if inside:
-            continue
+    for part in PARTS.finditer(pattern):
+        token, place = part[0], part.end()
         if token == b"(":
             start = place
             if pattern[start : start + 2] == b"?:":
@@ -55,14 +56,16 @@ def groups(pattern: bytes) -> list[_Group]:
                 flags_only = True
                 continue
             current = _Group(start, parent=current)
-        elif token == b"|" and current is not None:
-            current.bars.append(place - 1)
-        elif token == b")":
-            if flags_only:
-                flags_only = False
-                continue
-            if current is None:
-                return []
+        elif token == b"|":
+            if current is not None:
+                current.bars.append(place - 1)
+        elif token != b")":
+            continue
+        elif flags_only:
+            flags_only = False
+        elif current is None:
+            return []
+        else:
             current.end = place - 1
             current.repeated = place < len(pattern) and pattern[place] in _QUANTIFIERS
             found.append(current)

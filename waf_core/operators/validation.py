@@ -89,6 +89,9 @@ class Verify(Operator):
         self._check = check
         self._read = read
 
+    def get_ready(self) -> None:
+        self._pattern.get_ready()
+
     def match(self, value: bytes, tx: Expander) -> Captures | None:
         start = 0
         for _ in range(MAX_VERIFIED_NUMBERS):

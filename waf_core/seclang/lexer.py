@@ -76,7 +76,7 @@ def logical_lines(text: str, file: str) -> Iterator[LogicalLine]:
         )
 
 
-def _end(pattern: re.Pattern[str], text: str, start: int) -> int:
+def end_of(pattern: re.Pattern[str], text: str, start: int) -> int:
     """Where what the pattern takes from `start` on ends; the pattern takes nothing, too."""
     found = pattern.match(text, start)
     return found.end() if found else start
@@ -93,11 +93,11 @@ def words(line: LogicalLine) -> list[Word]:
             continue
         quote = text[i]
         if quote not in _QUOTED:
-            start, i = i, _end(_BARE, text, i)
+            start, i = i, end_of(_BARE, text, i)
             out.append(Word(text[start:i], start))
             continue
         start = i + 1
-        i = _end(_QUOTED[quote], text, start)
+        i = end_of(_QUOTED[quote], text, start)
         content = text[start:i].replace("\\" + quote, quote)
         if i >= end:
             raise SecLangError(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from waf_core.errors import Position, SecLangError
 from waf_core.reading import DISK, Reader, within
-from waf_core.seclang.lexer import LogicalLine, Word, logical_lines, words
+from waf_core.seclang.lexer import LogicalLine, Word, end_of, logical_lines, words
 from waf_core.seclang.tree import ActionNode, DirectiveNode, Node, OperatorNode, RuleNode, TargetNode
 
 MAX_INCLUDE_DEPTH = 64
@@ -22,6 +22,16 @@ MAX_RULE_FILE_BYTES = 64 << 20
 
 _QUOTED = re.compile(r"[^'\\]*(?:\\'?[^'\\]*)*")
 """What stands in quotes, up to the closing one or the end of the text; it may be nothing."""
+
+_ACTION = re.compile(r"[ \t,]*([^:,]*)(:[ \t]*)?")
+"""The name of an action, and whether a value follows."""
+
+_VALUE = re.compile(r"[^,']*(?:(?<!=)'[^,']*)*")
+"""Of an action, not quoted.  Only a comma ends it (setvar:tx.x=%{a},...), except that a quoted part may stand after
+`name=` (ctl:x='a,b', setvar:tx.x='a,b')."""
+
+_TARGET = re.compile(r"([!& \t]*)([^:|,]*)")
+"""What stands before a variable, and its name."""
 
 Resolver = Callable[[str], Sequence[str] | None]
 """Maps an Include argument such as `@crs/*.conf` to paths and patterns; None: not mine."""
@@ -179,23 +189,17 @@ def parse_targets(text: str, where: Callable[[int], Position]) -> tuple[TargetNo
     out: list[TargetNode] = []
     i, end = 0, len(text)
     while i < end:
-        start = i
-        negated = counted = False
-        while i < end and text[i] in "!& \t":
-            negated |= text[i] == "!"
-            counted |= text[i] == "&"
-            i += 1
-        name_start = i
-        while i < end and text[i] not in ":|,":
-            i += 1
-        name = text[name_start:i].strip()
+        found = _TARGET.match(text, i)
+        assert found is not None
+        start, i = i, found.end()
+        marks, name = found[1], found[2].strip()
         if not name:
             raise SecLangError("a variable name is missing", where(start), text[start:], "write NAME or NAME:key")
         selector: str | None = None
         is_regex = False
         if i < end and text[i] == ":":
             selector, is_regex, i = _selector(text, i + 1, where)
-        out.append(TargetNode(name.upper(), selector, is_regex, negated, counted, where(start)))
+        out.append(TargetNode(name.upper(), selector, is_regex, "!" in marks, "&" in marks, where(start)))
         if i < end:
             if text[i] not in "|,":
                 raise SecLangError("variables are separated by |", where(i), text[i:])
@@ -231,9 +235,8 @@ def _selector(text: str, i: int, where: Callable[[int], Position]) -> tuple[str,
         if close == -1:
             raise SecLangError("a ' is opened and never closed", where(start), text[start:])
         return text[start + 1 : close], False, close + 1
-    i = start
-    while i < end and text[i] != "|":
-        i += 1
+    bar = text.find("|", start)
+    i = end if bar == -1 else bar
     return text[start:i].strip(), False, i
 
 
@@ -264,31 +267,21 @@ def parse_actions(text: str, where: Callable[[int], Position]) -> tuple[ActionNo
     out: list[ActionNode] = []
     i, end = 0, len(text)
     while i < end:
-        while i < end and text[i] in " \t,":
-            i += 1
-        if i >= end:
+        found = _ACTION.match(text, i)
+        assert found is not None
+        start, i = found.start(1), found.end()
+        if start == end:
             break
-        start = i
-        while i < end and text[i] not in ":,":
-            i += 1
-        name = text[start:i].strip().lower()
         value: str | None = None
-        if i < end and text[i] == ":":
-            i += 1
-            while i < end and text[i] in " \t":
-                i += 1
-            if i < end and text[i] == "'":
+        if found[2]:
+            if text.startswith("'", i):
                 value, i = _quoted(text, i, where)
             else:
-                begin = i
-                # setvar:tx.x=%{a},... : only a comma ends an unquoted value, except that
-                # a quoted part may stand after `name=` (ctl:x='a,b', setvar:tx.x='a,b').
-                while i < end and text[i] != ",":
-                    if text[i] == "'" and text[i - 1] == "=":
-                        _, i = _quoted(text, i, where)
-                    else:
-                        i += 1
+                begin, i = i, end_of(_VALUE, text, i)
+                if text.startswith("'", i):
+                    _, i = _quoted(text, i, where)
                 value = text[begin:i].strip()
+        name = found[1].strip().lower()
         if not name:
             raise SecLangError("an action has no name", where(start), text[start:])
         out.append(ActionNode(name, value, where(start)))
@@ -296,10 +289,8 @@ def parse_actions(text: str, where: Callable[[int], Position]) -> tuple[ActionNo
 
 
 def _quoted(text: str, i: int, where: Callable[[int], Position]) -> tuple[str, int]:
-    start = i
-    found = _QUOTED.match(text, start + 1)
-    assert found is not None
-    content, i = found[0].replace("\\'", "'"), found.end()
+    start, i = i, end_of(_QUOTED, text, i + 1)
+    content = text[start + 1 : i].replace("\\'", "'")
     if i >= len(text):
         raise SecLangError("a ' is opened and never closed", where(start), text[start:])
     i += 1
