@@ -153,16 +153,14 @@ def _read(body: bytes) -> Iterator[bytes]:
         elif place > start:
             yield body[start:place]
             start = place
-        place = _end_of_group(body, found.end()) if token == b"(" else found.end()
+        place = _end_of_group(body, place) if token == b"(" else found.end()
     if place > start:
         yield body[start:place]
 
 
 def _end_of_group(body: bytes, start: int) -> int:
-    """Of the one that is opened before `start`.  Raises _UnreadableError."""
-    depth = 1
-    if body[start : start + 1] == b"?" and body[start : start + 2] != b"?:":
-        raise _UnreadableError
+    """Of the one that starts there.  Raises _UnreadableError."""
+    depth = 0
     for part in PARTS.finditer(body, start):
         token, end = part[0], part.end()
         if token == b"(":

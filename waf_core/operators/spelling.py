@@ -41,8 +41,8 @@ _MEMBERS: Final = re.compile(_MEMBER, re.DOTALL)
 _CLASS: Final = rb"(\[\^?\]?)((?:" + _MEMBER + rb")*)"
 CLASS: Final = rb"\[\^?\]?(?:" + _MEMBER + rb")*\]?"
 """The last one of an expression may be left open."""
-_PIECES: Final = re.compile(ESCAPE + b"|" + _CLASS + b"|.", re.DOTALL)
 _WORDS: Final = re.compile(ESCAPE + b"|" + _CLASS, re.DOTALL)
+_PIECES: Final = re.compile(_WORDS.pattern + b"|.", re.DOTALL)
 _ENDS: Final = {rb"\z": rb"\Z", rb"\Z": rb"(?=\n?\Z)"}
 _SET_OPERATORS: Final = frozenset((b"[", b"&", b"~", b"|"))
 MULTILINE: Final = re.compile(rb"\(\?[a-zA-Z]*m")
