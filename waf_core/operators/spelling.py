@@ -9,11 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Final
-
-CLASSES: Final = 256
-"""Classes that are remembered as they are written out: expressions that avoid evasions repeat theirs."""
 
 _BLANK: Final = rb"\t-\r\x20"
 _DOWN: Final = rb"\n-\r\x85"
@@ -51,6 +47,8 @@ _ANCHORS: Final = {b"^": (rb"\A", rb"(?<![^\n])"), b"$": (rb"\z", rb"(?![^\n])")
 """Of the whole, and of lines."""
 _APART: Final = re.compile(rb"\\(?:[1-9pPZQ]|x\{|x[cdeCDE].|x[fF][^fF]).*|[\xc0-\xfe]", re.DOTALL)
 r"""Words that RE2 and PCRE2 may read otherwise.  `\xff` alone has no other case in Latin-1."""
+_MAYBE_APART: Final = re.compile(rb"\\(?:[1-9pPZQ]|x[c-fC-F{])|[\xc0-\xfe]")
+"""Any class that has one has this; most have not."""
 _PARTS: Final = re.compile(
     rb"[^\\\[({^$\xc0-\xfe]+|[\^$]|\{[0-9]+(?:,[0-9]*)?\}|\((?:\?:|(?=[^?*]))|" + ESCAPE + b"|" + _CLASS + b"|(.)",
     re.DOTALL,
@@ -85,7 +83,6 @@ def _written_out(found: re.Match[bytes]) -> bytes:
     return opening + _members_written_out(members) if _A_WORD.search(members) else found[0]
 
 
-@lru_cache(maxsize=CLASSES)
 def _members_written_out(members: bytes) -> bytes:
     out: list[bytes] = []
     a_word = False
@@ -144,12 +141,7 @@ def as_re2(pattern: bytes, *, lines: bool) -> bytes | None:
         token, _, members, unlike = part.group(0, 1, 2, 3)
         if unlike is not None or (token[:1] == b"\\" and _APART.fullmatch(token)):
             return None
-        if members and not _are_alike(members):
+        if members and _MAYBE_APART.search(members) and any(map(_APART.fullmatch, _MEMBERS.findall(members))):
             return None
         out.append(_ANCHORS[token][lines] if token in _ANCHORS else token)
     return b"".join(out)
-
-
-@lru_cache(maxsize=CLASSES)
-def _are_alike(members: bytes) -> bool:
-    return not any(_APART.fullmatch(member) for member in _MEMBERS.findall(members))
