@@ -30,7 +30,7 @@ from waf_core.compiler.scores import note_blocks, note_scores
 from waf_core.compiler.units import Defaults, join_chain, make_unit, read_defaults
 from waf_core.errors import Position, SecLangError
 from waf_core.macros import Macro
-from waf_core.operators import Operator, OperatorEnv, Resolver
+from waf_core.operators import OperatorEnv, Resolver
 from waf_core.persistence import MemoryStore, Store
 from waf_core.program import PhaseProgram, Program
 from waf_core.rule import Link, Unit
@@ -319,8 +319,9 @@ class Builder:
             for program in phases.values():
                 program.always = tuple(range(len(program.units)))
                 program.kept = frozenset(program.always)
-        for operator in _kept_operators(phases):
-            operator.get_ready()
+        for unit in _kept(phases):
+            for operator in (link.operator for link in unit.links if link.operator is not None):
+                operator.get_ready()
         statistics = ScanStatistics()
         pattern_sets: list[PatternSet] = []
         if options.scan:
@@ -357,7 +358,7 @@ class Builder:
 
     def _record_openers(self, phases: dict[int, PhaseProgram]) -> list[tuple[str, Macro]]:
         found: list[tuple[str, Macro]] = []
-        for unit in (phase.units[position] for phase in phases.values() for position in sorted(phase.kept)):
+        for unit in _kept(phases):
             for effect in (effect for link in unit.links for effect in link.effects):
                 if isinstance(effect, InitCol | SetIdentity):
                     names = [name for name, _ in effect.key.names]
@@ -405,12 +406,11 @@ class Builder:
         return PhaseProgram(units=units)
 
 
-def _kept_operators(phases: dict[int, PhaseProgram]) -> Iterator[Operator]:
+def _kept(phases: dict[int, PhaseProgram]) -> Iterator[Unit]:
+    """Units that may run, in order."""
     for program in phases.values():
-        for position in program.kept:
-            for link in program.units[position].links:
-                if link.operator is not None:
-                    yield link.operator
+        for position in sorted(program.kept):
+            yield program.units[position]
 
 
 def compile_nodes(nodes: Sequence[Node], source: RuleSource, options: CompileOptions | None = None) -> Program:

@@ -107,10 +107,8 @@ class Rx(Operator):
 
     def get_ready(self) -> None:
         self._ahead = ahead_of_re2(self.pattern, lines=False)
-        if self._find is None:
-            self._find = _automaton(self.pattern, groups=False)
-            _prepare(self._find)
         _prepare(self._capture)
+        _prepare(self._finder())
 
     def match(self, value: bytes, tx: Expander) -> Captures | None:
         text = value
@@ -147,11 +145,14 @@ class Rx(Operator):
         known = None if self._ahead is None else self._ahead.place(value, start)
         if known is not None:
             return known
+        first, end = self._finder().Match(_UNANCHORED, value, start, len(value))[0]
+        return first, end
+
+    def _finder(self) -> re2._re2.RE2:
         find = self._find
         if find is None:
             find = self._find = _automaton(self.pattern, groups=False)
-        first, end = find.Match(_UNANCHORED, value, start, len(value))[0]
-        return first, end
+        return find
 
     def minds_indexes(self) -> bool | Operator:
         pattern = relaxed(self.pattern)

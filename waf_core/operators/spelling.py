@@ -34,10 +34,10 @@ _A_WORD: Final = re.compile(rb"\\[sSvVhHRNCeEcx]")
 ESCAPE: Final = rb"\\Q.*?(?:\\E|\Z)|\\x(?:\{[^}]*\}|[0-9a-fA-F]{0,2})|\\c.|\\."
 _MEMBER: Final = ESCAPE + rb"|\[:\^?[a-z]+:\]|[^\]]"
 _MEMBERS: Final = re.compile(_MEMBER, re.DOTALL)
-_CLASS: Final = rb"(\[\^?\]?)((?:" + _MEMBER + rb")*)"
+_OPENING_AND_MEMBERS: Final = rb"(\[\^?\]?)((?:" + _MEMBER + rb")*)"
 CLASS: Final = rb"\[\^?\]?(?:" + _MEMBER + rb")*\]?"
 """The last one of an expression may be left open."""
-_WORDS: Final = re.compile(ESCAPE + b"|" + _CLASS, re.DOTALL)
+_WORDS: Final = re.compile(ESCAPE + b"|" + _OPENING_AND_MEMBERS, re.DOTALL)
 _PIECES: Final = re.compile(_WORDS.pattern + b"|.", re.DOTALL)
 _ENDS: Final = {rb"\z": rb"\Z", rb"\Z": rb"(?=\n?\Z)"}
 _SET_OPERATORS: Final = frozenset((b"[", b"&", b"~", b"|"))
@@ -49,8 +49,12 @@ _APART: Final = re.compile(rb"\\(?:[1-9pPZQ]|x\{|x[cdeCDE].|x[fF][^fF]).*|[\xc0-
 r"""Words that RE2 and PCRE2 may read otherwise.  `\xff` alone has no other case in Latin-1."""
 _MAYBE_APART: Final = re.compile(rb"\\(?:[1-9pPZQ]|x[c-fC-F{])|[\xc0-\xfe]")
 """Any class that has one has this; most have not."""
-_PARTS: Final = re.compile(
-    rb"[^\\\[({^$\xc0-\xfe]+|[\^$]|\{[0-9]+(?:,[0-9]*)?\}|\((?:\?:|(?=[^?*]))|" + ESCAPE + b"|" + _CLASS + b"|(.)",
+_ALIKE: Final = re.compile(
+    rb"[^\\\[({^$\xc0-\xfe]+|[\^$]|\{[0-9]+(?:,[0-9]*)?\}|\((?:\?:|(?=[^?*]))|"
+    + ESCAPE
+    + b"|"
+    + _OPENING_AND_MEMBERS
+    + b"|(.)",
     re.DOTALL,
 )
 """What they read alike, but for some escapes and members of a class; the third group has what is something else."""
@@ -137,8 +141,8 @@ def as_re2(pattern: bytes, *, lines: bool) -> bytes | None:
     """
     flags = pattern[:4] if pattern[:4] in _FLAGS else b""
     out = [flags]
-    for part in _PARTS.finditer(pattern, len(flags)):
-        token, _, members, unlike = part.group(0, 1, 2, 3)
+    for part in _ALIKE.finditer(pattern, len(flags)):
+        token, members, unlike = part.group(0, 2, 3)
         if unlike is not None or (token[:1] == b"\\" and _APART.fullmatch(token)):
             return None
         if members and _MAYBE_APART.search(members) and any(map(_APART.fullmatch, _MEMBERS.findall(members))):
