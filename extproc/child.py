@@ -24,8 +24,8 @@ RELOAD_SECONDS = 60.0
 BEAT_SECONDS = 5.0
 """Pause between two questions whether a worker lives, and the time it gets to say so."""
 
-MISSED_BEATS = 6
-"""A worker that has not answered so often, one after the other, is ended."""
+MISSED_BEATS = 3
+"""A worker that has not answered so often, one after the other, is ended: half a minute."""
 
 READY_SECONDS = 0.1
 """Pause between two questions whether a worker that starts is ready."""

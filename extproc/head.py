@@ -40,12 +40,23 @@ class RequestHead:
     attributes: dict[str, str]
     grpc: bool
     upgrade: bool
-    announces_body: bool
-    """Content-Length or Transfer-Encoding says that a body follows."""
+    length: bytes
+    """Content-Length, as it came."""
+    chunked: bool
+    """Is there a Transfer-Encoding?"""
 
     @property
     def connect(self) -> bool:
         return self.method == b"CONNECT"
+
+    @property
+    def announces_body(self) -> bool:
+        """Is it said that a body follows?"""
+        return self.chunked or self.length.strip(b"0") != b""
+
+    def contradicts(self, size: int) -> bool:
+        """Is a body of so many bytes another one than Content-Length says?"""
+        return self.length.isdigit() and self.length.lstrip(b"0") != (b"%d" % size).lstrip(b"0")
 
     @property
     def target(self) -> bytes:
@@ -100,7 +111,7 @@ def read_head(message: ProcessingRequest, hidden: frozenset[str]) -> RequestHead
     chunked = any(name == "transfer-encoding" for name, _ in shown)
     head = RequestHead(
         method, path, authority or b"", attributes.get("request.protocol", "HTTP/1.1"), headers, forwarded, request_id,
-        trace_parent, attributes, grpc, upgrade, chunked or length.strip(b"0") != b"",
+        trace_parent, attributes, grpc, upgrade, length, chunked,
     )  # fmt: skip
     bodiless = message.request_headers.end_of_stream or upgrade or head.connect
     if not (length or chunked or bodiless) and head.protocol == "HTTP/1.1":

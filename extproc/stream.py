@@ -408,6 +408,8 @@ class Stream:
             stop = tx.write_request_body(piece)
             if stop is not None:
                 return [self._deny(stop)]
+        if end:
+            self._check_length()
         if side.mode == BUFFERED_PARTIAL and not end:
             # Envoy's buffer is full; the rest of the body will never be shown.
             self.uninspected.append("partial")
@@ -422,6 +424,18 @@ class Stream:
         if not end and side.mode == STREAMED:
             return [side.go_on.body]
         return self._judge(side, side.go_on.body)
+
+    def _check_length(self) -> None:
+        """Raises StreamError if the request's body is not as long as its head says.  Envoy checks that, but loses parts
+        behind it: 1.36 does when it asks again (`retry_policy` in FULL_DUPLEX_STREAMED mode)."""
+        head, seen = self._head, self._request.seen_bytes
+        assert head is not None
+        if head.contradicts(seen):
+            said = head.length.decode("latin-1")
+            raise StreamError(
+                f"it shows {seen} bytes of a request's body of {said}: its retry_policy loses parts, or a filter ahead"
+                " changes bodies and leaves Content-Length as it was"
+            )
 
     def _hold_request(self, body: Sequence[bytes], end: bool) -> list[Answer]:
         tx, side = self.tx, self._request
@@ -529,6 +543,8 @@ class Stream:
     def _trailers(self, side: Side) -> list[Answer]:
         side.ended = True
         if not side.judged:
+            if side.request:
+                self._check_length()
             return self._judge(side, side.go_on.trailers, end=False)
         return [side.go_on.trailers]
 

@@ -23,8 +23,14 @@ NAMES: Final = {
     "request_attributes": "processingMode.request.attributes",
     "metadata_options": "metadata.writableNamespaces",
     "circuit_breakers": "backendSettings.circuitBreaker.maxParallelRequests",
+    "circuit_breakers.max_retries": "backendSettings.circuitBreaker.maxParallelRetries",
+    "grpc_service.retry_policy": "backendSettings.retry",
+    "grpc_service.retry_policy.retry_on": "backendSettings.retry.retryOn.triggers",
 }
 """What fields of Envoy are called in an `extProc`."""
+
+RETRIES: Final = 1024
+"""How many requests may be asked again at a time where a policy does not say."""
 
 BUFFER_BYTES: Final = 32768
 """What Envoy keeps of a body where no ClientTrafficPolicy says."""
@@ -52,7 +58,7 @@ def as_filter(given: Part) -> dict[str, Any]:
     """An `extProc` as fields of envoy.extensions.filters.http.ext_proc.v3.ExternalProcessor.  Raises ConfigError."""
     mode = given.part("processing_mode")
     fields: dict[str, Any] = {
-        "grpc_service": {"envoy_grpc": {"cluster_name": backend(given)}},
+        "grpc_service": {"envoy_grpc": {"cluster_name": backend(given)}, "retry_policy": _retries(given)},
         "failure_mode_allow": given.get("fail_open") is True,
         "allow_mode_override": mode.get("allow_mode_override") is True,
         "processing_mode": {**_side(mode, "request"), **_side(mode, "response")},
@@ -68,9 +74,17 @@ def as_filter(given: Part) -> dict[str, Any]:
 
 def as_cluster(given: Part) -> dict[str, Any]:
     """What an `extProc` says of the cluster that it asks."""
-    requests = given.part("backend_settings", "circuit_breaker").get("max_parallel_requests")
-    thresholds = [] if requests is None else [{"max_requests": requests}]
-    return {"name": backend(given), "circuit_breakers": {"thresholds": thresholds}, "http2_protocol_options": {}}
+    said = given.part("backend_settings", "circuit_breaker")
+    limits = {"max_retries": said.get("max_parallel_retries", RETRIES)}
+    if "max_parallel_requests" in said:
+        limits["max_requests"] = said["max_parallel_requests"]
+    return {"name": backend(given), "circuit_breakers": {"thresholds": [limits]}, "http2_protocol_options": {}}
+
+
+def _retries(given: Part) -> dict[str, Any]:
+    """Of a policy without one, an empty retry_policy."""
+    retry = given.part("backend_settings", "retry")
+    return {"retry_on": ",".join(map(str, retry.part("retry_on").get("triggers") or ()))} if retry else {}
 
 
 def backend(given: Part) -> str:

@@ -16,14 +16,12 @@ from envoy.extensions.filters.http.ext_proc.v3.processing_mode_pb2 import Proces
 
 from extproc.answers import METADATA_NAMESPACE
 from extproc.config import ConfigError, Settings
+from extproc.envoy_config.cluster import cluster_notes, retry_notes
 from extproc.envoy_config.filters import Envoy, Filter, OfRoute
 from extproc.envoy_config.parts import Configuration, Part
 from extproc.modes import BUFFERED, BUFFERED_PARTIAL, FULL_DUPLEX, NONE, SKIP, STREAMED
 from extproc.policies import ADDRESS_ATTRIBUTE, METADATA_KEY, ROUTE_ATTRIBUTE, PolicySet
 from waf_core.settings import EngineMode
-
-REQUESTS: Final = 1024
-"""How many a cluster may have at a time where `circuit_breakers` do not say."""
 
 SHORT_MS: Final = 1000
 """A message_timeout that large bodies may outlast."""
@@ -61,6 +59,7 @@ class Needs:
     attributes: tuple[str, ...]
     policies: frozenset[str]
     streams: int
+    workers: int
 
     @classmethod
     def of(cls, settings: Settings, policies: PolicySet) -> Needs:
@@ -79,6 +78,7 @@ class Needs:
             attributes=policies.attributes,
             policies=frozenset(policies.by_name),
             streams=settings.max_streams * settings.workers,
+            workers=settings.workers,
         )
 
 
@@ -107,7 +107,7 @@ def envoy_notes(envoy: Envoy, needs: Needs) -> list[str]:
         notes += [f"{route.where}: {note}" for note in _of_route(route, needs)]
     notes += _of_managers(envoy)
     for found in envoy.filters:
-        notes += _of_cluster(found, envoy, needs)
+        notes += cluster_notes(found, envoy, needs.streams, needs.workers)
     return list(dict.fromkeys(notes))
 
 
@@ -135,6 +135,7 @@ def _of_filter(found: Filter, needs: Needs, envoy: Envoy) -> Iterator[str]:
     timeout = says.message_timeout.ToMilliseconds() if says.HasField("message_timeout") else MESSAGE_MS
     if 0 < timeout < SHORT_MS and not says.observability_mode:
         yield f"message_timeout: {timeout} ms; a large body may take longer, and is then answered with 504"
+    yield from retry_notes(found)
     yield from _behind(found)
 
 
@@ -229,32 +230,3 @@ def _of_managers(envoy: Envoy) -> Iterator[str]:
             filters = upgrade.parts("filters")
             if filters and not any(found.entry is entry for found in envoy.filters for entry in filters):
                 yield f"{upgrade.where}.filters: the filter is not among them; these upgrades pass uninspected"
-
-
-def _of_cluster(found: Filter, envoy: Envoy, needs: Needs) -> Iterator[str]:
-    name = found.cluster
-    cluster = envoy.clusters.get(name)
-    if cluster is None:
-        if envoy.is_whole and name:
-            yield f"there is no cluster {name}, which the filter asks"
-        return
-    protocols = [cluster, *cluster.part("typed_extension_protocol_options").values()]
-    if not any(isinstance(part, Part) and _has_http2(part) for part in protocols):
-        yield f"{cluster.where}: the cluster {name} has no http2_protocol_options, and gRPC needs HTTP/2"
-    limits = [each for each in cluster.part("circuit_breakers").parts("thresholds") if _is_usual(each)]
-    allowed = min([each.number("max_requests", REQUESTS) for each in limits], default=REQUESTS)
-    if allowed < needs.streams:
-        note = found.called(
-            f"circuit_breakers: {allowed} requests at a time, and each is one while a client sends its body: the next"
-            f" are answered with 500, as if the sidecar failed (it takes {needs.streams})"
-        )
-        yield f"{cluster.where}.{note}"
-
-
-def _has_http2(part: Part) -> bool:
-    explicit = part.part("explicit_http_config")
-    return any("http2_protocol_options" in each for each in (part, explicit)) or "auto_config" in part
-
-
-def _is_usual(threshold: Part) -> bool:
-    return threshold.get("priority", "DEFAULT") in ("DEFAULT", 0)

@@ -11,9 +11,11 @@ on its way (flight.py).
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import Any, NamedTuple
 
 import hpack
@@ -148,6 +150,10 @@ class Call:
             self.status = (status, text)
             self._connection.pump(self)
 
+    def hears_that_all_is_well(self, serving: bool) -> None:
+        """Its peer asks, and may go by that."""
+        self._connection.checked = time.monotonic() if serving else -inf
+
     def drop(self) -> None:
         """Send nothing of what waits."""
         self.backlog.clear()
@@ -190,6 +196,8 @@ class Connection:
         self._known_blocks: dict[bytes, dict[bytes, bytes]] = {}
         self._fragments: tuple[int, int, list[bytes]] | None = None
         """(stream, flags, pieces) of headers that go on in CONTINUATION frames."""
+        self.checked = -inf
+        """When its peer asked last whether this serves (time.monotonic); -inf: never, or it knows that it does not."""
         self._last = 0
         self._closing = False
         self._unreturned = 0

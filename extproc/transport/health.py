@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from google.protobuf.message import DecodeError
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
@@ -13,6 +14,8 @@ from extproc.transport.messages import Message
 from extproc.transport.server import SessionFactory
 
 MAX_WATCHERS = 100
+
+SERVING: Final = HealthCheckResponse(status=HealthCheckResponse.SERVING).SerializeToString()
 
 
 class Health:
@@ -62,6 +65,7 @@ class _Check:
         if answer is None:
             self._call.finish(messages.NOT_FOUND, f"no service {service!r}")
             return
+        self._call.hears_that_all_is_well(answer == SERVING)
         self._call.send(answer)
         self._call.finish()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import time
 from collections.abc import Callable, Mapping
 from typing import Protocol, cast
 
@@ -28,6 +29,15 @@ MAX_WAITING_EVENTS = 512
 
 MAX_UNWRITTEN_BYTES = 1 << 20
 """When so much waits to be written, the connection is not read: its peer does not read either."""
+
+CHECKED_SECONDS = 3.0
+"""Who has asked for this server's health so recently asks again and again, and goes by the answer."""
+
+HEARD_SECONDS = 2.0
+"""How long such peers may take to ask again, when the server stops."""
+
+HEEDED_SECONDS = 0.1
+"""What they may send until they have given the answer to their threads."""
 
 UNIX_MODE = 0o660
 
@@ -103,17 +113,25 @@ class GrpcServer:
             self._refused()
 
     async def stop(self, seconds: float) -> None:
-        """No new calls; those that are open get some time to end."""
+        """No new calls; those that are open get some time to end.  Who asks again and again whether this serves (Envoy)
+        hears first that it does not, and gives calls to others."""
         assert self._listener is not None
+        if any(peer.checks for peer in self.peers):
+            await self._until(lambda: not any(peer.checks for peer in self.peers), min(seconds, HEARD_SECONDS))
+            await asyncio.sleep(min(seconds, HEEDED_SECONDS))
         self._listener.close()
         for peer in list(self.peers):
             peer.drain()
-        deadline = asyncio.get_running_loop().time() + seconds
-        while any(peer.busy for peer in self.peers) and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
+        await self._until(lambda: not any(peer.busy for peer in self.peers), seconds)
         for peer in list(self.peers):
             peer.close()
         await asyncio.sleep(0)
+
+    async def _until(self, happened: Callable[[], bool], seconds: float) -> None:
+        """Or until time is up."""
+        deadline = time.monotonic() + seconds
+        while not happened() and time.monotonic() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
 
     def open(self, call: Call) -> None:
         """Begin to serve a call."""
@@ -137,6 +155,11 @@ class _Peer(asyncio.Protocol):
         """Reading is paused: too much waits to be handled."""
         self._unwritten = False
         """The peer does not read: nor do we."""
+
+    @property
+    def checks(self) -> bool:
+        """Does it ask again and again whether this serves, and has still to hear that it does not?"""
+        return time.monotonic() - self._connection.checked < CHECKED_SECONDS
 
     @property
     def busy(self) -> bool:

@@ -14,8 +14,10 @@ import yaml
 
 from demo.stack import PROJECT, find_envoy, http_manager
 from extproc.config import Settings
+from extproc.envoy_config.notes import notes_of_files
 from extproc.loading import load_settings
 from extproc.metrics import Metrics
+from extproc.policies import compile_policies
 from extproc.rulesets import RuleSets
 from extproc.workers_metrics import WorkersMetrics
 
@@ -236,6 +238,24 @@ def bootstrap_with(filter_config: dict[str, Any], cluster: str) -> dict[str, Any
     config["static_resources"]["clusters"][1]["name"] = cluster
     config["static_resources"]["clusters"][1]["load_assignment"]["cluster_name"] = cluster
     return config
+
+
+@pytest.mark.parametrize(
+    ("istio", "gateway", "again"),
+    [("BUFFERED", "Buffered", True), ("FULL_DUPLEX_STREAMED", "FullDuplexStreamed", False)],
+)
+def test_another_pod_is_asked_where_nothing_can_be_lost(tmp_path: Path, istio: str, gateway: str, again: bool) -> None:
+    documents = render(*EVERYTHING, f"istio.bodyMode={istio}", f"envoyGateway.bodyMode={gateway}")
+    patch = documents["EnvoyFilter", "waf-envoy-waf"]["spec"]["configPatches"][0]["patch"]["value"]
+    assert ("retry_policy" in patch["typed_config"]["grpc_service"]) == again
+    (processor,) = documents["EnvoyExtensionPolicy", "waf-envoy-waf"]["spec"]["extProc"]
+    assert ("retry" in processor["backendSettings"]) == again
+    path = tmp_path / "chart.yaml"
+    version = "gateway.envoyproxy.io/v1alpha1"
+    buffer = {"apiVersion": version, "kind": "ClientTrafficPolicy", "spec": {"connection": {"bufferLimit": "14Mi"}}}
+    path.write_text(yaml.safe_dump_all([*documents.values(), buffer]))
+    settings = Settings.model_validate({"mode": "On", "rules": ["@recommended", "@baseline"]})
+    assert notes_of_files([path], settings, compile_policies(settings)) == []
 
 
 @pytest.mark.parametrize("mode", ["FULL_DUPLEX_STREAMED", "BUFFERED"])

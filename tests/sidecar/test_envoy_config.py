@@ -192,19 +192,69 @@ def test_the_cluster(noted: Callable[..., list[str]]) -> None:
     own = cluster(config)
     own["circuit_breakers"] = {"thresholds": [{"priority": "HIGH", "max_requests": 1}]}
     del own["typed_extension_protocol_options"]
-    http2, requests = noted(config)
+    http2, requests, retries = noted(config)
     assert (
         http2
         == "static_resources.clusters[1]: the cluster envoy_waf has no http2_protocol_options, and gRPC needs HTTP/2"
     )
     assert requests.startswith("static_resources.clusters[1].circuit_breakers: 1024 requests at a time")
-    own |= {"http2_protocol_options": {}, "circuit_breakers": {"thresholds": [{"max_requests": 10000}]}}
+    assert retries.startswith("static_resources.clusters[1].circuit_breakers.max_retries: 3 requests at a time")
+    limits = {"max_requests": 10000, "max_retries": 10000}
+    own |= {"http2_protocol_options": {}, "circuit_breakers": {"thresholds": [limits]}}
     assert noted(config) == []
-    assert len(noted(config, settings=BLOCKING.model_copy(update={"workers": 2}))) == 1
+    del waf_filter(config)["grpc_service"]["retry_policy"], limits["max_retries"]
+    assert noted(config) == []
     own["name"] = "other"
     assert noted(config) == ["there is no cluster envoy_waf, which the filter asks"]
     config["dynamic_resources"] = {}
     assert noted(config) == []
+
+
+def test_several_workers(noted: Callable[..., list[str]]) -> None:
+    config = buffered()
+    own = cluster(config)
+    two = BLOCKING.model_copy(update={"workers": 2})
+    assert noted(config, settings=two) == [
+        "static_resources.clusters[1].load_assignment: 1 of 2 workers; the others get no requests"
+    ]
+    endpoints = own["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    endpoints.append(endpoints[0])
+    assert noted(config, settings=two) == []
+    del waf_filter(config)["grpc_service"]["retry_policy"]
+    assert noted(config, settings=two) == []
+    checks = own.pop("health_checks")
+    (note,) = noted(config)
+    assert note.startswith("static_resources.clusters[1]: while one of 2 endpoints is down, its share of the requests")
+    assert noted(config, settings=two) == [note]
+    own["outlier_detection"] = {}
+    assert noted(config) == []
+    del own["outlier_detection"]
+    own["type"] = "STRICT_DNS"  # how many there are is not known
+    assert noted(config) == []
+    own |= {"type": "STATIC", "health_checks": checks}
+    assert noted(config) == []
+
+
+@pytest.mark.parametrize(
+    ("mode", "retry_on", "note"),
+    [
+        ("BUFFERED", "connect-failure, refused-stream", ""),
+        ("STREAMED", "connect-failure", ""),
+        (
+            "BUFFERED",
+            "reset,connect-failure,5xx",
+            "grpc_service.retry_policy.retry_on: reset, 5xx; a request that ends",
+        ),
+        ("FULL_DUPLEX_STREAMED", "connect-failure", "grpc_service.retry_policy: with bodies FULL_DUPLEX_STREAMED"),
+    ],
+)
+def test_asking_again(mode: str, retry_on: str, note: str, noted: Callable[..., list[str]]) -> None:
+    config = buffered()
+    waf_filter(config)["processing_mode"]["request_body_mode"] = mode
+    waf_filter(config)["grpc_service"]["retry_policy"]["retry_on"] = retry_on
+    found = [each for each in noted(config) if "retry" in each]
+    assert len(found) == bool(note)
+    assert all(each.startswith(f"{FILTER}: {note}") for each in found)
 
 
 def camel(value: Any) -> Any:
@@ -341,6 +391,16 @@ def policy() -> Config:
         ({"processingMode": {"request": {"body": "BufferedPartial"}}}, ".request.body: BUFFERED_PARTIAL; what does not fit"),
         ({"processingMode": {"request": {}}}, ": processingMode.request.attributes: there is no source.address"),
         ({"backendSettings": None}, ".backendSettings.circuitBreaker.maxParallelRequests: 1024 requests at a time"),
+        ({"backendSettings": {"retry": {"numRetries": 1}}}, ": backendSettings.retry: with bodies FULL_DUPLEX_STREAMED"),
+        ({"backendSettings": {"retry": {}}}, ".backendSettings.circuitBreaker.maxParallelRequests: 1024 requests"),
+        (
+            {"backendSettings": {"retry": {"retryOn": {"triggers": ["connect-failure", "reset"]}}}},
+            ": backendSettings.retry.retryOn.triggers: reset; a request that ends one worker",
+        ),
+        (
+            {"backendSettings": {"retry": {"numRetries": 1}, "circuitBreaker": {"maxParallelRetries": 9}}},
+            ".backendSettings.circuitBreaker.maxParallelRetries: 9 requests at a time",
+        ),
         (
             {"processingMode": {"request": {"body": "Buffered"}}},
             "connection.bufferLimit (there is no ClientTrafficPolicy): 32768; with bodies BUFFERED, Envoy answers",

@@ -22,7 +22,7 @@ from extproc.transport.connection import Call, Limits
 from extproc.transport.health import Health
 from extproc.transport.messages import Message
 from extproc.transport.room import Room
-from extproc.transport.server import GrpcServer
+from extproc.transport.server import HEARD_SECONDS, GrpcServer
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 SLOW_SECONDS = 0.01
@@ -194,6 +194,26 @@ def test_draining_lets_open_calls_end(running: Running) -> None:
         go_on.set()
         assert list(answers) == [b"after"]
         stopping.result(5)
+
+
+def test_who_asks_for_its_health_hears_of_the_end_before_calls_are_refused(running: Running) -> None:
+    running.call(lambda: running.health.set(serving=True))
+    with channel(target(running.address)) as gone, channel(target(running.address)) as opened:
+        for each in (gone, opened):
+            assert health_pb2_grpc.HealthStub(each).Check(health_pb2.HealthCheckRequest(), timeout=5).status == SERVING
+        gone.close()  # nobody waits for this one
+        running.call(lambda: running.health.set(serving=False))
+        stopping = asyncio.run_coroutine_threadsafe(running.server.stop(10), running._loop)
+        with channel(target(running.address)) as meanwhile:
+            assert list(echo(meanwhile)(iter([b"one"]), timeout=5)) == [b"one"]
+        assert not stopping.done()
+        stub = health_pb2_grpc.HealthStub(opened)
+        assert stub.Check(health_pb2.HealthCheckRequest(), timeout=5).status == NOT_SERVING
+        start = time.monotonic()
+        stopping.result(5)
+        assert time.monotonic() - start < HEARD_SECONDS / 2
+        with channel(target(running.address)) as late, pytest.raises(grpc.RpcError):
+            list(echo(late)(iter([b"late"]), timeout=2))
 
 
 def test_a_browser_is_told_what_this_is(running: Running) -> None:

@@ -37,7 +37,7 @@ SecRule RESPONSE_HEADERS "@contains evil" "id:3,phase:3,deny"
 SecRule RESPONSE_BODY "@contains evil" "id:4,phase:4,deny"
 SecAction "id:5,phase:5,pass,nolog,setvar:tx.logged=+1"
 """
-FORM = {"content-type": "application/x-www-form-urlencoded", "content-length": "9"}
+FORM = {"content-type": "application/x-www-form-urlencoded"}
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +122,42 @@ def test_full_duplex_with_trailers(waf: WAF) -> None:
     kinds = [answer.WhichOneof("response") for answer in answers[2]]
     assert kinds == ["request_headers", "request_body", "request_trailers"]
     assert streamed(answers[2][1:2], "request_body") == [(b"a=b", False)]
+
+
+PIECES = [request_body(b"a=b", end=False), request_body(b"&c=")]
+TRAILERS = [request_body(b"a=b&c=", end=False), request_trailers()]
+
+
+@pytest.mark.parametrize(
+    ("mode", "messages"),
+    [
+        (BUFFERED, [request_body(b"a=b&c=")]),
+        *((STREAMED, messages) for messages in (PIECES, TRAILERS)),
+        *((FULL_DUPLEX, messages) for messages in (PIECES, TRAILERS)),
+    ],
+)
+@pytest.mark.parametrize(("length", "whole"), [("6", True), ("006", True), ("9", False), ("5", False), ("0", False)])
+def test_a_body_that_is_not_as_long_as_its_head_says_does_not_pass(
+    waf: WAF, mode: int, messages: list[ProcessingRequest], length: str, whole: bool
+) -> None:
+    stream = Stream(PolicySet.single(waf), StreamOptions())
+    stream.handle(request_headers(method="POST", headers=FORM | {"content-length": length}, end=False, mode=mode))
+    for message in messages[:-1]:
+        stream.handle(message)
+    if whole:
+        assert stream.handle(messages[-1])
+        assert not stream.blocked
+    else:
+        with pytest.raises(StreamError, match=f"6 bytes of a request's body of {length}"):
+            stream.handle(messages[-1])
+
+
+def test_a_body_of_a_partial_buffer_may_be_shorter_than_its_head_says(waf: WAF) -> None:
+    waf = make("SecRequestBodyLimitAction ProcessPartial\n" + RULES)
+    head = request_headers(method="POST", headers=FORM | {"content-length": "9"}, end=False, mode=BUFFERED_PARTIAL)
+    stream, answers = play(waf, head, request_body(b"a=b", end=False))
+    assert answers[1] == [CONTINUE_REQUEST.body]
+    assert stream.uninspected == ["partial"]
 
 
 def test_full_duplex_past_the_limit_passes_the_rest_when_rules_say_so() -> None:
@@ -598,7 +634,7 @@ def _weights(waf: WAF, head: ProcessingRequest, *messages: ProcessingRequest) ->
 
 
 def _upload(mode: int) -> ProcessingRequest:
-    headers = {"content-type": "multipart/form-data; boundary=b", "content-length": "9"}
+    headers = {"content-type": "multipart/form-data; boundary=b"}
     return request_headers(method="POST", headers=headers, end=False, mode=mode)
 
 
