@@ -104,8 +104,6 @@ class StreamSession:
     def gone(self) -> None:
         """Envoy has dropped the stream."""
         self._gone = True
-        if not self._closed and not self._stream.done:
-            self._service.metrics.stream_errors.labels("cancelled").inc()
         if not self._busy:
             self._close()
 
@@ -299,6 +297,8 @@ class StreamSession:
         service.streams -= 1
         service.note(self, None)
         service.metrics.in_flight.dec()
+        if (self._gone or self._peer_ended) and self._stream.unfinished:
+            service.metrics.stream_errors.labels("cancelled").inc()
         start = time.perf_counter()
         try:
             self._stream.close()

@@ -231,6 +231,12 @@ class Stream:
             self._on_finish(self)
 
     @property
+    def unfinished(self) -> bool:
+        """Is there more to be judged?"""
+        judged = self._request.judged and (self._response.judged or self._response_over)
+        return not (judged or self.blocked or self.refused_by_envoy)
+
+    @property
     def ends(self) -> bool:
         """Should it be ended from our side?  Not in FULL_DUPLEX_STREAMED mode: Envoy loses what is on its way then,
         even of bodies that it was told not to show."""

@@ -401,3 +401,21 @@ def test_client_that_goes_away_is_logged_once(stacks: Callable[..., Stack]) -> N
     metrics = f"http://127.0.0.1:{stack.admin_port}/metrics"
     assert eventually(lambda: "envoy_waf_streams_in_flight 0.0" in httpx.get(metrics).text)
     assert stack.sidecar.text().count('"/gone"') == 1
+
+
+@pytest.mark.parametrize("mode", ALL_MODES)
+def test_only_what_was_still_to_be_judged_counts_as_cancelled(
+    stacks: Callable[..., Stack], browser: httpx.Client, mode: str
+) -> None:
+    stack = stacks(mode)
+    cancelled = 'envoy_waf_stream_errors_total{kind="cancelled"}'
+    errors, requests = total(stack.admin_port, cancelled), total(stack.admin_port, "envoy_waf_requests_total")
+    for path in ("/hello", "/picture", "/large/700000", "/leak", "/status/204"):
+        browser.get(stack.url + path)
+    browser.post(stack.url + "/up", data={"a": "b"})
+    assert eventually(lambda: total(stack.admin_port, "envoy_waf_requests_total") == requests + 6)
+    assert total(stack.admin_port, cancelled) == errors
+    with socket.create_connection(("127.0.0.1", stack.port)) as connection:
+        connection.sendall(b"POST /up HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\nContent-Length: 9\r\n\r\n1")
+        assert eventually(lambda: total(stack.admin_port, "envoy_waf_streams_in_flight") == 1)
+    assert eventually(lambda: total(stack.admin_port, cancelled) == errors + 1)
