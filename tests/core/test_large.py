@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import random
+import time
+
+import pytest
 
 from waf_core.scan.large import LONG_BYTES, MAX_RE2_BYTES, STEP_BYTES, LargePatterns
 from waf_core.scan.limits import ScanLimits
@@ -59,6 +63,21 @@ def test_re2_gives_up_a_long_text_that_it_is_slow_with() -> None:
     text = bytes(rng.choices(b"ab", k=2 * LONG_BYTES))
     assert _found(patterns, text) == 1 << 7
     assert asked == [len(text) + 1]
+
+
+def test_a_long_text_is_not_given_up_because_others_have_the_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = itertools.count(0, 5_000_000)
+    monkeypatch.setattr(time, "perf_counter_ns", lambda: next(clock))
+    patterns, asked = _large(b"needle", 8_000_000)
+    text = b"-" * (4 * LONG_BYTES)
+    assert _found(patterns, text) == 0
+    assert not asked
+    assert _found(patterns, b"-" * (LONG_BYTES // 2)) == 1 << 7  # a short one costs little there
+    assert asked == [LONG_BYTES // 2 + 1]
+    patterns.begin()
+    monkeypatch.setattr(time, "thread_time_ns", lambda: next(clock))
+    assert _found(patterns, text) == 1 << 7
+    assert asked[1:] == [len(text) + 1]
 
 
 def test_only_what_matches_is_a_candidate() -> None:

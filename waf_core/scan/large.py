@@ -44,6 +44,15 @@ LONG_BYTES: Final = 16384
 HYPERSCAN_NS: Final = 500
 """What Hyperscan takes for a byte: RE2 reads on if it is quicker."""
 
+_ALL_TIME: Final = 0
+_OWN_TIME: Final = 1
+"""Clocks.  The first is quick to read, and runs on while others have the interpreter or the processor: when RE2 seems
+slow by it in a long text, it is looked at by the second."""
+
+PATIENCE: Final = 16
+"""For so small a share of what Hyperscan takes for a long text RE2 may be slower by that clock, which runs on while
+other machines have the processor."""
+
 END_MEMORY: Final = 1 << 20
 """Bytes of the automaton of what a pattern ends with, beside `large_max_mem`."""
 
@@ -108,26 +117,40 @@ class LargePatterns:
     def _reads(self, expression: FirstMatch, text: bytes) -> bool | None:
         """Does it match?  None: RE2 has given up."""
         size = len(text)
+        clock = _ALL_TIME
+        behind = 0
         start = 0 if size > WHOLE_BYTES else size
         until = self._left - (min(size, MAX_BYTES) + PCRE2_BYTES) * self._pcre2_ns
         asked = False
         while start < size:
             step = min(max(start // STEP_SHARE, STEP_BYTES[0]), STEP_BYTES[1])
             before = self._left
-            if self._timed(expression.is_in, text[start : start + step]):
+            if self._timed(expression.is_in, text[start : start + step], clock):
                 return True
             if not asked and self._left < until:
                 asked = True
                 piece = text[start : start + MAX_BYTES] if size > MAX_BYTES else text
-                known = self._timed(expression.backtracks, piece)
+                known = self._timed(expression.backtracks, piece, clock)
                 if known or (known is not None and piece is text):
                     return known
-            if self._left <= 0 and before - self._left > HYPERSCAN_NS * step:
-                return None
+            late = before - self._left - HYPERSCAN_NS * step
+            if clock == _OWN_TIME:
+                behind = max(behind + late, 0)
+                if behind > HYPERSCAN_NS * size // PATIENCE:
+                    return None
+            elif self._left <= 0 and late > 0:
+                if size < LONG_BYTES:
+                    return None
+                clock = _OWN_TIME
             start += step
-        return self._timed(expression.is_in, text)
+        return self._timed(expression.is_in, text, clock)
 
-    def _timed(self, look: Callable[[bytes], bool | None], text: bytes) -> bool | None:
+    def _timed(self, look: Callable[[bytes], bool | None], text: bytes, clock: int) -> bool | None:
+        if clock == _OWN_TIME:
+            start = time.thread_time_ns()
+            match = look(text)
+            self._left -= time.thread_time_ns() - start
+            return match
         start = time.perf_counter_ns()
         match = look(text)
         self._left -= time.perf_counter_ns() - start
