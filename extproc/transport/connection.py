@@ -150,8 +150,8 @@ class Call:
             self.status = (status, text)
             self._connection.pump(self)
 
-    def hears_that_all_is_well(self, serving: bool) -> None:
-        """Its peer asks, and may go by that."""
+    def note_check(self, serving: bool) -> None:
+        """Its peer has asked whether this serves, and goes by the answer."""
         self._connection.checked = time.monotonic() if serving else -inf
 
     def drop(self) -> None:

@@ -65,7 +65,7 @@ class _Check:
         if answer is None:
             self._call.finish(messages.NOT_FOUND, f"no service {service!r}")
             return
-        self._call.hears_that_all_is_well(answer == SERVING)
+        self._call.note_check(answer == SERVING)
         self._call.send(answer)
         self._call.finish()
 

@@ -11,6 +11,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping
+from math import inf
 from typing import Protocol, cast
 
 import structlog
@@ -34,10 +35,10 @@ CHECKED_SECONDS = 3.0
 """Who has asked for this server's health so recently asks again and again, and goes by the answer."""
 
 HEARD_SECONDS = 2.0
-"""How long such peers may take to ask again, when the server stops."""
+"""How long such peers may take to ask again, when the server stops, and then to send nothing more."""
 
-HEEDED_SECONDS = 0.1
-"""What they may send until they have given the answer to their threads."""
+HEEDED_SECONDS = 0.2
+"""When no call has come for so long, all of a peer's threads know it."""
 
 UNIX_MODE = 0o660
 
@@ -81,6 +82,8 @@ class GrpcServer:
         self._room = room
         self._listener: asyncio.Server | None = None
         self.peers: set[_Peer] = set()
+        self._opened = -inf
+        """When the last call came (time.monotonic)."""
         self.log = structlog.get_logger("envoy_waf")
 
     async def start(self, address: tuple[str, int] | str) -> None:
@@ -118,7 +121,7 @@ class GrpcServer:
         assert self._listener is not None
         if any(peer.checks for peer in self.peers):
             await self._until(lambda: not any(peer.checks for peer in self.peers), min(seconds, HEARD_SECONDS))
-            await asyncio.sleep(min(seconds, HEEDED_SECONDS))
+            await self._until(lambda: time.monotonic() - self._opened > HEEDED_SECONDS, min(seconds, HEARD_SECONDS))
         self._listener.close()
         for peer in list(self.peers):
             peer.drain()
@@ -135,6 +138,7 @@ class GrpcServer:
 
     def open(self, call: Call) -> None:
         """Begin to serve a call."""
+        self._opened = time.monotonic()
         factory = self._methods.get(call.path)
         if factory is None:
             call.finish(messages.UNIMPLEMENTED, f"no method {call.path.decode('latin-1')}")
