@@ -439,8 +439,8 @@ class Stream:
         if head.contradicts(seen):
             said = head.length.decode("latin-1")
             raise StreamError(
-                f"it shows {seen} bytes of a request's body of {said}: its retry_policy loses parts, or a filter ahead"
-                " changes bodies and leaves Content-Length as it was"
+                f"Envoy shows {seen} bytes of a request's body of {said}: its retry_policy loses parts, or a filter"
+                " ahead changes bodies and leaves Content-Length as it was"
             )
 
     def _hold_request(self, body: Sequence[bytes], end: bool) -> list[Answer]:

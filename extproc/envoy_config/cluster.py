@@ -1,6 +1,6 @@
 """What in a filter's cluster, and in how it asks anew, fails requests that could be judged.
 
-(envoy.config.cluster.v3.Cluster; tried with the real Envoy in tests/envoy/test_workers.py.)
+(envoy.config.cluster.v3.Cluster; tried with the real Envoy in tests/envoy/test_failover.py.)
 """
 
 from __future__ import annotations

@@ -20,7 +20,9 @@ import yaml
 
 from demo.stack import Process, Stack, free_port, waf_filter
 from extproc.transport.server import HEARD_SECONDS
-from tests.envoy.conftest import BROWSER
+from tests.envoy.conftest import BROWSER, count_of_envoy
+from tests.envoy.test_verdicts import FORM
+from tests.envoy.test_workers import admin
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.xdist_group("failover")
@@ -30,7 +32,7 @@ KILLED_AT = 0.5
 REFUSED_SECONDS, SILENT_SECONDS = 1.5, 3.0
 """Until Envoy has noticed: its checks come each second, and wait one."""
 
-FORM = {**BROWSER, "Content-Type": "application/x-www-form-urlencoded"}
+
 ATTACK = b"&a=attack&"
 RULES = """
 SecRequestBodyAccess On
@@ -53,14 +55,19 @@ def ask(stack: Stack, seconds: float) -> list[tuple[float, int]]:
     return asked
 
 
-def failures(stack: Stack, number: int, seconds: float) -> list[tuple[float, int]]:
-    """Of what clients ask while a worker gets a signal."""
-    (victim, _) = (worker["pid"] for worker in workers(stack))
+def ask_while(stack: Stack, seconds: float, happens: Callable[[], None]) -> list[tuple[float, int]]:
+    """The requests of all clients; it happens at KILLED_AT."""
     with ThreadPoolExecutor(CLIENTS) as pool:
         clients = [pool.submit(ask, stack, seconds) for _ in range(CLIENTS)]
         time.sleep(KILLED_AT)
-        os.kill(victim, number)
-        asked = [each for client in clients for each in client.result()]
+        happens()
+        return [each for client in clients for each in client.result()]
+
+
+def failures(stack: Stack, number: int, seconds: float) -> list[tuple[float, int]]:
+    """Of what clients ask while a worker gets a signal."""
+    (victim, _) = (worker["pid"] for worker in workers(stack))
+    asked = ask_while(stack, seconds, lambda: os.kill(victim, number))
     if number == signal.SIGSTOP:
         os.kill(victim, signal.SIGCONT)
     assert len(asked) > 10 * CLIENTS
@@ -68,7 +75,7 @@ def failures(stack: Stack, number: int, seconds: float) -> list[tuple[float, int
 
 
 def workers(stack: Stack) -> list[dict[str, Any]]:
-    found: dict[str, Any] = httpx.get(f"http://127.0.0.1:{stack.admin_port}/status").json()
+    found: dict[str, Any] = admin(stack, "/status")
     return found["workers"] if found["ready"] else []
 
 
@@ -99,25 +106,26 @@ def test_a_worker_that_hangs_gets_no_more_requests() -> None:
 @pytest.mark.parametrize("bootstrap", ["buffered", "full-duplex"])
 def test_a_sidecar_that_is_told_to_end_loses_nothing(bootstrap: str, tmp_path: Path) -> None:
     """As pods do when there are new ones: Envoy hears of it before it may send nothing more."""
-    port, admin = free_port(), free_port()
+    port, admin_port = free_port(), free_port()
     config = tmp_path / "settings.yaml"
-    config.write_text(yaml.safe_dump(SETTINGS | {"listen": f"127.0.0.1:{port}", "admin": f"127.0.0.1:{admin}"}))
+    config.write_text(yaml.safe_dump(SETTINGS | {"listen": f"127.0.0.1:{port}", "admin": f"127.0.0.1:{admin_port}"}))
     other = Process("other", [sys.executable, "-m", "extproc.cli", "serve", "--config", str(config)], tmp_path)
 
     def edit(config: dict[str, Any], stack: Stack) -> None:
         add_endpoint(config["static_resources"]["clusters"][1], port)
 
     try:
-        other.wait_for(f"http://127.0.0.1:{admin}/readyz")
+        other.wait_for(f"http://127.0.0.1:{admin_port}/readyz")
         with Stack(bootstrap, settings=SETTINGS, edit=edit) as stack:
             all_are_healthy(stack)
-            with ThreadPoolExecutor(CLIENTS) as pool:
-                clients = [pool.submit(ask, stack, KILLED_AT + HEARD_SECONDS + 1) for _ in range(CLIENTS)]
-                time.sleep(KILLED_AT)
-                before = stat(stack, "upstream_rq_total")
+            before: list[int] = []
+
+            def end() -> None:
+                before.append(count_of_envoy(stack, "upstream_rq_total"))
                 assert other.stop() == 0
-                asked = [each for client in clients for each in client.result()]
-            assert stat(stack, "upstream_rq_total") > before
+
+            asked = ask_while(stack, KILLED_AT + HEARD_SECONDS + 1, end)
+            assert count_of_envoy(stack, "upstream_rq_total") > before[0]
     finally:
         other.stop()
     assert {status for _, status in asked} == {200}
@@ -161,7 +169,7 @@ def upload(stack: Stack, rng: random.Random, *, chunked: bool) -> tuple[str, int
         for at in range(0, len(body), 30_000):
             yield body[at : at + 30_000]
 
-    answer = httpx.post(f"{stack.url}/up", headers=FORM, content=pieces() if chunked else body, timeout=20)
+    answer = httpx.post(f"{stack.url}/up", headers=BROWSER | FORM, content=pieces() if chunked else body, timeout=20)
     if answer.status_code != 200:
         return "attack" if bad else "ordinary", answer.status_code
     whole = answer.json()["sha256"] == hashlib.sha256(body).hexdigest()
@@ -173,7 +181,7 @@ def test_who_is_given_to_the_next_is_judged_whole(bootstrap: str) -> None:
     rng = random.Random(3)
     with Stack(bootstrap, settings=SETTINGS, edit=beside_a_dead_one()) as stack:
         seen = {upload(stack, rng, chunked=bool(number % 2)) for number in range(60)}
-        retried = stat(stack, "upstream_rq_retry_success")
+        retried = count_of_envoy(stack, "upstream_rq_retry_success")
     assert seen == {("whole", 200), ("attack", 403)}
     assert retried >= 20
 
@@ -183,13 +191,7 @@ def test_parts_that_envoy_loses_are_missed() -> None:
     rng = random.Random(4)
     with Stack("full-duplex", settings=SETTINGS, edit=beside_a_dead_one(RETRIES)) as stack:
         seen = {upload(stack, rng, chunked=False) for _ in range(80)}
-        retried = stat(stack, "upstream_rq_retry_success")
+        retried = count_of_envoy(stack, "upstream_rq_retry_success")
     assert {("whole", 200), ("attack", 403)} <= seen
     assert seen <= {("whole", 200), ("attack", 403), ("attack", 500), ("ordinary", 500)}
     assert retried >= 20
-
-
-def stat(stack: Stack, name: str) -> int:
-    """Of Envoy's, for the cluster that judges."""
-    text = httpx.get(f"http://127.0.0.1:{stack.envoy_admin_port}/stats?filter=cluster.envoy_waf.{name}$").text
-    return int(text.rpartition(" ")[2] or 0)

@@ -24,7 +24,7 @@ from websockets.sync.client import connect
 from demo.stack import Process, Stack
 from extproc.service import PATIENCE_SECONDS
 from tests.asking import total
-from tests.envoy.conftest import BODY_MODES, BROWSER
+from tests.envoy.conftest import BODY_MODES, BROWSER, count_of_envoy
 from tests.envoy.test_verdicts import FORM, HOSTILE, multipart
 from tests.waiting import eventually
 
@@ -44,7 +44,6 @@ def test_upload_of_5_mb_arrives_whole(stacks: Callable[..., Stack], browser: htt
 def test_slow_uploads_take_no_place_of_others(stacks: Callable[..., Stack], browser: httpx.Client, mode: str) -> None:
     """Envoy lets a cluster have 1,024 requests at a time, unless its configuration says otherwise."""
     stack = stacks(mode)
-    waiting = f"http://127.0.0.1:{stack.envoy_admin_port}/stats?filter=envoy_waf.upstream_rq_active$"
     with contextlib.ExitStack() as connections:
         for _ in range(2):
             connection = connections.enter_context(socket.create_connection(("127.0.0.1", stack.port)))
@@ -56,7 +55,7 @@ def test_slow_uploads_take_no_place_of_others(stacks: Callable[..., Stack], brow
                 head |= {"content-type": FORM["Content-Type"], "content-length": "100"}
                 client.send_headers(1 + 2 * number, list(head.items()))
             connection.sendall(client.data_to_send())
-        assert eventually(lambda: int(httpx.get(waiting).text.rpartition(" ")[2]) >= 1200, 30), httpx.get(waiting).text
+        assert eventually(lambda: count_of_envoy(stack, "upstream_rq_active") >= 1200, 30)
         assert browser.get(stack.url + "/").status_code == 200
 
 

@@ -144,12 +144,8 @@ class LargePatterns:
         return self._timed(expression.is_in, text, own_time)
 
     def _timed(self, look: Callable[[bytes], bool | None], text: bytes, own_time: bool) -> bool | None:
-        if own_time:
-            start = time.thread_time_ns()
-            match = look(text)
-            self._left -= time.thread_time_ns() - start
-            return match
-        start = time.perf_counter_ns()
+        clock = time.thread_time_ns if own_time else time.perf_counter_ns
+        start = clock()
         match = look(text)
-        self._left -= time.perf_counter_ns() - start
+        self._left -= clock() - start
         return match
