@@ -13,7 +13,7 @@ from tests import compiled
 
 BENCHES = {
     "engine": "libmodsecurity", "agreement": "libmodsecurity", "server": "httpx", "envoy": "httpx",
-    "hostile": "libmodsecurity", "neighbour": "httpx", "scale": "matplotlib", "instructions": "",
+    "hostile": "libmodsecurity", "neighbour": "httpx", "bodies": "httpx", "scale": "matplotlib", "instructions": "",
 }  # fmt: skip
 """What each imports beside the package: the peer, the client, what draws; its extra `bench` has them."""
 

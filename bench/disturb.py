@@ -17,6 +17,7 @@ from bench.cases import Request, _headers
 from bench.hostile import GENERATORS, PATH
 
 HOSTILE_BYTES = 128_000
+UPLOAD_BYTES = 10_000_000
 SMALL_BYTES = (1000, 3000, 10_000)
 """Such requests are judged between others, unless they weigh much."""
 
@@ -27,9 +28,9 @@ BOUNDARY = "------------------------9f3c0d5b7a1e4628"
 """As long as clients make them: a short one occurs in 10 MB of random bytes."""
 
 
-def upload(rng: random.Random) -> Request:
+def upload(rng: random.Random, size: int = UPLOAD_BYTES) -> Request:
     head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="a.bin"\r\n\r\n'.encode()
-    body = head + rng.randbytes(10_000_000) + f"\r\n--{BOUNDARY}--\r\n".encode()
+    body = head + rng.randbytes(size) + f"\r\n--{BOUNDARY}--\r\n".encode()
     return Request("POST", PATH, [*_headers(rng), ("Content-Type", f"multipart/form-data; boundary={BOUNDARY}")], body)
 
 
