@@ -31,7 +31,7 @@ MAX_LOGGED_MATCHES: Final = 64
 """Values of one rule that a transaction keeps for its logs (all of them count)."""
 
 MAX_LOGGED_BYTES: Final = 2048
-"""Of a message, of logdata and of a variable's name; what is longer is cut, and says so."""
+"""Of a message, of logdata, and of a variable's name and value; what is longer is cut (texts say so)."""
 
 MAX_MATCHED_RULES: Final = 4096
 
@@ -293,12 +293,20 @@ def _record(tx: Transaction, unit: Unit, matches: list[Pair]) -> None:
             data=_text(unit.data.expand(tx)) if unit.data else "",
             tags=tuple([_text(tag.expand(tx)) for tag in unit.tags]) if unit.tags else unit.info.tags,
             variable=_text(tx.matched_var_name),
-            value=tx.matched_var,
+            value=tx.matched_var[:MAX_LOGGED_BYTES],
             audit=unit.audit_log,
             log=unit.log,
-            matches=matches[:MAX_LOGGED_MATCHES],
+            matches=matches if unit.sanitise_matched else _logged(matches),
         )
     )
+
+
+def _logged(matches: list[Pair]) -> list[Pair]:
+    """What is kept of them for the logs."""
+    return [
+        pair if len(pair[1]) <= MAX_LOGGED_BYTES else (pair[0], pair[1][:MAX_LOGGED_BYTES])
+        for pair in matches[:MAX_LOGGED_MATCHES]
+    ]
 
 
 def _evaluate_link(tx: Transaction, unit: Unit, link: Link, matches: list[Pair]) -> bool:

@@ -50,6 +50,9 @@ if TYPE_CHECKING:
     from waf_core.rule import MatchedRule, Target, Unit
     from waf_core.trace import Trace
 
+MAX_KEPT_BYTES: Final = 1 << 21
+"""Of long values that the scan has made, and of what it has found in them, until the rules of the phase have run."""
+
 MAX_REQUEST_HEADERS: Final = 1000
 """More headers than this are refused (Envoy's own default is 100)."""
 
@@ -88,8 +91,9 @@ class Transaction:
         "matched_rules", "matched_var", "matched_var_name", "matched_vars", "method", "phase", "phase_ns", "places",
         "program", "protocol", "query_string", "records", "removed_targets", "removed_units", "request_body",
         "request_cookies", "request_header_names", "request_headers", "response_body", "response_headers",
-        "response_protocol", "response_status", "sanitised", "scanned", "server_ip", "server_name", "server_port",
-        "session_id", "started_at", "started_ns", "trace", "tx", "uri", "uri_raw", "urlencoded_error", "user_id",
+        "response_protocol", "response_status", "room", "sanitised", "scanned", "server_ip", "server_name",
+        "server_port", "session_id", "started_at", "started_ns", "trace", "tx", "uri", "uri_raw", "urlencoded_error",
+        "user_id",
     )  # fmt: skip
 
     def __init__(self, program: Program, transaction_id: str | None = None, store: Store | None = None) -> None:
@@ -157,6 +161,7 @@ class Transaction:
         self.matched_var: bytes = b""
         self.matched_var_name: bytes = b""
         self.matched_vars: list[Pair] = []
+        self.room: int = MAX_KEPT_BYTES
         self.highest_severity: int = 255
         self.session_id: bytes = b""
         self.user_id: bytes = b""
@@ -408,6 +413,13 @@ class Transaction:
         """A limit was reached; each is noted once."""
         if limit not in self.limits:
             self.limits.append(limit)
+
+    def keeps(self, size: int) -> bool:
+        """Is there room for so many bytes more of what the scan has found?  They are counted then."""
+        if size > self.room:
+            return False
+        self.room -= size
+        return True
 
     def _overrun(self, limit: Limit, action: LimitAction, status: int, reason: str) -> Interruption | None:
         """A body ran into a limit: refuse it, if that is what is to be done then."""

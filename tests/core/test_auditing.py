@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -159,6 +160,24 @@ def test_json_members_are_hidden_in_bodies() -> None:
     assert record.request_body is not None
     assert "hunter2" not in record.request_body
     assert '"n":1' in record.request_body
+
+
+@pytest.mark.parametrize("secret", ["s3cret-" + "x1" * 3000, "s3cret \u00fc/" * 600], ids=["ASCII", "other"])
+@pytest.mark.parametrize("quoted", [str, quote, lambda text: json.dumps(text)[1:-1]], ids=["plain", "URI", "JSON"])
+def test_of_what_is_hidden_no_beginning_is_shown(secret: str, quoted: Callable[[str], str]) -> None:
+    """Texts are cut, and a secret may not be over where they end."""
+    tx = judge("a=1")
+    tx.args.append((b"token", secret.encode()))
+    hidden = Redaction(tx)
+    written = quoted(secret)
+    for length in (4, 100, 2000):
+        for end in ("", "... (4321 bytes more)"):
+            text = "x" * 400 + written[:length] + end
+            assert hidden.text(text) == "x" * 400 + "*" * length + end
+    cut = ("x" * 400 + "s3cret \u00fc").encode()[:-1].decode("utf-8", "backslashreplace")
+    assert quoted is not str or "\u00fc" not in secret or hidden.text(cut) == "x" * 400 + "*" * 7 + "\\xc3"
+    assert hidden.text(f"{'x' * 400} {written[:3]}") == f"{'x' * 400} {written[:3]}", "that may be anything"
+    assert hidden.text(written) == "*" * len(written)
 
 
 def test_numbers_and_texts_beyond_what_the_quick_library_takes() -> None:

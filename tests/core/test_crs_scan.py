@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.hostile import assignments
 from extproc.ftw.tests import Expectation, Stage
 from tests.conformance.engine import make_waf, run_stage
 from tests.core.attacks import patterns_of, request
@@ -18,7 +19,7 @@ from tests.core.matching import cut_matches, operator_of, text_of
 from tests.core.test_elements import ELEMENTS, document, outcome, said
 from tests.core.test_operators import NoTransaction
 from tests.core.test_scan import FRAGMENTS
-from tests.core.transactions import PLAIN, make_databases
+from tests.core.transactions import PLAIN, make_databases, run
 from tests.crs import crs_or_skip
 from waf_core import WAF
 from waf_core.compiler import CompileOptions
@@ -111,6 +112,32 @@ def pieces(pair: tuple[WAF, WAF]) -> Callable[[random.Random, int], bytes]:
 
 
 SIZES = st.sampled_from([20, 100, 300, 1000, 3000, 9000, 20_000])
+
+
+OF_ANY_LONG_TEXT = {920273, 920370}
+"""It has blanks, and is long."""
+
+LARGE = [[150_000], [70_000], [40_000] * 8, [90_000, 90_000, 90_000, 500], [600_000]]
+
+
+@pytest.mark.parametrize("sizes", LARGE, ids=str)
+@pytest.mark.parametrize("kind", ["fragments", "assignments", "words"])
+def test_the_same_rules_match_large_values(pair: tuple[WAF, WAF], sizes: list[int], kind: str) -> None:
+    """Some of what is found is kept, some is made again, and what is noted is asked of in between."""
+    rng = random.Random(f"{sizes} {kind}")
+    if kind == "fragments":
+        texts = [
+            "".join(rng.choices([*FRAGMENTS, *MORE, "%u0041", "&lt;", "\\x3c", "/a/../"], k=s // 4)) for s in sizes
+        ]
+    elif kind == "words":
+        texts = ["green shirt " * (size // 12) for size in sizes]
+    else:
+        texts = [json.loads(assignments(rng, size).body)["a"] for size in sizes]
+    scanned, plain = [outcome(waf, "/", json.dumps(texts).encode()) for waf in pair]
+    assert scanned == plain
+    tx = run(pair[0], method="POST", headers={"Content-Type": "application/json"}, body=json.dumps(texts).encode())
+    about_values = {match.rule.id for match in tx.matched_rules if match.variable.startswith("ARGS:")}
+    assert bool(about_values - OF_ANY_LONG_TEXT) is (kind != "words")
 
 
 @settings(max_examples=60, deadline=None)

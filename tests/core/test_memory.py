@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import json
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -60,6 +62,30 @@ def test_a_program_goes_without_the_collector(tmp_path: Path) -> None:
 def test_the_core_rule_set_goes_without_the_collector() -> None:
     root = crs_or_skip()
     assert _left_by(lambda: [make_waf(root)]) == 0
+
+
+def test_what_a_large_value_takes_is_bounded() -> None:
+    """There are thirty forms of it, and the rules that match see fifteen of them."""
+    root = crs_or_skip()
+    waf = make_waf(root)
+    warm(waf)
+    text = "%27 or 1=1 -- <Script>alert(1)</Script> ..%2F../etc/passwd ${jndi:ldap://x} &lt;a href=x&gt; /**/ "
+    body = json.dumps({"a": text * (500_000 // len(text))}).encode()
+    tx = waf.new_transaction()
+    tx.process_uri("/", "POST", "1.1")
+    for name, value in {"Host": "a.b", "Content-Type": "application/json", "Content-Length": str(len(body))}.items():
+        tx.add_request_header(name, value)
+    assert tx.process_request_headers() is None
+    tx.write_request_body(body)
+    tracemalloc.start()
+    try:
+        tx.process_request_body()
+        kept, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(tx.matched_rules) > 10
+    assert kept < 3 * len(body)
+    assert most < 22 * len(body)
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="no glibc")

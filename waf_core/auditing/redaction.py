@@ -24,6 +24,9 @@ DEFAULT_ARGUMENTS = ("password", "passwd", "pwd", "pass", "secret", "token", "ac
 MIN_VALUE = 4
 """Shorter values are hidden where they are named only: elsewhere they would be everywhere."""
 
+CUT_CHARACTERS = 400
+"""Longer texts may be cut, and end in the midst of a hidden value."""
+
 MAX_VALUES = 256
 """Hidden values that are looked for in texts."""
 
@@ -35,6 +38,9 @@ MAX_KNOWN_CHARACTERS = 4096
 _QUOTED = [quote(bytes([byte])) for byte in range(256)]
 _SPELT = re.compile(rb"[^A-Za-z0-9_.~-]")
 """What is written otherwise in URIs or in JSON."""
+
+_CUT = re.compile(r"(?:\\x[89a-f][0-9a-f]){0,3}(?:\.\.\. \(\d+ bytes more\))?\Z")
+"""The end of a cut text: there may be part of a character, and it may say so (waf_core/evaluation.py)."""
 
 _HEADER_VARIABLES = (b"REQUEST_HEADERS", b"RESPONSE_HEADERS")
 _COOKIE_VARIABLES = (b"REQUEST_COOKIES",)
@@ -131,7 +137,20 @@ class Redaction:
         for value in self._values:
             if value in text:
                 text = text.replace(value, mask(len(value)))
+        if len(text) >= CUT_CHARACTERS and self._values:
+            cut = _CUT.search(text, len(text) - CUT_CHARACTERS)
+            end = len(text) if cut is None else cut.start()
+            for value in self._values:
+                text = _without_beginning(text, end, value)
         return text
+
+
+def _without_beginning(text: str, end: int, value: str) -> str:
+    """Where a text is cut in the midst of a hidden value: without what there is of it."""
+    place = text.find(value[:MIN_VALUE], max(end - len(value), 0), end)
+    while place != -1 and not value.startswith(text[place:end]):
+        place = text.find(value[:MIN_VALUE], place + 1, end)
+    return text if place == -1 else text[:place] + mask(end - place) + text[end:]
 
 
 def _spellings(value: bytes) -> tuple[str, ...]:

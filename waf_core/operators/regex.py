@@ -122,10 +122,12 @@ class Rx(Operator):
             # One byte more on each side, for \b; if an anchor makes a difference, the whole decides.
             offset = max(start - 1, 0)
             text = value[offset : end + 1]
-            first = self._capture.Match(_UNANCHORED, text, 0, len(text))[0]
-            if first != (start - offset, end - offset):
+            spans = self._capture.Match(_UNANCHORED, text, 0, len(text))
+            if spans[0] != (start - offset, end - offset):
                 text = value
-        spans = self._capture.Match(_UNANCHORED, text, 0, len(text))
+                spans = self._capture.Match(_UNANCHORED, text, 0, len(text))
+        else:
+            spans = self._capture.Match(_UNANCHORED, text, 0, len(text))
         if spans[0][0] == -1:
             return None
         return tuple([None if s == -1 else text[s:e] for s, e in spans[:MAX_CAPTURES]])

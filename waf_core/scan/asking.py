@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from waf_core.macros import Expander
 from waf_core.scan.columns import Column
 from waf_core.scan.forms import MANY, TURN_FORMS, TURN_VALUES
 from waf_core.scan.planner import NOTHING, Plan
-from waf_core.scan.questions import Answer, Ask, Slot, Told
-from waf_core.scan.telling import tell
+from waf_core.scan.questions import Alone, Answer, Ask, Slot, Told
+from waf_core.scan.telling import Keeper, tell
 from waf_core.transformations import Transformation
 from waf_core.transformations.joined import transform_all
 from waf_core.turns import LONG_BYTES, give_way
@@ -25,7 +24,7 @@ Groups = dict[int, tuple[Plan, list[bytes], list[list[Told]]]]
 """Plans (by id), the values that have them, and where the answers for each go."""
 
 
-def ask_one(plan: Plan, value: bytes, told: list[Told], entries: list[Entry], tx: Expander) -> None:
+def ask_one(plan: Plan, value: bytes, told: list[Told], entries: list[Entry], tx: Keeper) -> None:
     """Make the forms of a value, and note what is asked of each; single questions are answered at once.  A
     plan's branches are no deeper than its longest chain."""
     forms = [value]
@@ -35,20 +34,25 @@ def ask_one(plan: Plan, value: bytes, told: list[Told], entries: list[Entry], tx
         if long:
             give_way()
     for number, slot, others in plan.slots:
-        form = forms[number]
-        if slot is not None:
-            entries.append((form, slot, told))
-        for ask, refused, wanted in others:
-            if long:
-                give_way()
-            answer = ask(form, tx)
-            if answer is not refused:
-                tell(told, wanted, form, answer)
+        ask_slot(forms[number], slot, others, told, entries, tx)
     for number, planner in plan.branches:
         form = forms[number]
         deeper = planner.plan(form, crowd=False)
         if deeper is not NOTHING:
             ask_one(deeper, form, told, entries, tx)
+
+
+def ask_slot(form: bytes, slot: Slot | None, others: Alone, told: list[Told], entries: list[Entry], tx: Keeper) -> None:
+    """Note what is asked of a form; single questions are answered at once."""
+    if slot is not None:
+        entries.append((form, slot, told))
+    long = len(form) > LONG_BYTES
+    for ask, refused, wanted in others:
+        if long:
+            give_way()
+        answer = ask(form, tx)
+        if answer is not refused:
+            tell(told, wanted, form, answer, tx)
 
 
 def join(groups: Groups, plan: Plan, value: bytes, told: list[Told]) -> None:
@@ -60,7 +64,7 @@ def join(groups: Groups, plan: Plan, value: bytes, told: list[Told]) -> None:
     group[2].append(told)
 
 
-def ask_groups(groups: Groups, entries: list[Entry], batches: list[list[Column]], tx: Expander, *, many: int) -> None:
+def ask_groups(groups: Groups, entries: list[Entry], batches: list[list[Column]], tx: Keeper, *, many: int) -> None:
     for plan, values, into in groups.values():
         if len(values) >= many:
             _ask_all(plan, values, into, entries, batches, tx)
@@ -75,7 +79,7 @@ def _ask_all(
     into: Sequence[list[Told]],
     entries: list[Entry],
     batches: list[list[Column]],
-    tx: Expander,
+    tx: Keeper,
 ) -> None:
     """`ask_one` for many values.  Different chains often lead to the same forms: an operator is asked once of each."""
     known: dict[Ask, dict[bytes, Answer]] = {}
@@ -116,7 +120,7 @@ def _ask_all(
                         give_way()
                     answer = answers[form] = ask(form, tx)
                 if answer is not refused:
-                    tell(into[place], wanted, form, answer)
+                    tell(into[place], wanted, form, answer, tx)
     if columns:
         batches.append(list(columns.values()))
     for number, planner in plan.branches:

@@ -9,22 +9,24 @@ hold at newlines; it may find more, across forms.  RE2 confirms every candidate 
 
 Of many short values those with the same plan are taken together (waf_core/scan/asking.py, columns.py).  So that many
 have the same, plans are coarse then.  Elements of arrays are judged by one of them (waf_core/scan/elements.py).
+Of large values one form is judged after the other (large_values.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Final
 
-from waf_core.macros import Expander
 from waf_core.scan.asking import Entry, Groups, ask_groups, ask_one, join
 from waf_core.scan.columns import Column, match
 from waf_core.scan.elements import Judged, Pending, ask_followers, ask_leaders, follow, take_arrays
 from waf_core.scan.forms import MANY, TURN_VALUES
+from waf_core.scan.large_values import LARGE_BYTES, ask_large
 from waf_core.scan.patterns import PatternSet
 from waf_core.scan.planner import NOTHING
-from waf_core.scan.questions import Answer, Told
-from waf_core.scan.telling import Asked, ask_candidates
+from waf_core.scan.questions import Told
+from waf_core.scan.settle import settle
+from waf_core.scan.telling import Keeper
 from waf_core.turns import give_way
 
 MANY_OF_CROWD: Final = 2
@@ -36,8 +38,12 @@ CROWD: Final = 16
 MANY_BYTES: Final = 256
 """Longer ones are judged by themselves."""
 
+HELD_BYTES: Final = 1 << 18
+"""Forms of so many bytes of values are held at once (there may be thirty of each); what has been noted of them is
+asked then."""
 
-def judge(pending: Pending, patterns: PatternSet, tx: Expander) -> list[Judged]:
+
+def judge(pending: Pending, patterns: PatternSet, tx: Keeper) -> list[Judged]:
     """The places whose test holds, for each value that has any; all answers are remembered."""
     arrays = take_arrays(pending, patterns)
     if not arrays:
@@ -48,11 +54,12 @@ def judge(pending: Pending, patterns: PatternSet, tx: Expander) -> list[Judged]:
     return [*leaders, *_remember(follow(arrays, leaders, own))]
 
 
-def _judge(pending: Pending, patterns: PatternSet, tx: Expander) -> list[Judged]:
+def _judge(pending: Pending, patterns: PatternSet, tx: Keeper) -> list[Judged]:
     """`judge`, each value by itself."""
     entries: list[Entry] = []
     batches: list[list[Column]] = []
     waiting: list[Judged] = []
+    held = 0
     for scanner, values in pending.items():
         planner, crowd = scanner.planner, len(values) >= CROWD
         many = len(values) >= MANY
@@ -68,26 +75,21 @@ def _judge(pending: Pending, patterns: PatternSet, tx: Expander) -> list[Judged]
             waiting.append((scanner, value, told))
             if many and len(value) <= MANY_BYTES:
                 join(groups, plan, value, told)
+                continue
+            size = len(value)
+            if size > LARGE_BYTES:
+                ask_large(plan, value, told, entries, patterns, tx)
             else:
                 ask_one(plan, value, told, entries, tx)
+            held += size
+            if held > HELD_BYTES:
+                settle(entries, patterns, tx)
+                held = 0
         if groups:
             ask_groups(groups, entries, batches, tx, many=MANY_OF_CROWD if crowd else MANY)
     for batch in batches:
         match(batch, patterns, tx)
-    wanted: dict[bytes, int] = {}
-    unwelcome: list[Entry] = []
-    for entry in entries:
-        form, slot, _ = entry
-        wanted[form] = wanted.get(form, 0) | slot.patterns
-        if slot.negated:
-            unwelcome.append(entry)
-    found_patterns = patterns.find(wanted)
-    if found_patterns:
-        _confirm(entries, found_patterns, tx, {} if len(wanted) < len(entries) else None)
-    for form, slot, told in unwelcome:
-        for number, operator, unwanted in slot.negated:
-            if not found_patterns.get(form, 0) >> number & 1 or not operator.holds(form, tx):
-                told += [(place, None, None) for place in unwanted]
+    settle(entries, patterns, tx)
     for _, _, told in waiting:
         if len(told) > 1:
             # A test of several forms tells the same place more than once.
@@ -105,13 +107,3 @@ def _remember(judged: Iterable[Judged]) -> list[Judged]:
         if told:
             out.append((scanner, value, told))
     return out
-
-
-def _confirm(
-    entries: Iterable[Entry], patterns: Mapping[bytes, int], tx: Expander, answers: dict[Asked, Answer] | None
-) -> None:
-    """Candidates may be false: the operator itself has the last word.  `answers` are kept if forms repeat."""
-    for form, slot, told in entries:
-        mask = patterns.get(form)
-        if mask is not None:
-            ask_candidates(slot, mask & slot.positive, form, told, tx, answers)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from waf_core.macros import Expander
 from waf_core.scan.forms import FEW_FORMS, MANY, MIN_BEGINNING, Found, shared_beginning
 from waf_core.scan.masks import numbers_of
 from waf_core.scan.patterns import PatternSet
 from waf_core.scan.questions import Slot, Told, mask_of_slots
-from waf_core.scan.telling import ask_candidates, tell
+from waf_core.scan.telling import Keeper, ask_candidates, tell
 
 FEW_DIFFERENT: Final = 8
 """So few forms may be looked at twice: to see that they are different costs more."""
@@ -19,7 +18,7 @@ Column = tuple[Sequence[bytes], list[tuple[Slot, Sequence[list[Told]]]]]
 """A form of each of many values; what is asked of all of them, and where the answers for each go."""
 
 
-def match(batch: Sequence[Column], patterns: PatternSet, tx: Expander) -> None:
+def match(batch: Sequence[Column], patterns: PatternSet, tx: Keeper) -> None:
     """Ask about the patterns of the columns that a plan has made.  If these are short all are looked at together: what
     is found in one form of a value would mostly be found in its other forms, too."""
     if len(batch) == 1 or sum([len(forms) for forms, _ in batch]) > FEW_FORMS:
@@ -38,7 +37,7 @@ def match(batch: Sequence[Column], patterns: PatternSet, tx: Expander) -> None:
 
 
 def _tell_all(
-    forms: Sequence[bytes], asked: Sequence[tuple[Slot, Sequence[list[Told]]]], found: Found, tx: Expander
+    forms: Sequence[bytes], asked: Sequence[tuple[Slot, Sequence[list[Told]]]], found: Found, tx: Keeper
 ) -> None:
     """Tell all who want to know of the forms of a column in which patterns may be found."""
     for slot, into in asked:
@@ -59,7 +58,7 @@ def _different(forms: Sequence[bytes]) -> Sequence[bytes]:
     return forms if len(forms) <= FEW_DIFFERENT else list(dict.fromkeys(forms))
 
 
-def _confirm_column(slot: Slot, found: Mapping[bytes, int], tx: Expander) -> dict[bytes, list[Told]]:
+def _confirm_column(slot: Slot, found: Mapping[bytes, int], tx: Keeper) -> dict[bytes, list[Told]]:
     """Who wants to know of which form."""
     masks: dict[bytes, int] = {}
     answers: dict[bytes, list[Told]] = {}
@@ -71,13 +70,15 @@ def _confirm_column(slot: Slot, found: Mapping[bytes, int], tx: Expander) -> dic
     if len(masks) >= FEW_FORMS:
         forms = list(masks)
         for start in range(0, len(forms), FEW_FORMS):
-            _settle(slot, forms[start : start + FEW_FORMS], masks, answers)
+            _tell_alike(slot, forms[start : start + FEW_FORMS], masks, answers, tx)
     for form, mask in masks.items():
         ask_candidates(slot, mask, form, answers[form], tx)
     return answers
 
 
-def _settle(slot: Slot, forms: Sequence[bytes], masks: dict[bytes, int], answers: Mapping[bytes, list[Told]]) -> None:
+def _tell_alike(
+    slot: Slot, forms: Sequence[bytes], masks: dict[bytes, int], answers: Mapping[bytes, list[Told]], tx: Keeper
+) -> None:
     """The names of an array's elements begin alike: what has matched there is told of all, and taken from the masks of
     what is to be asked of each."""
     beginning = shared_beginning(forms) if len(forms) >= MANY else b""
@@ -94,7 +95,7 @@ def _settle(slot: Slot, forms: Sequence[bytes], masks: dict[bytes, int], answers
         if operator.settled_by(beginning):
             settled |= 1 << number
             for form in forms:
-                tell(answers[form], wanted, form, True)
+                tell(answers[form], wanted, form, True, tx)
     if settled:
         for form in forms:
             masks[form] &= ~settled
