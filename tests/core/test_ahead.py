@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from waf_core.operators.ahead import (
     BEHIND,
     COLD_STEP_NS,
     FIRST_STEPS,
+    LONG_STEPS,
     MAX_BYTES,
     MIN_BYTES,
     PATTERN_BYTES,
@@ -318,6 +320,42 @@ def test_short_and_long_texts_and_small_patterns_are_left_to_re2() -> None:
         assert expression.place(b"b" * size, 0) == place
 
 
+def test_in_long_texts_matches_are_found_that_begin_soon(large: list[bytes]) -> None:
+    rng = random.Random(5)
+    words = bytes(rng.choices(b"abcdefghijklmnopqrstuvwxyz$$$   ", k=3 * MAX_BYTES))
+    texts = [b";time a=<$ " + words, cut_matches(large)(rng, 1000) + words, words + b";ls", b'< "' * MAX_BYTES]
+    found = 0
+    for pattern in large:
+        expression = ahead_of_re2(pattern, lines=False)
+        assert expression is not None
+        for text in texts:
+            expression.state.rest = 0
+            place = expression.place(text, 0)
+            assert place is None or place == _re2(pattern, text, 0, lines=False), (pattern, text)
+            found += place is not None
+    assert found > 3
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        (b";word001" + b"a" * MAX_BYTES, (0, 8)),
+        (b"x" + b"a" * 1900 + b"word001" + b"a" * MAX_BYTES + b"word002a", (0, 1908 + MAX_BYTES + 7)),
+        (b"x" + b"a" * MAX_BYTES + b"word001aa", None),  # it is not there soon
+        (b"x" + b"a" * 1900 + b"word001" + b"a" * 4 * MAX_BYTES, None),  # it takes more steps
+    ],
+    ids=["at once", "and later", "later", "soon only"],
+)
+def test_in_long_texts_the_first_steps_have_to_be_quick(
+    monkeypatch: pytest.MonkeyPatch, text: bytes, place: tuple[int, int] | None
+) -> None:
+    expression = ahead_of_re2(f"(?:;|x.*)(?:{WORDS})".encode(), lines=False)
+    assert expression is not None
+    for spent, expected in ((0, place), (LONG_STEPS * STEP_NS + 1, None)):
+        monkeypatch.setattr("time.thread_time_ns", itertools.count(0, spent).__next__)
+        assert expression.place(text, 0) == expected
+
+
 def test_of_what_comes_with_a_request_no_machine_code_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[bytes] = []
     real = pcre2.compile
@@ -331,10 +369,10 @@ def test_of_what_comes_with_a_request_no_machine_code_is_made(monkeypatch: pytes
     waf = make(
         f'SecRule ARGS:a "@rx {own}" "id:1,phase:2,pass,log"\nSecRule ARGS:a "@rx ^%{{ARGS.c}}$" "id:2,phase:2,pass,log"'
     )
-    assert len(made) == 2  # for the first steps, and for all
+    assert len(made) == 3  # for the first steps, for long texts, and for all
     text = "c" * PATTERN_BYTES
     assert ids(run(waf, f"/?a={text}&c={text}")) == [2]
-    assert len(made) == 2
+    assert len(made) == 3
 
 
 def test_where_machine_code_may_not_be_made_re2_does_all() -> None:
