@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import random
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -20,10 +19,10 @@ import httpx
 
 from bench.cases import Request, _post, _text, json_body
 from bench.disturb import upload
-from bench.envoy import await_databases, quiet, spare_collector, without_filter
+from bench.envoy import await_databases, quiet, spare_collector, start_noop, without_filter
 from bench.neighbour import SERVERS
 from bench.report import table, verdict
-from demo.stack import Process, Stack
+from demo.stack import Stack
 from tests.crs import find_crs
 
 CLIENTS = 4
@@ -113,8 +112,7 @@ def run() -> dict[str, Any]:
         edit = without_filter if server == "no filter" else quiet
         with Stack(bootstrap, crs=find_crs(), settings={"log_level": "error"}, edit=edit, sidecar=ours) as stack:
             if server == "no-op":
-                command = [sys.executable, "-m", "bench.noop", stack.listen]
-                stack.processes.append(Process("noop", command, stack.folder))
+                start_noop(stack)
             if ours:
                 await_databases(stack.admin_port)
             time.sleep(2)

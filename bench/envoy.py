@@ -88,6 +88,12 @@ def spare_collector() -> None:
     gc.freeze()
 
 
+def start_noop(stack: Stack, *arguments: str) -> None:
+    """A server that does nothing (bench/noop.py), where the stack's sidecar would listen."""
+    command = [sys.executable, "-m", "bench.noop", stack.listen, *arguments]
+    stack.processes.append(Process("noop", command, stack.folder))
+
+
 @contextlib.contextmanager
 def path(kind: str, **more: Any) -> Iterator[Stack]:
     """A running stack of one kind, with more settings."""
@@ -98,9 +104,7 @@ def path(kind: str, **more: Any) -> Iterator[Stack]:
     )
     try:
         if kind.startswith("no-op"):
-            command = [sys.executable, "-m", "bench.noop", stack.listen]
-            command += ["own"] if "our transport" in kind else []
-            stack.processes.append(Process("noop", command, stack.folder))
+            start_noop(stack, *(["own"] if "our transport" in kind else []))
         stack.start()
         if ours:
             await_databases(stack.admin_port)

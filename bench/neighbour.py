@@ -24,7 +24,7 @@ import httpx
 
 from bench.cases import browser_get
 from bench.disturb import KINDS
-from bench.envoy import await_databases, quiet, spare_collector, without_filter
+from bench.envoy import await_databases, quiet, spare_collector, start_noop, without_filter
 from bench.hostile import PATH
 from bench.report import table, verdict
 from demo.stack import Process, Stack, endpoint, free_port, http_manager
@@ -100,8 +100,7 @@ def run() -> dict[str, Any]:
             command = [*ASIDE, "demo.upstream", str(port), str(free_port())]
             stack.processes.append(Process("neighbours-upstream", command, stack.folder))
             if server == "no-op":
-                command = [sys.executable, "-m", "bench.noop", stack.listen]
-                stack.processes.append(Process("noop", command, stack.folder))
+                start_noop(stack)
             if ours:
                 await_databases(stack.admin_port)
             time.sleep(8)
