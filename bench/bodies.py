@@ -9,10 +9,12 @@ and what is decided by time (which engine searches a text) must not be decided b
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import httpx
@@ -21,7 +23,7 @@ from bench.cases import Request, _post, _text, json_body
 from bench.disturb import upload
 from bench.envoy import await_databases, quiet, spare_collector, start_noop, without_filter
 from bench.neighbour import SERVERS
-from bench.report import table, verdict
+from bench.report import p99, table, verdict
 from demo.stack import Stack
 from tests.crs import find_crs
 
@@ -51,15 +53,11 @@ def form_text(rng: random.Random) -> Request:
     return _post(rng, "/form", "application/x-www-form-urlencoded", b"comment=" + text)
 
 
-def file_upload(rng: random.Random) -> Request:
-    return upload(rng, UPLOAD_BYTES)
-
-
 KINDS: dict[str, Callable[[random.Random], Request]] = {
     "JSON text 400 kB": json_text,
     "form text 400 kB": form_text,
     "JSON 20 kB": json_body(20_000),
-    "upload 900 kB": file_upload,
+    "upload 900 kB": partial(upload, size=UPLOAD_BYTES),
 }
 
 
@@ -84,11 +82,10 @@ async def _send(url: str, requests: list[list[Request]], seconds: float) -> Seen
 
     async def client(own: list[Request]) -> None:
         async with httpx.AsyncClient(timeout=60) as session:
-            number = 0
-            while time.perf_counter() - start < seconds:
-                request = own[number % len(own)]
-                number += 1
+            for request in itertools.cycle(own):
                 begin = time.perf_counter()
+                if begin - start >= seconds:
+                    break
                 answer = await session.request(
                     request.method, url + request.uri, headers=request.headers, content=request.body
                 )
@@ -99,7 +96,7 @@ async def _send(url: str, requests: list[list[Request]], seconds: float) -> Seen
     await asyncio.gather(*map(client, requests))
     rate = len(took) / (time.perf_counter() - start)
     took.sort()
-    return Seen(rate, statistics.median(took), took[int(len(took) * 0.99)], took[-1])
+    return Seen(rate, statistics.median(took), p99(took), took[-1])
 
 
 def run() -> dict[str, Any]:

@@ -40,6 +40,11 @@ def bound_text(ratio: float, bound: float | None) -> str:
     return f"1/{bound} {verdict(ratio >= bound)}"
 
 
+def p99(values: Sequence[float]) -> float:
+    """Of sorted values."""
+    return values[int(len(values) * 0.99)]
+
+
 def resident_mb(process: int | str = "self") -> float:
     """What a process holds in memory (proc(5), status: VmRSS)."""
     status = Path(f"/proc/{process}/status").read_text().splitlines()

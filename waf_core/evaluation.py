@@ -296,17 +296,16 @@ def _record(tx: Transaction, unit: Unit, matches: list[Pair]) -> None:
             value=tx.matched_var[:MAX_LOGGED_BYTES],
             audit=unit.audit_log,
             log=unit.log,
-            matches=matches if unit.sanitise_matched else _logged(matches),
+            matches=_logged(matches[:MAX_LOGGED_MATCHES], whole=unit.sanitise_matched),
         )
     )
 
 
-def _logged(matches: list[Pair]) -> list[Pair]:
-    """What is kept of them for the logs."""
-    return [
-        pair if len(pair[1]) <= MAX_LOGGED_BYTES else (pair[0], pair[1][:MAX_LOGGED_BYTES])
-        for pair in matches[:MAX_LOGGED_MATCHES]
-    ]
+def _logged(matches: list[Pair], *, whole: bool) -> list[Pair]:
+    """What is kept of them for the logs; `whole`: so that each can be found and hidden in all that is shown."""
+    if whole:
+        return matches
+    return [pair if len(pair[1]) <= MAX_LOGGED_BYTES else (pair[0], pair[1][:MAX_LOGGED_BYTES]) for pair in matches]
 
 
 def _evaluate_link(tx: Transaction, unit: Unit, link: Link, matches: list[Pair]) -> bool:

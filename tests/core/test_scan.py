@@ -18,7 +18,7 @@ from waf_core import WAF
 from waf_core.actions import SetVar
 from waf_core.compiler import CompileOptions
 from waf_core.errors import WafError
-from waf_core.evaluation import MAX_LOGGED_BYTES, MAX_MEMORIES
+from waf_core.evaluation import MAX_LOGGED_BYTES, MAX_LOGGED_MATCHES, MAX_MEMORIES
 from waf_core.scan.limits import ScanLimits, ScanStatistics
 from waf_core.scan.patterns import PatternSet
 from waf_core.scan.re2_set import Re2Set
@@ -520,3 +520,7 @@ def test_what_is_logged_is_bounded() -> None:
     assert matched.data == matched.message == "x" * MAX_LOGGED_BYTES + f"... ({5000 - MAX_LOGGED_BYTES} bytes more)"
     assert matched.value == b"x" * MAX_LOGGED_BYTES
     assert matched.matches == [(b"ARGS:a", matched.value)]
+    many = "&".join(f"a{number}=x" for number in range(MAX_LOGGED_MATCHES + 1))
+    for action in ("log", "sanitiseMatched"):
+        [matched] = run(f'SecRule ARGS "@contains x" "id:1,phase:1,pass,{action}"', f"/?{many}").matched_rules
+        assert len(matched.matches) == MAX_LOGGED_MATCHES

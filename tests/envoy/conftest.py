@@ -80,10 +80,10 @@ def browser() -> Iterator[httpx.Client]:
         yield client
 
 
-__all__ = ["BODY_MODES", "BROWSER", "PROJECT"]
-
-
 def count_of_envoy(stack: Stack, name: str) -> int:
     """A number that Envoy counts for the cluster that judges; 0: not yet."""
     url = f"http://127.0.0.1:{stack.envoy_admin_port}/stats?filter=cluster.envoy_waf.{name}$"
     return int(httpx.get(url).text.rpartition(" ")[2] or 0)
+
+
+__all__ = ["BODY_MODES", "BROWSER", "PROJECT"]
