@@ -7,6 +7,7 @@ Precedence, low to high: defaults, a YAML file (`--config`), environment variabl
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -55,6 +56,8 @@ class Reread:
     def __init__(self, path: Path | None, flags: dict[str, Any]) -> None:
         self.path = path
         self.flags = flags
+        self.since = time.time()
+        """What serves first was read at or after that time."""
 
     def __call__(self) -> Generation:
         return Generation(load_settings(self.path, **self.flags), DISK)

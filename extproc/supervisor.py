@@ -113,7 +113,7 @@ class Supervisor:
         self._log.info("compiled", seconds=round(time.monotonic() - begun, 2), workers=self.settings.workers)
         await servers.start()
         if self.settings.watch:
-            self._tasks.start(watch_files(lambda: self._files, self.reload))
+            self._tasks.start(watch_files(lambda: self._files, self.reload, self._reread.since))
         await self._stop.wait()
         self._log.info("stopping workers", workers=len(self._children))
 

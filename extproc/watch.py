@@ -8,9 +8,11 @@ folders; nothing is looked at because of them.  Files are looked at on a thread:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import glob
 import os
 import stat
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
@@ -30,23 +32,28 @@ STEP_MS = 200
 """So often what changes is collected: at 50 ms a sidecar that does nothing took twice as much CPU (2 ms a second)."""
 
 POLL_MS = 5000
+"""Files are looked at so often, whatever the file system tells."""
+
+CLOCK_SECONDS = 0.02
+"""A file's time may be so much behind the clock."""
+
 RETRY_SECONDS = 5.0
 MAX_FOLDERS = 256
 MAX_FITTING = 10_000
 """Files that fit one pattern."""
 
 
-def folders_of(files: Sequence[str]) -> list[str]:
-    """The folders to watch for these files and patterns: where they are by name, and where links lead."""
-    found: dict[str, None] = {}
+def folders_of(files: Sequence[str]) -> dict[str, int]:
+    """The folders to watch for these files and patterns: where they are by name, and where links lead.  Each with its
+    inode, which is another one when it was replaced."""
+    found: dict[str, int] = {}
     for file in files:
-        if not os.path.isabs(file) and file.startswith("<"):
-            continue
         for path in (os.path.abspath(file), os.path.realpath(file)):
             folder = os.path.dirname(path)
-            if os.path.isdir(folder):
-                found[folder] = None
-    return list(found)[:MAX_FOLDERS]
+            if folder not in found and len(found) < MAX_FOLDERS and os.path.isdir(folder):
+                with contextlib.suppress(OSError):
+                    found[folder] = os.stat(folder).st_ino
+    return found
 
 
 def state_of(files: Sequence[str]) -> dict[str, object]:
@@ -62,54 +69,103 @@ def state_of(files: Sequence[str]) -> dict[str, object]:
     return state
 
 
-def filter_for(files: Sequence[str]) -> Callable[[Change, str], bool]:
-    """May a change of this path mean one of these files and patterns?  Names are compared without folders, which links
-    give several.  What is no ordinary file, or is gone, may be part of the way to any of them."""
-    names = {os.path.basename(path) for file in files for path in (file, os.path.realpath(file))}
-    patterns = [name for name in names if glob.has_magic(name)]
+class Differences:
+    """What is different from the last look."""
 
-    def may_matter(change: Change, path: str) -> bool:
+    def __init__(self, since: float) -> None:
+        """`since` (`time.time()`): the files were first read at or after that time."""
+        self._since = since
+        self._state: dict[str, object] = {}
+
+    def of(self, files: Sequence[str]) -> list[str]:
+        """Files and patterns that differ; of those that were not looked at before, what has changed since then: they
+        may have been read before they were written to the end."""
+        begun = time.time() - CLOCK_SECONDS
+        now = state_of(files)
+        different = [
+            name
+            for name, state in now.items()
+            if (self._state[name] != state if name in self._state else _changed_at(name) >= self._since)
+        ]
+        self._state, self._since = now, begun
+        return different
+
+
+def _changed_at(file: str) -> float:
+    """When it, or the newest that fits it, has changed, however that was done; 0 when there is none."""
+    times = [0.0]
+    for path in (file, *glob.glob(file)[:MAX_FITTING]):
+        with contextlib.suppress(OSError):
+            times.append(os.stat(path).st_ctime)
+    return max(times)
+
+
+class Filter:
+    """May a change of this path mean one of these files and patterns?  Names are compared without folders, which links
+    give several.  What is no ordinary file, or is gone, may be part of the way to any of them.  When nobody has looked
+    for POLL_MS, everything may: a log that is written all the time must not hide what was missed."""
+
+    def __init__(self) -> None:
+        self._names: set[str] = set()
+        self._patterns: list[str] = []
+        self._next_look = 0.0
+
+    def expect(self, files: Sequence[str]) -> None:
+        """From now on it is about these."""
+        self._names = {os.path.basename(path) for file in files for path in (file, os.path.realpath(file))}
+        self._patterns = [name for name in self._names if glob.has_magic(name)]
+
+    def looked(self) -> None:
+        """Somebody looks now."""
+        self._next_look = time.monotonic() + POLL_MS / 1000
+
+    def __call__(self, change: Change, path: str) -> bool:
         name = os.path.basename(path)
-        if name in names or any(fnmatchcase(name, pattern) for pattern in patterns):
+        if name in self._names or any(fnmatchcase(name, pattern) for pattern in self._patterns):
+            return True
+        if time.monotonic() >= self._next_look:
             return True
         try:
             return not stat.S_ISREG(os.lstat(path).st_mode)
         except OSError:
             return True
 
-    return may_matter
 
-
-async def watch_files(files: Callable[[], Sequence[str]], changed: Callable[[], Awaitable[object]]) -> None:
+async def watch_files(
+    files: Callable[[], Sequence[str]], changed: Callable[[], Awaitable[object]], since: float
+) -> None:
     """Call `changed` whenever one of the files, asked for anew each time, has changed, or others fit one of the
-    patterns among them.  Runs until cancelled."""
+    patterns among them.  `since` (`time.time()`): they were first read at or after that time.  Runs until cancelled."""
     log = structlog.get_logger("envoy_waf")
-    state = await asyncio.to_thread(state_of, files())
+    differences, may_matter = Differences(since), Filter()
     while True:
-        watched = files()
-        folders = await asyncio.to_thread(folders_of, watched)
-        if not folders:
+        if not files():
             return
+        folders = await asyncio.to_thread(_expect, may_matter, files())
+        if not folders:
+            await asyncio.sleep(RETRY_SECONDS)
+            continue
         try:
-            # Also looks without an event now and then: some file systems do not tell.
+            # Also looks without an event now and then: some file systems do not tell, and nobody watches at first and
+            # when the folders have become others.  What happens during a reload is told after it.
             async for _ in awatch(
                 *folders,
-                watch_filter=await asyncio.to_thread(filter_for, watched),
+                watch_filter=may_matter,
                 debounce=DEBOUNCE_MS,
                 step=STEP_MS,
                 recursive=False,
                 rust_timeout=POLL_MS,
                 yield_on_timeout=True,
             ):
-                now = await asyncio.to_thread(state_of, files())
-                different = [name for name, what in now.items() if name in state and state[name] != what]
-                state = now
+                may_matter.looked()
+                different = await asyncio.to_thread(differences.of, files())
                 if different:
                     log.info("files changed; reloading", files=different[:5])
                     try:
                         await changed()
                     except Exception:
                         log.exception("reload failed; the old rules stay")
+                if await asyncio.to_thread(_expect, may_matter, files()) != folders:
                     break
         except UnicodeError as error:  # a folder's name that is not UTF-8
             log.warning("files cannot be watched: reload by SIGHUP", error=str(error))
@@ -119,10 +175,17 @@ async def watch_files(files: Callable[[], Sequence[str]], changed: Callable[[], 
             await asyncio.sleep(RETRY_SECONDS)
 
 
+def _expect(may_matter: Filter, files: Sequence[str]) -> dict[str, int]:
+    """The folders to watch, for a filter that lets these files through."""
+    may_matter.expect(files)
+    return folders_of(files)
+
+
 def rule_files(policies: PolicySet) -> list[str]:
     """What a change of means a reload: files of the rules, and patterns of Include."""
     programs = [policy.waf.program for policy in policies.policies]
-    return list(dict.fromkeys(name for program in programs for name in (*program.files, *program.sought)))
+    names = dict.fromkeys(name for program in programs for name in (*program.files, *program.sought))
+    return [name for name in names if os.path.isabs(name) or not name.startswith("<")]
 
 
 def watched_files(of_rules: list[str], reread: Reread) -> list[str]:

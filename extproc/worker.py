@@ -122,7 +122,7 @@ class Worker:
         del loader  # it holds the rules, which a reload lets go of
         self._tasks.start(self._service.probe_store())
         if self.settings.watch and self._reread is not None:
-            self._tasks.start(watch_files(self._watched, self.reload))
+            self._tasks.start(watch_files(self._watched, self.reload, self._reread.since))
         await self._stop.wait()
         self.ready = False
         if self._loader is not None:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 @settings_options(*ALL_FLAGS)
 def serve_command(config: Path | None, **flags: Any) -> None:
     """Serve Envoy's ext_proc filter until SIGTERM."""
-    settings = load(config, flags)
     reread = Reread(config, given_flags(flags))
+    settings = load(config, flags)
     log.configure(settings.log_level, settings.log_format)
     try:
         # Only what serves here is imported.

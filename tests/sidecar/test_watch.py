@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from watchfiles import Change
 
-from extproc.watch import filter_for, watch_files
+from extproc.watch import CLOCK_SECONDS, POLL_MS, Filter, watch_files
 
-SECONDS = 10.0
+SECONDS = 15.0
+LATER = CLOCK_SECONDS * 2
+LOOK = 2
+"""So often files are asked for where they are looked at."""
 
 
 def test_what_a_change_may_mean(tmp_path: Path) -> None:
@@ -20,7 +25,9 @@ def test_what_a_change_may_mean(tmp_path: Path) -> None:
     (tmp_path / "..data").symlink_to("..1")
     (tmp_path / "linked.conf").symlink_to("..data/own.conf")
     (tmp_path / "waf.log").touch()
-    may_matter = filter_for([str(tmp_path / "linked.conf"), str(tmp_path / "plugins" / "*-before.conf")])
+    may_matter = Filter()
+    may_matter.expect([str(tmp_path / "linked.conf"), str(tmp_path / "plugins" / "*-before.conf")])
+    may_matter.looked()
 
     def matter(*names: str) -> list[bool]:
         return [may_matter(Change.modified, str(tmp_path / name)) for name in names]
@@ -28,6 +35,46 @@ def test_what_a_change_may_mean(tmp_path: Path) -> None:
     # The file by either name, what fits the pattern, links, folders, and what is gone.
     assert matter("linked.conf", "..1/own.conf", "plugins/x-before.conf", "..data", "..1", "gone") == [True] * 6
     assert matter("waf.log", "..1/audit.json") == [False] * 2
+    # Nothing has been looked at for long.
+    may_matter = Filter()
+    assert matter("waf.log") == [True]
+
+
+class Watched:
+    """Watches its files, and counts how often it looks for them and is told of a change."""
+
+    def __init__(self, *files: Path, since: float) -> None:
+        self.files = [str(file) for file in files]
+        self.looks = self.reloads = 0
+        self.during: Callable[[], object] = lambda: None
+        """What else happens in the next reload."""
+        self._changed = asyncio.Event()
+        self._task = asyncio.create_task(watch_files(self._ask, self._reload, since))
+
+    def _ask(self) -> list[str]:
+        self.looks += 1
+        return self.files
+
+    async def _reload(self) -> None:
+        self.reloads += 1
+        during, self.during = self.during, lambda: None
+        during()
+        self._changed.set()
+
+    async def reloaded(self) -> None:
+        await asyncio.wait_for(self._changed.wait(), SECONDS)
+        self._changed.clear()
+
+    def end(self) -> None:
+        self._task.cancel()
+
+
+async def _append(log: Path) -> None:
+    """Writes to the log all the time."""
+    while True:
+        with log.open("a") as out:
+            out.write("x\n")
+        await asyncio.sleep(0.05)
 
 
 def test_logs_beside_the_rules_cost_no_look_at_them(tmp_path: Path) -> None:
@@ -38,36 +85,80 @@ async def _write_beside(tmp_path: Path) -> None:
     rules, log = tmp_path / "own.conf", tmp_path / "waf.log"
     rules.write_text("a")
     log.touch()
-    looks = reloads = 0
-    changed = asyncio.Event()
-
-    def files() -> list[str]:
-        nonlocal looks
-        looks += 1
-        return [str(rules), str(tmp_path / "*.rule")]
-
-    async def reload() -> None:
-        nonlocal reloads
-        reloads += 1
-        changed.set()
-
-    async def reloaded() -> None:
-        await asyncio.wait_for(changed.wait(), SECONDS)
-        changed.clear()
-        await asyncio.sleep(0.3)  # until it watches again
-
-    watching = asyncio.create_task(watch_files(files, reload))
+    await asyncio.sleep(LATER)
+    watched = Watched(rules, tmp_path / "*.rule", since=time.time())
+    appending = asyncio.create_task(_append(log))
     try:
-        await asyncio.sleep(0.3)
-        before = looks
-        for _ in range(30):
-            with log.open("a") as out:
-                out.write("x\n")
-            await asyncio.sleep(0.05)
-        assert looks <= before + 1  # it also looks now and then by itself
+        await asyncio.sleep(1)
+        before = watched.looks
+        await asyncio.sleep(1.5)
+        assert watched.looks <= before + LOOK  # it also looks now and then by itself
         for path in (rules, tmp_path / "new.rule"):
             path.write_text("changed")
-            await reloaded()
-        assert reloads == 2
+            await watched.reloaded()
+        assert watched.reloads == 2
     finally:
-        watching.cancel()
+        appending.cancel()
+        watched.end()
+
+
+def test_what_changes_during_a_reload_is_read_by_the_next(tmp_path: Path) -> None:
+    asyncio.run(_write_during_reload(tmp_path))
+
+
+async def _write_during_reload(tmp_path: Path) -> None:
+    rules, other, more = (tmp_path / name for name in ("own.conf", "sub/other.conf", "more/more.conf"))
+    rules.write_text("a")
+    for folder in (other.parent, more.parent):
+        folder.mkdir()
+    await asyncio.sleep(LATER)
+    watched = Watched(rules, since=time.time())
+    appending = asyncio.create_task(_append(tmp_path / "waf.log"))
+    try:
+        await asyncio.sleep(1)
+        # A file that has been watched all along.
+        watched.during = lambda: rules.write_text("ccc")
+        rules.write_text("bb")
+        await watched.reloaded()
+        await watched.reloaded()
+
+        # One that the reload has just read for the first time, from a folder that nobody watches yet.
+        def write_another() -> None:
+            watched.files.append(str(other))
+            other.write_text("d")
+
+        watched.during = write_another
+        rules.write_text("eeeee")
+        await watched.reloaded()
+        await watched.reloaded()
+        await asyncio.sleep(1)
+        assert watched.reloads == 4
+
+        # A folder that is replaced is watched on.
+        (tmp_path / "sub").rename(tmp_path / "gone")
+        (tmp_path / "more").rename(tmp_path / "sub")
+        await watched.reloaded()
+        await asyncio.sleep(1)
+        other.write_text("f")
+        begun = time.monotonic()
+        await watched.reloaded()
+        assert time.monotonic() - begun < POLL_MS / 2000
+    finally:
+        appending.cancel()
+        watched.end()
+
+
+def test_what_has_changed_before_anybody_watches_is_read_anew(tmp_path: Path) -> None:
+    asyncio.run(_write_before(tmp_path))
+
+
+async def _write_before(tmp_path: Path) -> None:
+    rules = tmp_path / "own.conf"
+    begun = time.time()
+    await asyncio.sleep(LATER)
+    rules.write_text("a")
+    watched = Watched(rules, tmp_path / "*.rule", since=begun)
+    try:
+        await watched.reloaded()
+    finally:
+        watched.end()
