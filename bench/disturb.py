@@ -7,6 +7,7 @@ whoever measures in the same process.
 from __future__ import annotations
 
 import itertools
+import json
 import random
 import sys
 from collections.abc import Callable
@@ -14,12 +15,18 @@ from collections.abc import Callable
 import httpx
 
 from bench.cases import Request, _headers
-from bench.hostile import GENERATORS, PATH
+from bench.hostile import GENERATORS, PATH, _json
 
 HOSTILE_BYTES = 128_000
 UPLOAD_BYTES = 10_000_000
 SMALL_BYTES = (1000, 3000, 10_000)
 """Such requests are judged between others, unless they weigh much."""
+
+TEXT_BYTES = 900_000
+"""Nearly what SecRequestBodyNoFilesLimit lets a body without files be."""
+
+ESCAPES = ("#", "&#65;", "%u0041", "%41", "\u00fc", "/**/", "<!--x-->", "/./", "\\")
+"""What transformations decode or delete."""
 
 REQUESTS = 40
 
@@ -42,9 +49,16 @@ def small(rng: random.Random) -> Request:
     return rng.choice(list(GENERATORS.values()))(rng, rng.choice(SMALL_BYTES))
 
 
+def escapes(rng: random.Random) -> Request:
+    """One long text of them."""
+    unit = rng.choice(ESCAPES)
+    return _json(rng, {"a": unit * (TEXT_BYTES // len(json.dumps(unit)[1:-1])) + str(rng.randrange(10**6))})
+
+
 KINDS: dict[str, tuple[Callable[[random.Random], Request], int]] = {
     "hostile": (hostile, REQUESTS),
     "small hostile": (small, 10 * REQUESTS),
+    "escapes": (escapes, REQUESTS),
     "uploads": (upload, 4),
 }
 

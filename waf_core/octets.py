@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
+from waf_core.turns import LONG_BYTES
+
 if TYPE_CHECKING:
     from mypy_extensions import i64
 
@@ -22,6 +24,8 @@ PLUS: Final = 0x2B
 DOT: Final = 0x2E
 SLASH: Final = 0x2F
 BACKSLASH: Final = 0x5C
+
+_RUN: Final = b" " * 64
 
 ALPHANUMERIC: Final = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -44,7 +48,9 @@ def span(value: bytes, table: bytes, start: i64) -> i64:
 
 def single_spaces(value: bytes) -> bytes:
     """One space for each run of them."""
-    # Each round halves every run.
+    # Each round halves every run; of long ones little is left after the first.
+    if len(value) > LONG_BYTES:
+        value = value.replace(_RUN, b" ")
     while value.find(b"  ") >= 0:
         value = value.replace(b"  ", b" ")
     return value

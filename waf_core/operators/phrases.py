@@ -6,10 +6,9 @@ import re
 from codecs import BOM_UTF8
 from typing import Final
 
-from ahocorasick_rs import BytesAhoCorasick
-
 from waf_core.macros import Expander
 from waf_core.operators import Captures, Operator, OperatorEnv, OperatorError, operator, read_file
+from waf_core.operators.automaton import Automaton
 from waf_core.operators.indexes import relaxed_phrases
 from waf_core.operators.needs import Needs, of_phrases
 from waf_core.operators.regex import only_where
@@ -25,17 +24,14 @@ class Phrases(Operator):
         self.phrases = tuple(dict.fromkeys(p.lower() for p in phrases if p))
         if not self.phrases:
             raise OperatorError("the list of phrases is empty")
-        self._find = BytesAhoCorasick(self.phrases).find_matches_as_indexes
+        self._first = Automaton(self.phrases).first
 
     def match(self, value: bytes, tx: Expander) -> Captures | None:
-        found = self._find(value.lower())
-        if not found:
-            return None
-        _, start, end = found[0]
-        return (value[start:end],)
+        found = self._first(value.lower())
+        return None if found is None else (value[found[0] : found[1]],)
 
     def settled_by(self, beginning: bytes) -> bool:
-        return bool(self._find(beginning.lower()))
+        return self._first(beginning.lower()) is not None
 
     def minds_indexes(self) -> bool | Operator:
         pattern = relaxed_phrases(self.phrases)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from ahocorasick_rs import BytesAhoCorasick
-
+from waf_core.operators.automaton import Automaton
 from waf_core.scan.forms import FEW_CANDIDATES, MAX_JOIN_BYTES, Found, Wanted, note, parts
 from waf_core.scan.hyperscan_set import Pattern
 from waf_core.scan.limits import ScanStatistics
@@ -19,7 +18,7 @@ class WithoutHyperscan:
     def __init__(self, patterns: Mapping[Pattern, int], memory: int, statistics: ScanStatistics) -> None:
         """`memory` and errors raised: those of Re2Set."""
         self._expressions: Re2Set | None = None
-        self._find: Callable[..., list[tuple[int, int, int]]] | None = None
+        self._which: Callable[[bytes], set[int]] | None = None
         self._phrase_users: list[int] = []
         """Phrase -> mask of the lists that it is in."""
         self._phrase_mask = 0
@@ -33,15 +32,15 @@ class WithoutHyperscan:
                 for phrase in pattern:
                     users[phrase] = users.get(phrase, 0) | 1 << number
         if users:
-            self._find = BytesAhoCorasick(list(users)).find_matches_as_indexes
+            self._which = Automaton(list(users)).which
             self._phrase_users = list(users.values())
 
     def find(self, wanted: Wanted) -> Found:
         """As `PatternSet.find`."""
         found: Found = {}
         self._find_expressions(wanted, found)
-        if self._find is not None:
-            self._find_phrases(self._find, wanted, found)
+        if self._which is not None:
+            self._find_phrases(self._which, wanted, found)
         return found
 
     def _find_expressions(self, wanted: Wanted, found: Found) -> None:
@@ -52,11 +51,11 @@ class WithoutHyperscan:
                 mask &= mask_of(self._expressions.match(form))
             note(found, form, mask)
 
-    def _find_phrases(self, find: Callable[..., list[tuple[int, int, int]]], wanted: Wanted, found: Found) -> None:
+    def _find_phrases(self, which: Callable[[bytes], set[int]], wanted: Wanted, found: Found) -> None:
         asking = {form: mask & self._phrase_mask for form, mask in wanted.items() if mask & self._phrase_mask}
         for part in parts(list(asking), MAX_JOIN_BYTES):
             candidates = 0
-            for index in {match[0] for match in find((b"\n".join(part)).lower(), overlapping=True)}:
+            for index in which((b"\n".join(part)).lower()):
                 candidates |= self._phrase_users[index]
             for form in part:
                 note(found, form, asking[form] & candidates)

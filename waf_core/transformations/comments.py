@@ -7,9 +7,12 @@ from typing import Final
 
 from waf_core.octets import HASH
 from waf_core.transformations import KEEPS, MOVES, transformation
+from waf_core.turns import give_way
 
-_ANY_COMMENT: Final = re.compile(rb"/\*.*?(?:\*/|(\Z))|<!--.*?(?:-->|(\Z))|(?:--|#).*\Z", re.DOTALL)
-_COMMENT_MARKS: Final = re.compile(rb"/\*|\*/|<!--|-->|--|#")
+_marks: Final = re.compile(rb"(?:/\*|\*/|<!--|-->|--){1,64}").finditer
+
+_TURN: Final = 64
+"""So many comments or marks take some microseconds."""
 
 
 @transformation("replaceComments", effects=((b"*", b" "),), growth=1, indexes=MOVES)
@@ -22,6 +25,8 @@ def replace_comments(value: bytes) -> bytes:
     end = 0
     while begin >= 0:
         kept.append(value[end:begin])
+        if len(kept) % _TURN == 0:
+            give_way()
         close = value.find(b"*/", begin + 2)
         end = len(value) if close < 0 else close + 2
         begin = value.find(b"/*", end)
@@ -32,7 +37,42 @@ def replace_comments(value: bytes) -> bytes:
 @transformation("removeComments", effects=((b"*-#!", b" "),), growth=1, indexes=MOVES)
 def remove_comments(value: bytes) -> bytes:
     """C and HTML comments go, of one that never ends a space is left; `--` and `#` end the value."""
-    return _ANY_COMMENT.sub(_rest, value) if _begins_comment(value) else value
+    if not _begins_comment(value):
+        return value
+    kept: list[bytes] = []
+    end = turn = 0
+    c = html = dashes = sharp = -1
+    while True:
+        # Each kind is looked for again when what was found of it is behind.
+        if c < end:
+            c = _next(value, b"/*", end)
+        if html < end:
+            html = _next(value, b"<!--", end)
+        if dashes < end:
+            dashes = _next(value, b"--", end)
+        if sharp < end:
+            sharp = _next(value, b"#", end)
+        comment, last = min(c, html), min(dashes, sharp)
+        begin = min(comment, last)
+        if begin > end:
+            kept.append(value[end:begin])
+        if begin == last:  # also where there is nothing more
+            break
+        closing = b"*/" if begin == c else b"-->"
+        end = value.find(closing, begin + (2 if begin == c else 4)) + len(closing)
+        if end < len(closing):
+            kept.append(b" ")
+            break
+        turn += 1
+        if turn % _TURN == 0:
+            give_way()
+    return b"".join(kept)
+
+
+def _next(value: bytes, mark: bytes, start: int) -> int:
+    """Where there is one from `start` on; behind the end if there is none."""
+    found = value.find(mark, start)
+    return found if found >= 0 else len(value)
 
 
 def _begins_comment(value: bytes) -> bool:
@@ -40,11 +80,19 @@ def _begins_comment(value: bytes) -> bool:
     return HASH in value or value.find(b"--") >= 0 or value.find(b"/*") >= 0
 
 
-def _rest(comment: re.Match[bytes]) -> bytes:
-    return b"" if comment.lastindex is None else b" "
-
-
 @transformation("removeCommentsChar", effects=((b"*-#!", b""),), growth=1, joined=b"", indexes=KEEPS)
 def remove_comments_char(value: bytes) -> bytes:
     """The marks that open or close comments go, their content stays."""
-    return _COMMENT_MARKS.sub(b"", value) if _begins_comment(value) or value.find(b"*/") >= 0 else value
+    if value.find(b"--") >= 0 or value.find(b"/*") >= 0 or value.find(b"*/") >= 0:
+        kept: list[bytes] = []
+        end = 0
+        for turn, marks in enumerate(_marks(value)):
+            if turn % _TURN == 0:
+                give_way()
+            if marks.start() > end:
+                kept.append(value[end : marks.start()])
+            end = marks.end()
+        kept.append(value[end:])
+        value = b"".join(kept)
+    # It is part of no other mark, and what it parts is none.
+    return value.translate(None, b"#") if HASH in value else value

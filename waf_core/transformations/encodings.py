@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 from typing import Final
 
 from waf_core.octets import span, table_of
 from waf_core.transformations import ENDS, transformation
 
 _DIGITS: Final = table_of(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
-_NOT_BASE64: Final = re.compile(rb"[^A-Za-z0-9+/]+")
+_NOT_BASE64: Final = bytes(byte for byte in range(256) if not _DIGITS[byte])
+_HEX: Final = table_of(b"0123456789abcdefABCDEF")
 _PADDING: Final = (b"", b"", b"==", b"=")
 _decode: Final = binascii.a2b_base64
 
@@ -35,7 +35,7 @@ def base64_decode(value: bytes) -> bytes:
 @transformation("base64DecodeExt", growth=0.75)
 def base64_decode_ext(value: bytes) -> bytes:
     """Decode and skip every byte outside the alphabet (RFC 2045), padding in the midst of it too, as PHP does."""
-    return _decode_quads(_NOT_BASE64.sub(b"", value))
+    return _decode_quads(value.translate(None, _NOT_BASE64))
 
 
 @transformation("base64Encode")
@@ -51,5 +51,4 @@ def hex_encode(value: bytes) -> bytes:
 @transformation("hexDecode", growth=1, indexes=ENDS)
 def hex_decode(value: bytes) -> bytes:
     """Decode the leading hexadecimal pairs; what is no hexadecimal ends it."""
-    match = re.match(rb"(?:[0-9a-fA-F]{2})*", value)
-    return bytes.fromhex(match.group().decode()) if match else b""
+    return bytes.fromhex(value[: span(value, _HEX, 0) & ~1].decode("ascii"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from waf_core.octets import BACKSLASH, SLASH
 from waf_core.transformations import KEEPS, transformation
+from waf_core.turns import LONG_BYTES, give_way
 
 
 @transformation("normalizePath", "normalisePath", effects=((b"/.", b""),), growth=1, indexes=KEEPS)
@@ -14,20 +15,27 @@ def normalize_path(value: bytes) -> bytes:
         return value
     absolute = value.startswith(b"/")
     segments: list[bytes] = []
-    parts = value.split(b"/")
-    for part in parts:
-        if part in (b"", b"."):
-            continue
-        if part != b"..":
-            segments.append(part)
-        elif segments and segments[-1] != b"..":
-            segments.pop()
-        elif not absolute:
-            segments.append(part)
+    begin = 0
+    while True:
+        # As far as a slash behind the next bytes: what there is of a long value at once is bounded.
+        end = value.find(b"/", begin + LONG_BYTES)
+        for part in (value[begin:end] if end >= 0 else value[begin:]).split(b"/"):
+            if part in (b"", b"."):
+                continue
+            if part != b"..":
+                segments.append(part)
+            elif segments and segments[-1] != b"..":
+                segments.pop()
+            elif not absolute:
+                segments.append(part)
+        if end < 0:
+            break
+        begin = end + 1
+        give_way()
     out = b"/".join(segments)
     if absolute:
         out = b"/" + out
-    if segments and not parts[-1]:
+    if segments and value.endswith(b"/"):
         out += b"/"
     return value if out == value else out
 

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from waf_core.octets import NUL
 from waf_core.transformations import KEEPS, transformation
+from waf_core.transformations.escapes import Meanings, unescape
+from waf_core.transformations.pieces import before_letter
 
 # Overlong forms are decoded too (as ModSecurity does): C0 AF must end up as "/".
-_SEQUENCE = re.compile(rb"[\xc0-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf7][\x80-\xbf]{3}")
+_split: Final = re.compile(rb"([\xc0-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf7][\x80-\xbf]{3})").split
 
 
-def _escape(match: re.Match[bytes]) -> bytes:
-    sequence = match.group()
+def _meaning(sequence: bytes) -> bytes:
     code = sequence[0] & (0xFF >> (len(sequence) + 1))
     for byte in sequence[1:]:
         code = code << 6 | byte & 0x3F
     return b"%%u%04x" % code
+
+
+_MEANINGS: Final = Meanings(_meaning, ())
 
 
 @transformation(
@@ -29,6 +34,4 @@ def utf8_to_unicode(value: bytes) -> bytes:
     if NUL in value:
         shorter = value.replace(b"\0", b"") + (b"\0" if value[-1] == NUL else b"")
         value = value if shorter == value else shorter
-    if value.isascii():
-        return value
-    return _SEQUENCE.sub(_escape, value)
+    return value if value.isascii() else unescape(value, _split, _MEANINGS, before_letter)

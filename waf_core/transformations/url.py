@@ -8,7 +8,9 @@ from typing import Final
 
 from waf_core.octets import PERCENT, PLUS
 from waf_core.transformations import ANYTHING, KEEPS, Transformation, transformation
-from waf_core.transformations.escapes import BYTES, Escapes
+from waf_core.transformations.escapes import PAIRS, Meanings, low_byte, unescape
+from waf_core.transformations.pieces import anywhere, before_percent, in_pieces
+from waf_core.turns import LONG_BYTES
 
 _split: Final = re.compile(rb"%([0-9a-fA-F]{2})").split
 _split_uni: Final = re.compile(rb"%([0-9a-fA-F]{2}|[uU][0-9a-fA-F]{4})").split
@@ -17,27 +19,31 @@ _KEPT: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0
 _ENCODED: Final = [bytes((b,)) if b in _KEPT else b"+" if b == 0x20 else b"%%%02x" % b for b in range(256)]
 
 
+def _meanings(unicode_map: Mapping[int, int]) -> Meanings:
+    """Of two digits, and of `uXXXX`, by the table of SecUnicodeMapFile: code point -> byte."""
+
+    def meaning(escape: bytes) -> bytes:
+        if len(escape) == 2:
+            return bytes((int(escape, 16),))
+        mapped = unicode_map.get(int(escape[1:], 16))
+        return low_byte(escape[1:]) if mapped is None else bytes((mapped & 0xFF,))
+
+    return Meanings(meaning, PAIRS)
+
+
+_STANDARD: Final = _meanings({})
+
+
 @transformation("urlDecode", effects=((b"+", b" "), (b"%", ANYTHING)), growth=1, joined=b"", indexes=KEEPS)
 def url_decode(value: bytes) -> bytes:
     """Decode `%HH` and `+`; an incomplete escape stays as it is."""
-    return _decode(value, _split, BYTES)
+    return _decode(value, _split, _STANDARD)
 
 
-def _decode(value: bytes, split: Callable[[bytes], list[bytes]], escapes: dict[bytes, bytes]) -> bytes:
-    """`split` gives text and what stands behind `%` in turns."""
+def _decode(value: bytes, split: Callable[[bytes], list[bytes]], meanings: Meanings) -> bytes:
     if PLUS in value:
         value = value.replace(b"+", b" ")
-    if PERCENT not in value:
-        return value
-    pieces = split(value)
-    if len(pieces) == 1:
-        return value
-    for number in range(1, len(pieces), 2):
-        pieces[number] = escapes[pieces[number]]
-    return b"".join(pieces)
-
-
-_STANDARD: Final = Escapes()
+    return unescape(value, split, meanings, before_percent) if PERCENT in value else value
 
 
 @transformation("urlDecodeUni", effects=((b"+", b" "), (b"%", ANYTHING)), growth=1, joined=b"", indexes=KEEPS)
@@ -48,16 +54,20 @@ def url_decode_uni(value: bytes) -> bytes:
 
 def url_decode_uni_by_map(unicode_map: Mapping[int, int]) -> Transformation:
     """t:urlDecodeUni with the best-fit table of SecUnicodeMapFile: code point -> byte."""
-    escapes = Escapes(unicode_map)
+    meanings = _meanings(unicode_map)
 
     def decode(value: bytes) -> bytes:
-        return _decode(value, _split_uni, escapes)
+        return _decode(value, _split_uni, meanings)
 
     return decode
 
 
 @transformation("urlEncode")
 def url_encode(value: bytes) -> bytes:
+    return in_pieces(_encode, value, anywhere) if len(value) > LONG_BYTES else _encode(value)
+
+
+def _encode(value: bytes) -> bytes:
     return b"".join([_ENCODED[b] for b in value])
 
 

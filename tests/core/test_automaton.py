@@ -1,0 +1,34 @@
+"""Phrases in long texts are found wherever the parts are that these are looked through in."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from ahocorasick_rs import BytesAhoCorasick
+
+from waf_core.operators.automaton import PART_BYTES, Automaton
+
+
+@pytest.mark.parametrize("longest", [1, 3, 20, PART_BYTES])
+def test_it_finds_what_the_whole_has(longest: int) -> None:
+    rng = random.Random(longest)
+    for _ in range(60):
+        phrases = list({bytes(rng.choices(b"ab", k=rng.randrange(min(longest, 12)) + 1)) for _ in range(4)})
+        phrases = list(dict.fromkeys([*phrases, b"a" * longest]))
+        whole = BytesAhoCorasick(phrases)
+        automaton = Automaton(phrases)
+        size = rng.choice((PART_BYTES, 2 * PART_BYTES, 5 * PART_BYTES)) + rng.randrange(-30, 30)
+        text = bytearray(b"x" * size)
+        for _ in range(rng.choice((0, 1, 3))):
+            # Somewhere, and about where parts end.
+            place = rng.choice(
+                (rng.randrange(size), rng.randrange(1, 2 + size // PART_BYTES) * PART_BYTES - rng.randrange(40))
+            )
+            phrase = rng.choice(phrases)
+            text[place : place + len(phrase)] = phrase
+        found = whole.find_matches_as_indexes(bytes(text))
+        assert automaton.first(bytes(text)) == (found[0][1:] if found else None)
+        assert automaton.which(bytes(text)) == {
+            m[0] for m in whole.find_matches_as_indexes(bytes(text), overlapping=True)
+        }

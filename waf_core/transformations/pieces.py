@@ -1,0 +1,72 @@
+"""Long values, transformed piece by piece.
+
+A call that reads a megabyte may take a fifth of a second, and tens of times the value for what it is taken apart into;
+meanwhile no other thread runs.  So a value is cut where a function does the same to both parts as to the whole.
+This module is not compiled (waf_core/turns.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from waf_core.octets import BACKSLASH
+from waf_core.transformations import Transformation
+from waf_core.turns import LONG_BYTES
+
+Cut = Callable[[bytes, int, int], int]
+"""(value, start, place): where to cut from `place` on, if a piece begins at `start`.  Behind the end: nowhere."""
+
+
+def in_pieces(function: Transformation, value: bytes, cut: Cut) -> bytes:
+    """function(value), for a function that gives back the very piece that it leaves as it is."""
+    out: list[bytes] = []
+    start, size = 0, len(value)
+    changed = False
+    while start < size:
+        place = start + LONG_BYTES
+        end = min(cut(value, start, place), size) if place < size else size
+        piece = value[start:end]
+        form = function(piece)
+        changed |= form is not piece
+        out.append(form)
+        start = end
+    return b"".join(out) if changed else value
+
+
+def anywhere(value: bytes, start: int, place: int) -> int:
+    """For what looks at each byte by itself."""
+    return place
+
+
+def before_percent(value: bytes, start: int, place: int) -> int:
+    """For escapes that begin with `%` and have no other one."""
+    return _found(value, b"%", place)
+
+
+def before_ampersand(value: bytes, start: int, place: int) -> int:
+    """For entities."""
+    return _found(value, b"&", place)
+
+
+def before_letter(value: bytes, start: int, place: int) -> int:
+    """For letters of UTF-8: before what is not within one."""
+    for end in range(place, min(place + 3, len(value))):
+        if value[end] & 0xC0 != 0x80:
+            return end
+    return place + 3
+
+
+def before_backslashes(value: bytes, start: int, place: int) -> int:
+    """For escapes that begin with a backslash, and have at most one more, right behind it."""
+    if value[place] != BACKSLASH:
+        return _found(value, b"\\", place)
+    head = value[start:place]
+    run = len(head) - len(head.rstrip(b"\\"))
+    if run < len(head):
+        return place - run
+    return place + run % 2  # there is nothing else in the piece: each second one is taken by the first
+
+
+def _found(value: bytes, byte: bytes, place: int) -> int:
+    found = value.find(byte, place)
+    return found if found >= 0 else len(value)
