@@ -288,9 +288,11 @@ def _look_up(sources: Sequence[_Source], tx: Transaction, pending: Pending) -> l
     out: list[tuple[Sequence[Place], bytes]] = []
     for source in sources:
         pairs = source.values(tx)
-        if len(pairs) > FEW_PAIRS:
-            give_way()
+        turn = 0
         for key, value in pairs:
+            turn += 1
+            if turn % FEW_PAIRS == 0:
+                give_way()
             scanner = source.default
             if source.sizes >> min(len(key), LONG_KEY) & 1:
                 scanner = source.special.get(key.lower(), scanner)

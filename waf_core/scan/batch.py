@@ -20,7 +20,7 @@ from typing import Final
 from waf_core.scan.asking import Entry, Groups, ask_groups, ask_one, join
 from waf_core.scan.columns import Column, match
 from waf_core.scan.elements import Judged, Pending, ask_followers, ask_leaders, follow, take_arrays
-from waf_core.scan.forms import MANY, TURN_VALUES
+from waf_core.scan.forms import MANY, TURN_FORMS, TURN_VALUES
 from waf_core.scan.large_values import LARGE_BYTES, ask_large
 from waf_core.scan.patterns import PatternSet
 from waf_core.scan.planner import NOTHING
@@ -102,7 +102,9 @@ def _judge(pending: Pending, patterns: PatternSet, tx: Keeper) -> list[Judged]:
 def _remember(judged: Iterable[Judged]) -> list[Judged]:
     """Remember the answers; those values for which anything was found."""
     out: list[Judged] = []
-    for scanner, value, told in judged:
+    for turn, (scanner, value, told) in enumerate(judged, 1):
+        if turn % TURN_FORMS == 0:
+            give_way()
         scanner.remember(value, tuple([each[0] for each in told]) if told else ())
         if told:
             out.append((scanner, value, told))

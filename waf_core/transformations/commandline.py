@@ -6,6 +6,8 @@ from typing import Final
 
 from waf_core.octets import SPACE, single_spaces
 from waf_core.transformations import KEEPS, transformation
+from waf_core.transformations.pieces import before_word, in_pieces
+from waf_core.turns import LONG_BYTES
 
 _ESCAPES: Final = b"\"'\\^"
 _SEPARATORS: Final = b" ,;\t\r\n"
@@ -29,5 +31,9 @@ def cmd_line(value: bytes) -> bytes:
     spaces before `/` and `(`, lower the case."""
     out = value.translate(_PLAIN, _ESCAPES)
     if SPACE in out:
-        out = single_spaces(out).replace(b" /", b"/").replace(b" (", b"(")
+        out = in_pieces(_fewer_spaces, out, before_word) if len(out) > LONG_BYTES else _fewer_spaces(out)
     return value if out == value else out
+
+
+def _fewer_spaces(value: bytes) -> bytes:
+    return single_spaces(value).replace(b" /", b"/").replace(b" (", b"(")

@@ -7,7 +7,8 @@ from typing import Final
 
 from waf_core.octets import HASH
 from waf_core.transformations import KEEPS, MOVES, transformation
-from waf_core.turns import give_way
+from waf_core.transformations.pieces import before_no_mark, in_pieces
+from waf_core.turns import LONG_BYTES, give_way
 
 _marks: Final = re.compile(rb"(?:/\*|\*/|<!--|-->|--){1,64}").finditer
 
@@ -84,15 +85,21 @@ def _begins_comment(value: bytes) -> bool:
 def remove_comments_char(value: bytes) -> bytes:
     """The marks that open or close comments go, their content stays."""
     if value.find(b"--") >= 0 or value.find(b"/*") >= 0 or value.find(b"*/") >= 0:
-        kept: list[bytes] = []
-        end = 0
-        for turn, marks in enumerate(_marks(value)):
-            if turn % _TURN == 0:
-                give_way()
-            if marks.start() > end:
-                kept.append(value[end : marks.start()])
-            end = marks.end()
-        kept.append(value[end:])
-        value = b"".join(kept)
+        value = in_pieces(_unmarked, value, before_no_mark) if len(value) > LONG_BYTES else _unmarked(value)
     # It is part of no other mark, and what it parts is none.
     return value.translate(None, b"#") if HASH in value else value
+
+
+def _unmarked(value: bytes) -> bytes:
+    kept: list[bytes] = []
+    end = 0
+    for turn, marks in enumerate(_marks(value), 1):
+        if turn % _TURN == 0:
+            give_way()
+        if marks.start() > end:
+            kept.append(value[end : marks.start()])
+        end = marks.end()
+    if not end:
+        return value
+    kept.append(value[end:])
+    return b"".join(kept)

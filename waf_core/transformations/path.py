@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from waf_core.octets import BACKSLASH, SLASH
 from waf_core.transformations import KEEPS, transformation
 from waf_core.turns import LONG_BYTES, give_way
+
+BLOCK: Final = 2048
+"""So many names of a long path are joined: by themselves they take twenty times as much."""
 
 
 @transformation("normalizePath", "normalisePath", effects=((b"/.", b""),), growth=1, indexes=KEEPS)
@@ -15,6 +20,8 @@ def normalize_path(value: bytes) -> bytes:
         return value
     absolute = value.startswith(b"/")
     segments: list[bytes] = []
+    blocks: list[bytes] = []
+    """Of names before them, joined."""
     begin = 0
     while True:
         # As far as a slash behind the next bytes: what there is of a long value at once is bounded.
@@ -22,16 +29,23 @@ def normalize_path(value: bytes) -> bytes:
         for part in (value[begin:end] if end >= 0 else value[begin:]).split(b"/"):
             if part in (b"", b"."):
                 continue
-            if part != b"..":
-                segments.append(part)
-            elif segments and segments[-1] != b"..":
-                segments.pop()
-            elif not absolute:
-                segments.append(part)
+            if part == b"..":
+                if blocks and not segments and not blocks[-1].endswith(b"/.."):
+                    segments = blocks.pop().split(b"/")
+                if segments and segments[-1] != b"..":
+                    segments.pop()
+                    continue
+                if absolute:
+                    continue
+            segments.append(part)
+        if len(segments) > BLOCK:
+            blocks.append(b"/".join(segments))
+            segments = []
         if end < 0:
             break
         begin = end + 1
         give_way()
+    segments = [*blocks, *segments]
     out = b"/".join(segments)
     if absolute:
         out = b"/" + out

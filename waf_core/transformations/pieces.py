@@ -7,7 +7,8 @@ This module is not compiled (waf_core/turns.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 
 from waf_core.octets import BACKSLASH
 from waf_core.transformations import Transformation
@@ -16,20 +17,27 @@ from waf_core.turns import LONG_BYTES
 Cut = Callable[[bytes, int, int], int]
 """(value, start, place): where to cut from `place` on, if a piece begins at `start`.  Behind the end: nowhere."""
 
+_no_mark = re.compile(rb"[^-*/<!>]").search
+_word = re.compile(rb"[^ /(]").search
+
+
+def pieces(value: bytes, cut: Cut) -> Iterator[bytes]:
+    start, size = 0, len(value)
+    while start < size:
+        place = start + LONG_BYTES
+        end = min(cut(value, start, place), size) if place < size else size
+        yield value[start:end]
+        start = end
+
 
 def in_pieces(function: Transformation, value: bytes, cut: Cut) -> bytes:
     """function(value), for a function that gives back the very piece that it leaves as it is."""
     out: list[bytes] = []
-    start, size = 0, len(value)
     changed = False
-    while start < size:
-        place = start + LONG_BYTES
-        end = min(cut(value, start, place), size) if place < size else size
-        piece = value[start:end]
+    for piece in pieces(value, cut):
         form = function(piece)
         changed |= form is not piece
         out.append(form)
-        start = end
     return b"".join(out) if changed else value
 
 
@@ -46,6 +54,18 @@ def before_percent(value: bytes, start: int, place: int) -> int:
 def before_ampersand(value: bytes, start: int, place: int) -> int:
     """For entities."""
     return _found(value, b"&", place)
+
+
+def before_no_mark(value: bytes, start: int, place: int) -> int:
+    """For marks of comments (but for `#`): before a byte that none has."""
+    found = _no_mark(value, place)
+    return found.start() if found else len(value)
+
+
+def before_word(value: bytes, start: int, place: int) -> int:
+    """For spaces, and those before `/` and `(`."""
+    found = _word(value, place)
+    return found.start() if found else len(value)
 
 
 def before_letter(value: bytes, start: int, place: int) -> int:

@@ -9,7 +9,7 @@ from typing import Final
 from waf_core.octets import PERCENT, PLUS
 from waf_core.transformations import ANYTHING, KEEPS, Transformation, transformation
 from waf_core.transformations.escapes import PAIRS, Meanings, low_byte, unescape
-from waf_core.transformations.pieces import anywhere, before_percent, in_pieces
+from waf_core.transformations.pieces import anywhere, before_percent, in_pieces, pieces
 from waf_core.turns import LONG_BYTES
 
 _split: Final = re.compile(rb"%([0-9a-fA-F]{2})").split
@@ -73,4 +73,8 @@ def _encode(value: bytes) -> bytes:
 
 def has_bad_escape(value: bytes) -> bool:
     """Is there a `%` without two hexadecimal digits?"""
-    return PERCENT in value and _bad(value) is not None
+    if PERCENT not in value:
+        return False
+    if len(value) <= LONG_BYTES:
+        return _bad(value) is not None
+    return any(_bad(piece) is not None for piece in pieces(value, before_percent))

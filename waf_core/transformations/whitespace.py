@@ -9,6 +9,8 @@ from typing import Final
 
 from waf_core.octets import NUL, single_spaces
 from waf_core.transformations import KEEPS, transformation
+from waf_core.transformations.pieces import before_word, in_pieces
+from waf_core.turns import LONG_BYTES
 
 _SPACE: Final = b" \t\n\r\f\v"
 _SPACE_NBSP: Final = _SPACE + b"\xa0"
@@ -18,7 +20,8 @@ _BLANKS: Final = bytes.maketrans(_SPACE_NBSP, b" " * len(_SPACE_NBSP))
 
 @transformation("compressWhitespace", effects=((_SPACE_NBSP, b" "),), growth=1, joined=b"", indexes=KEEPS)
 def compress_whitespace(value: bytes) -> bytes:
-    out = single_spaces(value.translate(_BLANKS))
+    out = value.translate(_BLANKS)
+    out = in_pieces(single_spaces, out, before_word) if len(out) > LONG_BYTES else single_spaces(out)
     return value if out == value else out
 
 
