@@ -1,4 +1,4 @@
-"""Reload when files change (watchfiles: inotify, with a fallback to polling).
+"""Reload when files change (watchfiles: inotify; where that is not to be had, files are looked at every five seconds).
 
 Folders are watched, not files: editors replace files, and Kubernetes replaces the symbolic link `..data`
 that a ConfigMap's files point through, which changes none of the files by name.  Logs may be written to the same
@@ -37,7 +37,6 @@ POLL_MS = 5000
 CLOCK_SECONDS = 0.02
 """A file's time may be so much behind the clock."""
 
-RETRY_SECONDS = 5.0
 MAX_FOLDERS = 256
 MAX_FITTING = 10_000
 """Files that fit one pattern."""
@@ -138,13 +137,19 @@ async def watch_files(
     patterns among them.  `since` (`time.time()`): they were first read at or after that time.  Runs until cancelled."""
     log = structlog.get_logger("envoy_waf")
     differences, may_matter = Differences(since), Filter()
-    while True:
-        if not files():
-            return
+
+    async def look() -> None:
+        different = await asyncio.to_thread(differences.of, files())
+        if different:
+            log.info("files changed; reloading", files=different[:5])
+            try:
+                await changed()
+            except Exception:
+                log.exception("reload failed; the old rules stay")
+
+    told = ""
+    while files():
         folders = await asyncio.to_thread(_expect, may_matter, files())
-        if not folders:
-            await asyncio.sleep(RETRY_SECONDS)
-            continue
         try:
             # Also looks without an event now and then: some file systems do not tell, and nobody watches at first and
             # when the folders have become others.  What happens during a reload is told after it.
@@ -158,21 +163,16 @@ async def watch_files(
                 yield_on_timeout=True,
             ):
                 may_matter.looked()
-                different = await asyncio.to_thread(differences.of, files())
-                if different:
-                    log.info("files changed; reloading", files=different[:5])
-                    try:
-                        await changed()
-                    except Exception:
-                        log.exception("reload failed; the old rules stay")
+                await look()
                 if await asyncio.to_thread(_expect, may_matter, files()) != folders:
                     break
-        except UnicodeError as error:  # a folder's name that is not UTF-8
-            log.warning("files cannot be watched: reload by SIGHUP", error=str(error))
-            return
-        except (OSError, RuntimeError) as error:
-            log.warning("files cannot be watched", error=str(error))
-            await asyncio.sleep(RETRY_SECONDS)
+        except (OSError, RuntimeError, UnicodeError) as error:
+            # Too many watch on this machine already (fs.inotify), or a folder's name is no UTF-8, or it is gone.
+            if told != str(error):
+                told = str(error)
+                log.warning("files cannot be watched; they are looked at", every_seconds=POLL_MS / 1000, error=told)
+            await asyncio.sleep(POLL_MS / 1000)
+            await look()
 
 
 def _expect(may_matter: Filter, files: Sequence[str]) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -160,5 +161,26 @@ async def _write_before(tmp_path: Path) -> None:
     watched = Watched(rules, tmp_path / "*.rule", since=begun)
     try:
         await watched.reloaded()
+    finally:
+        watched.end()
+
+
+def test_a_folder_that_cannot_be_watched_is_looked_at(tmp_path: Path) -> None:
+    asyncio.run(_write_where_nobody_watches(tmp_path))
+
+
+async def _write_where_nobody_watches(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")  # what watches takes UTF-8 only
+    folder.mkdir()
+    rules = folder / "own.conf"
+    rules.write_text("a")
+    await asyncio.sleep(LATER)
+    watched = Watched(rules, since=time.time())
+    try:
+        await asyncio.sleep(0.5)
+        for text in ("bb", "ccc"):
+            rules.write_text(text)
+            await watched.reloaded()
+        assert watched.reloads == 2
     finally:
         watched.end()
