@@ -10,7 +10,9 @@ from waf_core.transformations import KEEPS, MOVES, transformation
 from waf_core.transformations.pieces import before_no_mark, in_pieces
 from waf_core.turns import LONG_BYTES, give_way
 
-_marks: Final = re.compile(rb"(?:/\*|\*/|<!--|-->|--){1,64}").finditer
+_MARK: Final = rb"(?:/\*|\*/|<!--|-->|--)"
+_MARKS: Final = re.compile(_MARK + _MARK + b"{0,63}")
+"""(`{1,64}` would hide from `re` what a match may begin with: it would take four times as long.)"""
 
 _TURN: Final = 64
 """So many comments or marks take some microseconds."""
@@ -91,15 +93,16 @@ def remove_comments_char(value: bytes) -> bytes:
 
 
 def _unmarked(value: bytes) -> bytes:
+    if len(value) <= 2 * LONG_BYTES:
+        return _MARKS.sub(b"", value)
+    # It is made of marks.
     kept: list[bytes] = []
     end = 0
-    for turn, marks in enumerate(_marks(value), 1):
+    for turn, marks in enumerate(_MARKS.finditer(value), 1):
         if turn % _TURN == 0:
             give_way()
         if marks.start() > end:
             kept.append(value[end : marks.start()])
         end = marks.end()
-    if not end:
-        return value
     kept.append(value[end:])
     return b"".join(kept)
