@@ -42,16 +42,19 @@ MAX_FITTING = 10_000
 """Files that fit one pattern."""
 
 
-def folders_of(files: Sequence[str]) -> dict[str, int]:
-    """The folders to watch for these files and patterns: where they are by name, and where links lead.  Each with its
-    inode, which is another one when it was replaced."""
+def paths_of(files: Sequence[str]) -> list[str]:
+    """Of these files and patterns: where they are by name, and where links lead."""
+    return [path for file in files for path in (os.path.abspath(file), os.path.realpath(file))]
+
+
+def folders_of(paths: Sequence[str]) -> dict[str, int]:
+    """The folders to watch.  Each with its inode, which is another one when it was replaced."""
     found: dict[str, int] = {}
-    for file in files:
-        for path in (os.path.abspath(file), os.path.realpath(file)):
-            folder = os.path.dirname(path)
-            if folder not in found and len(found) < MAX_FOLDERS and os.path.isdir(folder):
-                with contextlib.suppress(OSError):
-                    found[folder] = os.stat(folder).st_ino
+    for folder in dict.fromkeys(map(os.path.dirname, paths)):
+        with contextlib.suppress(OSError):
+            info = os.stat(folder)
+            if stat.S_ISDIR(info.st_mode) and len(found) < MAX_FOLDERS:
+                found[folder] = info.st_ino
     return found
 
 
@@ -100,7 +103,7 @@ def _changed_at(file: str) -> float:
 
 
 class Filter:
-    """May a change of this path mean one of these files and patterns?  Names are compared without folders, which links
+    """May a change of this path mean one of the files and patterns?  Names are compared without folders, which links
     give several.  What is no ordinary file, or is gone, may be part of the way to any of them.  When nobody has looked
     for POLL_MS, everything may: a log that is written all the time must not hide what was missed."""
 
@@ -109,9 +112,9 @@ class Filter:
         self._patterns: list[str] = []
         self._next_look = 0.0
 
-    def expect(self, files: Sequence[str]) -> None:
+    def expect(self, paths: Sequence[str]) -> None:
         """From now on it is about these."""
-        self._names = {os.path.basename(path) for file in files for path in (file, os.path.realpath(file))}
+        self._names = set(map(os.path.basename, paths))
         self._patterns = [name for name in self._names if glob.has_magic(name)]
 
     def looked(self) -> None:
@@ -177,15 +180,16 @@ async def watch_files(
 
 def _expect(may_matter: Filter, files: Sequence[str]) -> dict[str, int]:
     """The folders to watch, for a filter that lets these files through."""
-    may_matter.expect(files)
-    return folders_of(files)
+    paths = paths_of(files)
+    may_matter.expect(paths)
+    return folders_of(paths)
 
 
 def rule_files(policies: PolicySet) -> list[str]:
     """What a change of means a reload: files of the rules, and patterns of Include."""
     programs = [policy.waf.program for policy in policies.policies]
     names = dict.fromkeys(name for program in programs for name in (*program.files, *program.sought))
-    return [name for name in names if os.path.isabs(name) or not name.startswith("<")]
+    return [name for name in names if not name.startswith("<")]
 
 
 def watched_files(of_rules: list[str], reread: Reread) -> list[str]:

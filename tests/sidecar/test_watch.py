@@ -10,7 +10,7 @@ from pathlib import Path
 
 from watchfiles import Change
 
-from extproc.watch import CLOCK_SECONDS, POLL_MS, Filter, watch_files
+from extproc.watch import CLOCK_SECONDS, POLL_MS, Filter, paths_of, watch_files
 
 SECONDS = 15.0
 LATER = CLOCK_SECONDS * 2
@@ -27,7 +27,7 @@ def test_what_a_change_may_mean(tmp_path: Path) -> None:
     (tmp_path / "linked.conf").symlink_to("..data/own.conf")
     (tmp_path / "waf.log").touch()
     may_matter = Filter()
-    may_matter.expect([str(tmp_path / "linked.conf"), str(tmp_path / "plugins" / "*-before.conf")])
+    may_matter.expect(paths_of([str(tmp_path / "linked.conf"), str(tmp_path / "plugins" / "*-before.conf")]))
     may_matter.looked()
 
     def matter(*names: str) -> list[bool]:

@@ -17,9 +17,6 @@ from waf_core.turns import LONG_BYTES
 Cut = Callable[[bytes, int, int], int]
 """(value, start, place): where to cut from `place` on, if a piece begins at `start`.  Behind the end: nowhere."""
 
-_no_mark = re.compile(rb"[^-*/<!>]").search
-_word = re.compile(rb"[^ /(]").search
-
 
 def pieces(value: bytes, cut: Cut) -> Iterator[bytes]:
     start, size = 0, len(value)
@@ -46,26 +43,30 @@ def anywhere(value: bytes, start: int, place: int) -> int:
     return place
 
 
-def before_percent(value: bytes, start: int, place: int) -> int:
-    """For escapes that begin with `%` and have no other one."""
-    return _found(value, b"%", place)
+def _before(expression: bytes) -> Cut:
+    """Before what matches it."""
+    search = re.compile(expression).search
+
+    def cut(value: bytes, start: int, place: int) -> int:
+        found = search(value, place)
+        return found.start() if found else len(value)
+
+    return cut
 
 
-def before_ampersand(value: bytes, start: int, place: int) -> int:
-    """For entities."""
-    return _found(value, b"&", place)
+before_percent = _before(b"%")
+"""For escapes that begin with it and have no other one."""
 
+before_ampersand = _before(b"&")
+"""For entities."""
 
-def before_no_mark(value: bytes, start: int, place: int) -> int:
-    """For marks of comments (but for `#`): before a byte that none has."""
-    found = _no_mark(value, place)
-    return found.start() if found else len(value)
+before_no_mark = _before(rb"[^-*/<!>]")
+"""For marks of comments (but for `#`): before a byte that none has."""
 
+before_word = _before(rb"[^ /(]")
+"""For spaces, and those before `/` and `(`."""
 
-def before_word(value: bytes, start: int, place: int) -> int:
-    """For spaces, and those before `/` and `(`."""
-    found = _word(value, place)
-    return found.start() if found else len(value)
+_before_backslash = _before(rb"\\")
 
 
 def before_letter(value: bytes, start: int, place: int) -> int:
@@ -79,14 +80,9 @@ def before_letter(value: bytes, start: int, place: int) -> int:
 def before_backslashes(value: bytes, start: int, place: int) -> int:
     """For escapes that begin with a backslash, and have at most one more, right behind it."""
     if value[place] != BACKSLASH:
-        return _found(value, b"\\", place)
+        return _before_backslash(value, start, place)
     head = value[start:place]
     run = len(head) - len(head.rstrip(b"\\"))
     if run < len(head):
         return place - run
     return place + run % 2  # there is nothing else in the piece: each second one is taken by the first
-
-
-def _found(value: bytes, byte: bytes, place: int) -> int:
-    found = value.find(byte, place)
-    return found if found >= 0 else len(value)
