@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from watchfiles import Change
@@ -70,8 +71,20 @@ class Watched:
         self._task.cancel()
 
 
+@contextlib.asynccontextmanager
+async def watching(*files: Path, since: float, log: Path | None = None) -> AsyncIterator[Watched]:
+    """`log`: written to all the time."""
+    watched = Watched(*files, since=since)
+    appending = asyncio.create_task(_append(log)) if log else None
+    try:
+        yield watched
+    finally:
+        watched.end()
+        if appending:
+            appending.cancel()
+
+
 async def _append(log: Path) -> None:
-    """Writes to the log all the time."""
     while True:
         with log.open("a") as out:
             out.write("x\n")
@@ -87,9 +100,7 @@ async def _write_beside(tmp_path: Path) -> None:
     rules.write_text("a")
     log.touch()
     await asyncio.sleep(LATER)
-    watched = Watched(rules, tmp_path / "*.rule", since=time.time())
-    appending = asyncio.create_task(_append(log))
-    try:
+    async with watching(rules, tmp_path / "*.rule", since=time.time(), log=log) as watched:
         await asyncio.sleep(1)
         before = watched.looks
         await asyncio.sleep(1.5)
@@ -98,9 +109,6 @@ async def _write_beside(tmp_path: Path) -> None:
             path.write_text("changed")
             await watched.reloaded()
         assert watched.reloads == 2
-    finally:
-        appending.cancel()
-        watched.end()
 
 
 def test_what_changes_during_a_reload_is_read_by_the_next(tmp_path: Path) -> None:
@@ -113,9 +121,7 @@ async def _write_during_reload(tmp_path: Path) -> None:
     for folder in (other.parent, more.parent):
         folder.mkdir()
     await asyncio.sleep(LATER)
-    watched = Watched(rules, since=time.time())
-    appending = asyncio.create_task(_append(tmp_path / "waf.log"))
-    try:
+    async with watching(rules, since=time.time(), log=tmp_path / "waf.log") as watched:
         await asyncio.sleep(1)
         # A file that has been watched all along.
         watched.during = lambda: rules.write_text("ccc")
@@ -144,9 +150,6 @@ async def _write_during_reload(tmp_path: Path) -> None:
         begun = time.monotonic()
         await watched.reloaded()
         assert time.monotonic() - begun < POLL_MS / 2000
-    finally:
-        appending.cancel()
-        watched.end()
 
 
 def test_what_has_changed_before_anybody_watches_is_read_anew(tmp_path: Path) -> None:
@@ -158,11 +161,8 @@ async def _write_before(tmp_path: Path) -> None:
     begun = time.time()
     await asyncio.sleep(LATER)
     rules.write_text("a")
-    watched = Watched(rules, tmp_path / "*.rule", since=begun)
-    try:
+    async with watching(rules, tmp_path / "*.rule", since=begun) as watched:
         await watched.reloaded()
-    finally:
-        watched.end()
 
 
 def test_a_folder_that_cannot_be_watched_is_looked_at(tmp_path: Path) -> None:
@@ -175,12 +175,9 @@ async def _write_where_nobody_watches(tmp_path: Path) -> None:
     rules = folder / "own.conf"
     rules.write_text("a")
     await asyncio.sleep(LATER)
-    watched = Watched(rules, since=time.time())
-    try:
+    async with watching(rules, since=time.time()) as watched:
         await asyncio.sleep(0.5)
         for text in ("bb", "ccc"):
             rules.write_text(text)
             await watched.reloaded()
         assert watched.reloads == 2
-    finally:
-        watched.end()
