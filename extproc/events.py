@@ -107,7 +107,7 @@ class Recorder:
         hidden: Redaction | None = None  # made once, and only for what is told
         told = [m for m in tx.matched_rules if m.log]
         self.summary.add(
-            verdict="blocked" if stream.failed else tx.verdict,
+            verdict=stream.outcome,
             score=score,
             seconds=seconds,
             path=_text(tx.filename),
@@ -124,19 +124,22 @@ class Recorder:
             self._audit.put(FORMATS[name](record))
 
     def _count(self, stream: Stream, tx: Transaction | None) -> None:
-        """By verdict."""
+        """By what came of them."""
         policy, requests = stream.policy.name, self._metrics.requests
-        if stream.failed:
-            requests.labels(policy, "failed", "", str(stream.failed)).inc()
-        elif stream.refused_by_envoy:
-            requests.labels(policy, "refused_by_envoy", "", "").inc()
+        outcome = stream.outcome
+        if outcome == "failed":
+            requests.labels(policy, outcome, "", str(stream.failed)).inc()
+        elif outcome == "refused_by_envoy":
+            requests.labels(policy, outcome, "", "").inc()
         elif tx is None:
             return
         elif tx.interruption is not None:
             stop = tx.interruption
             requests.labels(policy, stop.action, str(stream.blocked_phase), str(stop.status)).inc()
         elif tx.detected is not None:
-            requests.labels(policy, "detected", "", str(tx.detected.status)).inc()
+            requests.labels(policy, outcome, "", str(tx.detected.status)).inc()
+        elif outcome == "cancelled":
+            requests.labels(policy, outcome, "", "").inc()
         else:
             self._metrics.of_policy(policy).passed.inc()
 

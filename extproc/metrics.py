@@ -55,8 +55,8 @@ class Metrics:
 
         self.requests = counter(
             "requests",
-            "HTTP requests by policy, verdict (pass, deny, drop, redirect, detected, refused_by_envoy, failed), phase,"
-            " status",
+            "HTTP requests by policy, verdict (pass, deny, drop, redirect, detected, cancelled, refused_by_envoy,"
+            " failed), phase, status",
             ["policy", "verdict", "phase", "status"],
         )
         self.rule_hits = counter("rule_hits", "Matches by rule id", ["id"])

@@ -298,6 +298,7 @@ class StreamSession:
         service.note(self, None)
         service.metrics.in_flight.dec()
         if (self._gone or self._peer_ended) and self._stream.unfinished:
+            self._stream.cancelled = True
             service.metrics.stream_errors.labels("cancelled").inc()
         start = time.perf_counter()
         try:

@@ -36,9 +36,9 @@ class Shadows:
         self._waiting_bytes = 0
 
     def judge(self, stream: Stream) -> None:
-        """If its policy has a shadow: now, or soon."""
+        """If its policy has a shadow: now, or soon.  Not what has broken off: half a body is no whole one."""
         shadow = stream.policy.shadow
-        if shadow is None or stream.tx is None:
+        if shadow is None or stream.tx is None or stream.broken_off:
             return
         size = stream.kept_bytes
         if size <= LIGHT_BYTES:

@@ -104,6 +104,8 @@ class Stream:
         """The status with which the request was refused because it could not be judged; 0: it could."""
         self.kept_bytes = 0
         """Of both bodies."""
+        self.cancelled = False
+        """Did whoever asked go away before all was judged?"""
         self.store_failed = False
         self.only_observed = False
         """Would Envoy not heed a verdict (observability_mode of its filter), although the policy blocks?"""
@@ -235,6 +237,23 @@ class Stream:
         """Is there more to be judged?"""
         judged = self._request.judged and (self._response.judged or self._response_over)
         return not (judged or self.blocked or self.refused_by_envoy)
+
+    @property
+    def broken_off(self) -> bool:
+        """Has not all come, or not all been kept, that there was to be judged?"""
+        cut = any(side.expects_body and not side.judged for side in (self._request, self._response))
+        return bool(self.failed) or (cut and not self.blocked)
+
+    @property
+    def outcome(self) -> str:
+        """What came of it: failed (refused, because it could not be judged), refused_by_envoy, blocked, detected,
+        cancelled, or pass."""
+        if self.failed:
+            return "failed"
+        if self.refused_by_envoy:
+            return "refused_by_envoy"
+        verdict = self.tx.verdict if self.tx is not None else "pass"
+        return "cancelled" if verdict == "pass" and self.cancelled else verdict
 
     @property
     def ends(self) -> bool:

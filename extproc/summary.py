@@ -52,7 +52,8 @@ class Summary:
     def add(
         self, *, verdict: str, score: int, seconds: float, path: str, client: str, rules: Iterable[tuple[int, str]]
     ) -> None:
-        """One request.  `verdict`: pass, detected or blocked; paths and clients count when it is not pass."""
+        """One request.  `verdict`: as `Stream.outcome`; what failed counts as blocked, too; paths and clients count
+        of those, and of what was detected."""
         number = int(time.time()) // SLICE_SECONDS
         counts = self._slices.get(number)
         if counts is None:
@@ -62,9 +63,10 @@ class Summary:
         counts[0] += 1
         self._scores[bisect_left(SCORE_BOUNDS, score)] += 1
         self._latencies[bisect_left(LATENCY_BOUNDS_MS, seconds * 1000)] += 1
-        if verdict == "pass":
+        refused = verdict in ("blocked", "failed")
+        if not refused and verdict != "detected":
             return
-        counts[1 if verdict == "blocked" else 2] += 1
+        counts[1 if refused else 2] += 1
         self._paths.add(path[:200])
         self._clients.add(client)
         for number_of, message in rules:

@@ -62,7 +62,7 @@ class StreamTracer:
         if tx is None:
             return
         stop = tx.interruption or tx.detected
-        labels: dict[str, Any] = {"waf.policy": stream.policy.name, "waf.verdict": tx.verdict}
+        labels: dict[str, Any] = {"waf.policy": stream.policy.name, "waf.verdict": stream.outcome}
         self._requests.add(1, labels)
         self._seconds.record(seconds, labels)
         carrier = {"traceparent": stream.trace_parent} if stream.trace_parent else {}
@@ -88,7 +88,7 @@ class StreamTracer:
             if matched.log:
                 details: dict[str, Any] = {"waf.rule_id": matched.rule.id, "waf.message": matched.rule.message[:200]}
                 span.add_event("rule matched", {**details, "waf.variable": matched.variable[:200]})
-        if tx.interruption is not None:
+        if tx.interruption is not None or stream.failed:
             span.set_status(self._error)
         span.end(max(start, int(time.time() * 1e9)))
 

@@ -414,7 +414,9 @@ def test_only_what_was_still_to_be_judged_counts_as_cancelled(
 ) -> None:
     stack = stacks(mode)
     cancelled = 'envoy_waf_stream_errors_total{kind="cancelled"}'
+    verdict = 'envoy_waf_requests_total{phase="",policy="default",status="",verdict="cancelled"}'
     errors, requests = total(stack.admin_port, cancelled), total(stack.admin_port, "envoy_waf_requests_total")
+    left = total(stack.admin_port, verdict)
     for path in ("/hello", "/picture", "/large/700000", "/leak", "/status/204"):
         browser.get(stack.url + path)
     browser.post(stack.url + "/up", data={"a": "b"})
@@ -424,3 +426,4 @@ def test_only_what_was_still_to_be_judged_counts_as_cancelled(
         connection.sendall(b"POST /up HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\nContent-Length: 9\r\n\r\n1")
         assert eventually(lambda: total(stack.admin_port, "envoy_waf_streams_in_flight") == 1)
     assert eventually(lambda: total(stack.admin_port, cancelled) == errors + 1)
+    assert eventually(lambda: total(stack.admin_port, verdict) == left + 1)

@@ -610,6 +610,43 @@ def test_what_waits_for_a_shadow_is_bounded(monkeypatch: pytest.MonkeyPatch) -> 
     assert shadows(line) == {("pass", "skipped"): 1, ("pass", "pass"): 2}
 
 
+def test_a_shadow_does_not_judge_what_has_broken_off() -> None:
+    async def scenario(line: Line) -> None:
+        for path, end in (("/x?a=suspect", True), ("/x?a=suspect", False)):
+            stream = line.open()
+            line.send(stream, request_headers(path, method="POST", headers=FORM, end=end, mode=FULL_DUPLEX))
+            if not end:
+                line.send(stream, request_body(b"a=x", end=False))
+            line.reset(stream)
+        stream = line.open()
+        line.send(stream, request_headers("/x?a=suspect", mode=FULL_DUPLEX), response_headers())
+        line.send(stream, response_body(b"half a page", end=False))
+        line.reset(stream)
+
+    line = run(scenario, **SHADOW)
+    assert shadows(line) == {("pass", "block"): 1}
+
+
+def test_what_its_client_has_left_did_not_pass() -> None:
+    async def scenario(line: Line) -> None:
+        for last in ("reset", "end", "attack"):
+            stream = line.open()
+            line.send(stream, request_headers(method="POST", headers=FORM, end=False, mode=FULL_DUPLEX))
+            if last == "attack":
+                line.send(stream, request_body(b"a=attack"))
+            else:
+                line.send(stream, request_body(b"a=x", end=False))
+                line.reset(stream) if last == "reset" else line.end(stream)
+        stream = line.open()
+        line.send(stream, request_headers(), response_headers(end=True))
+        line.end(stream)
+
+    line = run(scenario)
+    (family,) = line.metrics.requests.collect()
+    samples = [sample for sample in family.samples if sample.name.endswith("_total")]
+    assert {sample.labels["verdict"]: sample.value for sample in samples} == {"cancelled": 2, "deny": 1, "pass": 1}
+
+
 @pytest.mark.parametrize("last", ["end", "reset", "verdict"])
 def test_nothing_waits_for_the_garbage_collector(last: str) -> None:
     streams: list[weakref.ref[Stream]] = []
