@@ -33,3 +33,23 @@ def test_it_finds_what_the_whole_has(longest: int, times: int) -> None:
         assert automaton.which(bytes(text)) == {
             m[0] for m in whole.find_matches_as_indexes(bytes(text), overlapping=True)
         }
+
+
+@pytest.mark.parametrize("length", [1, 2, 20, 4000])
+def test_nothing_is_missed_where_parts_meet(length: int) -> None:
+    automaton = Automaton([b"b" + b"a" * (length - 1), b"c"])
+    phrase = b"b" + b"a" * (length - 1)
+    size = 3 * PART_BYTES
+    for end in (PART_BYTES, 2 * PART_BYTES - length + 1):
+        for place in range(end - length - 20, end + 20):
+            text = b"x" * place + phrase + b"x" * (size - place - length)
+            assert automaton.first(text) == (place, place + length)
+            assert automaton.which(text) == {0}
+
+
+def test_a_phrase_may_be_longer_than_a_part() -> None:
+    phrase = b"b" + b"a" * PART_BYTES
+    automaton = Automaton([phrase, b"c"])
+    text = b"x" * 5 * PART_BYTES + phrase
+    assert automaton.first(text) == (5 * PART_BYTES, len(text))
+    assert automaton.which(text) == {0}
