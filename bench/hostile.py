@@ -9,8 +9,9 @@ Each generator makes a request of a given size; no two are alike.  Bytes are tho
 response.
 libmodsecurity gets the same requests in the same run, up to a size at which it would take minutes.
 
-The bound is a time, and machines differ, the same one from hour to hour; so libmodsecurity's own worst is measured
-too, three times meanwhile, and the least counts.  Where the bound was set it took 69 us a byte.
+The bound was set as a time, 1 us a byte, on a machine where a byte of libmodsecurity's own worst took 69 us.  Machines
+differ, the same one from hour to hour; so that worst is measured too, three times meanwhile, and the least counts: the
+verdict is about shares of it, and how many kinds take more than 1 us here is said as well.
 """
 
 from __future__ import annotations
@@ -277,7 +278,6 @@ def run() -> dict[str, Any]:
     seen = [in_fresh_process(_sights, near_texts) for _ in range(PROCESSES)]
     peer_worst = min(peer_worst, _cost_of_worst(peer))
     rng = random.Random(7)
-    rows: list[list[str]] = []
     results: list[dict[str, Any]] = []
     too_slow: set[str] = set()
     for name, make in _generators(ours, near_texts).items():
@@ -289,19 +289,10 @@ def run() -> dict[str, Any]:
             theirs = _cost(peer, make(rng, size)) if size <= PEER_MAX_BYTES and name not in too_slow else None
             if theirs is not None and theirs > PEER_SLOW_NS:
                 too_slow.add(name)
-            said = verdict(first <= BOUND_NS)
-            rows.append(
-                [name, str(size), f"{first:.0f}", f"{new:.0f}", f"{again:.0f}", f"{theirs:.0f}" if theirs else "", said]
-            )
             costs = {"first_ns": first, "new_ns": new, "again_ns": again, "libmodsecurity_ns": theirs}
             results.append({"case": name, "bytes": size, **costs})
-    print(
-        table(
-            ["case", "bytes", "first ns/B", "new ns/B", "again ns/B", "libmodsecurity ns/B", f"bound {BOUND_NS} ns/B"],
-            rows,
-        )
-    )
     peer_worst = min(peer_worst, _cost_of_worst(peer))
+    print(_table(results, peer_worst))
     worst = max(results, key=lambda result: result["first_ns"])
     share = peer_worst / worst["first_ns"]
     print(
@@ -309,4 +300,17 @@ def run() -> dict[str, Any]:
         f" ours, {worst['case']} of {worst['bytes']} bytes: 1/{share:.0f} of it"
         f" (bound 1/{BOUND_SHARE:.0f}: {verdict(share >= BOUND_SHARE)})"
     )
+    above = [result for result in results if result["first_ns"] > BOUND_NS]
+    print(f"above {BOUND_NS} ns/B on this machine: {len(above)} of {len(results)}")
     return {"hostile": results, "hostile_peer_worst_ns": peer_worst}
+
+
+def _table(results: Sequence[dict[str, Any]], peer_worst: float) -> str:
+    rows = []
+    for result in results:
+        times = [result[name] for name in ("first_ns", "new_ns", "again_ns", "libmodsecurity_ns")]
+        share = peer_worst / result["first_ns"]
+        said = [f"{time:.0f}" if time else "" for time in times]
+        rows.append([result["case"], str(result["bytes"]), *said, f"1/{share:.0f} {verdict(share >= BOUND_SHARE)}"])
+    titles = ["case", "bytes", "first ns/B", "new ns/B", "again ns/B", "libmodsecurity ns/B"]
+    return table([*titles, f"first, of its worst: bound 1/{BOUND_SHARE:.0f}"], rows)

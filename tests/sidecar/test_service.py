@@ -360,6 +360,7 @@ def test_bodies_that_are_held_have_one_room() -> None:
     # The two that ended have shown no response.
     assert line.counts("envoy_waf_stream_errors_total") == {"memory": 2, "cancelled": 2}
     assert [s.failed for s in line.finished] == [503, 503, 0, 0]
+    assert [s.outcome for s in line.finished] == ["failed", "failed", "cancelled", "cancelled"]
     requests = line.metrics.requests.labels("default", "failed", "", "503")
     assert requests._value.get() == 2
 
@@ -645,6 +646,8 @@ def test_what_its_client_has_left_did_not_pass() -> None:
     (family,) = line.metrics.requests.collect()
     samples = [sample for sample in family.samples if sample.name.endswith("_total")]
     assert {sample.labels["verdict"]: sample.value for sample in samples} == {"cancelled": 2, "deny": 1, "pass": 1}
+    slices = line.service.recorder.summary.to_dict()["slices"].values()
+    assert [sum(counts) for counts in zip(*slices, strict=True)] == [4, 1, 0]
 
 
 @pytest.mark.parametrize("last", ["end", "reset", "verdict"])

@@ -450,6 +450,7 @@ def test_error_page_for_a_request_that_envoy_refused_passes(waf: WAF) -> None:
     stream, answers = play(waf, response_headers(400), response_body(b"bad"))
     assert answers == [[CONTINUE_RESPONSE.headers], [CONTINUE_RESPONSE.body]]
     assert stream.refused_by_envoy
+    assert stream.outcome == "refused_by_envoy"
 
 
 def test_immediate_response_carries_body_details_and_metadata() -> None:
