@@ -308,9 +308,9 @@ def run() -> dict[str, Any]:
 def _table(results: Sequence[dict[str, Any]], peer_worst: float) -> str:
     rows = []
     for result in results:
-        times = [result[name] for name in ("first_ns", "new_ns", "again_ns", "libmodsecurity_ns")]
+        costs = [result[name] for name in ("first_ns", "new_ns", "again_ns", "libmodsecurity_ns")]
         share = peer_worst / result["first_ns"]
-        said = [f"{time:.0f}" if time else "" for time in times]
+        said = [f"{cost:.0f}" if cost else "" for cost in costs]
         rows.append([result["case"], str(result["bytes"]), *said, f"1/{share:.0f} {verdict(share >= BOUND_SHARE)}"])
     titles = ["case", "bytes", "first ns/B", "new ns/B", "again ns/B", "libmodsecurity ns/B"]
     return table([*titles, f"first, of its worst: bound 1/{BOUND_SHARE:.0f}"], rows)

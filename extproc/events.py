@@ -72,7 +72,8 @@ class Recorder:
         tx = stream.tx
         metrics = self._metrics
         policy = stream.policy.name
-        self._count(stream, tx)
+        outcome = stream.outcome
+        self._count(stream, tx, outcome)
         if tx is None:
             return
         for name in stream.missing_attributes:
@@ -107,7 +108,7 @@ class Recorder:
         hidden: Redaction | None = None  # made once, and only for what is told
         told = [m for m in tx.matched_rules if m.log]
         self.summary.add(
-            verdict=stream.outcome,
+            verdict=outcome,
             score=score,
             seconds=seconds,
             path=_text(tx.filename),
@@ -123,10 +124,8 @@ class Recorder:
             name = self.settings.audit_format or tx.program.settings.audit_log_format
             self._audit.put(FORMATS[name](record))
 
-    def _count(self, stream: Stream, tx: Transaction | None) -> None:
-        """By what came of them."""
+    def _count(self, stream: Stream, tx: Transaction | None, outcome: str) -> None:
         policy, requests = stream.policy.name, self._metrics.requests
-        outcome = stream.outcome
         if outcome == "failed":
             requests.labels(policy, outcome, "", str(stream.failed)).inc()
         elif outcome == "refused_by_envoy":

@@ -15,6 +15,7 @@ from extproc.metrics import Metrics
 from extproc.policies import Policy
 from extproc.stream import Stream
 from extproc.tasks import Tasks
+from waf_core import Transaction
 from waf_core.exchange import run
 
 LIGHT_BYTES = 8192
@@ -44,7 +45,7 @@ class Shadows:
         if size <= LIGHT_BYTES:
             self._compare(stream, shadow)
         elif self._waiting_bytes + size > MAX_WAITING_BYTES:
-            self._metrics.shadow.labels(stream.policy.name, shadow.name, _verdict(stream), "skipped").inc()
+            self._metrics.shadow.labels(stream.policy.name, shadow.name, _verdict(stream.tx), "skipped").inc()
         else:
             self._waiting_bytes += size
             self._tasks.start(self._judge_aside(stream, shadow, size))
@@ -68,8 +69,7 @@ class Shadows:
             self._metrics.stream_errors.labels("shadow").inc()
             self._log.exception("a shadow policy failed", shadow=shadow.name)
             return
-        live = _verdict(stream)
-        candidate = "block" if other.interruption or other.detected else "pass"
+        live, candidate = _verdict(tx), _verdict(other)
         self._metrics.shadow.labels(stream.policy.name, shadow.name, live, candidate).inc()
         if live != candidate:
             self._log.info(
@@ -84,7 +84,5 @@ class Shadows:
             )
 
 
-def _verdict(stream: Stream) -> str:
-    tx = stream.tx
-    assert tx is not None
+def _verdict(tx: Transaction) -> str:
     return "block" if tx.interruption or tx.detected else "pass"

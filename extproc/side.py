@@ -61,6 +61,11 @@ class Side:
         return last or self.mode not in (STREAMED, FULL_DUPLEX) or self.held_bytes + size > MAX_HELD_BYTES
 
     @property
+    def awaits_body(self) -> bool:
+        """Has the body still to come, or to end, before it can be judged?"""
+        return self.expects_body and not self.judged
+
+    @property
     def over(self) -> bool:
         """Does nothing more of it need an answer?"""
         return self.judged and (self.ended or not self.expects_body or self.mode != FULL_DUPLEX)

@@ -241,7 +241,7 @@ class Stream:
     @property
     def broken_off(self) -> bool:
         """Has not all come, or not all been kept, that there was to be judged?"""
-        cut = any(side.expects_body and not side.judged for side in (self._request, self._response))
+        cut = self._request.awaits_body or self._response.awaits_body
         return bool(self.failed) or (cut and not self.blocked)
 
     @property
@@ -266,7 +266,7 @@ class Stream:
     @property
     def awaits_body(self) -> bool:
         """Has the request's body still to come, or to end?"""
-        return self._request.expects_body and not self._request.judged and not self.blocked
+        return self._request.awaits_body and not self.blocked
 
     @property
     def passes_on(self) -> bool:

@@ -37,8 +37,8 @@ def test_it_finds_what_the_whole_has(longest: int, times: int) -> None:
 
 @pytest.mark.parametrize("length", [1, 2, 20, 4000])
 def test_nothing_is_missed_where_parts_meet(length: int) -> None:
-    automaton = Automaton([b"b" + b"a" * (length - 1), b"c"])
     phrase = b"b" + b"a" * (length - 1)
+    automaton = Automaton([phrase, b"c"])
     size = 3 * PART_BYTES
     for end in (PART_BYTES, 2 * PART_BYTES - length + 1):
         for place in range(end - length - 20, end + 20):
